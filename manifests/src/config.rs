@@ -1,0 +1,135 @@
+//! The agent's own configuration, `kind: AgentConfiguration` of
+//! `evenkeel.dev/v1alpha1`: every path, port, cgroup root and interface name
+//! that an agent uses comes from here, so that several agents fit one machine.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The configuration file of `keel agent`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AgentConfiguration {
+    /// `evenkeel.dev/v1alpha1`.
+    pub api_version: String,
+    /// `AgentConfiguration`.
+    pub kind: String,
+    /// The node's name; the host's name if empty. RFC 1123 subdomain.
+    pub node_name: String,
+    /// Labels of the Node object.
+    pub node_labels: BTreeMap<String, String>,
+    /// What must survive a reboot: store, images, pods' volumes and logs' positions.
+    pub state_dir: PathBuf,
+    /// Sockets; may be emptied at boot.
+    pub run_dir: PathBuf,
+    /// Pods' log folders: `<namespace>_<pod>_<uid>/<container>/<n>.log`.
+    pub log_dir: PathBuf,
+    /// The cgroup, from the hierarchy's root, under which every pod's cgroup is made.
+    pub cgroup_root: String,
+    /// Where `/metrics` and `/healthz` are served, `ADDRESS:PORT`; nowhere if empty.
+    pub metrics_address: String,
+    /// The network of the node's pods.
+    pub network: NetworkConfiguration,
+    /// The Git repositories that say what runs.
+    pub sources: Vec<GitSource>,
+}
+
+impl Default for AgentConfiguration {
+    fn default() -> Self {
+        Self {
+            api_version: "evenkeel.dev/v1alpha1".into(),
+            kind: "AgentConfiguration".into(),
+            node_name: String::new(),
+            node_labels: BTreeMap::new(),
+            state_dir: "/var/lib/keel".into(),
+            run_dir: "/run/keel".into(),
+            log_dir: "/var/log/pods".into(),
+            cgroup_root: "keel".into(),
+            metrics_address: "127.0.0.1:10250".into(),
+            network: NetworkConfiguration::default(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+/// The bridge that joins this node's pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkConfiguration {
+    /// Name of the bridge, at most 15 bytes.
+    pub bridge: String,
+    /// IPv4 network of the pods on this node, `ADDRESS/PREFIX`; the first host address is the bridge's.
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: String,
+    /// Maximum transmission unit of the pods' links in bytes; 0 takes the kernel's.
+    pub mtu: u32,
+}
+
+impl Default for NetworkConfiguration {
+    fn default() -> Self {
+        Self { bridge: "keel0".into(), pod_cidr: "10.88.0.0/16".into(), mtu: 0 }
+    }
+}
+
+/// A Git repository, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GitSource {
+    /// RFC 1123 label; names the source in every output.
+    pub name: String,
+    /// `file://`, `https://`, `http://`, `ssh://` or `user@host:path`.
+    pub url: String,
+    /// At most one of `branch`, `tag`, `commit`; without any, the remote's HEAD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// A tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// A full commit id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Folders or files from the repository's root; the whole repository if empty.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// How often to look, as `30s`, `5m`, `1h30m`; up to a tenth is added by chance.
+    #[serde(default = "default_interval")]
+    pub interval: String,
+    /// Consent to delete everything when the paths hold no object any more.
+    #[serde(default)]
+    pub allow_empty: bool,
+    /// Consent to follow a branch whose history was rewritten (force-pushed).
+    #[serde(default)]
+    pub allow_history_rewrite: bool,
+    /// Credentials, each from a file of its own.
+    #[serde(default)]
+    pub auth: GitAuth,
+}
+
+fn default_interval() -> String {
+    "1m".into()
+}
+
+/// Files that hold credentials; read at each fetch, so that they can be rotated.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GitAuth {
+    /// User name for https; `git` if a password is given without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// File with the https password or token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// File with a bearer token for https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// PEM file with the authorities to trust for https beside the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Private key for ssh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_key_file: Option<PathBuf>,
+    /// `known_hosts` for ssh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_hosts_file: Option<PathBuf>,
+}

@@ -1,0 +1,4 @@
+//! From Git to bound pods: sources, the store, and the controllers between them.
+
+pub mod controllers;
+pub mod store;

@@ -1,0 +1,4 @@
+//! What runs on this node: images, sandboxes, and the supervisor of each pod.
+
+pub mod plan;
+pub mod state;

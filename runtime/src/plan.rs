@@ -1,0 +1,110 @@
+//! Everything that a supervisor needs to run one pod, resolved: no reference to
+//! a ConfigMap, Secret, image name or field is left in it.
+//!
+//! Written once per pod as `plan.json` in the pod's folder, mode 0600 because it
+//! holds the values of secrets. The supervisor reads it and needs the agent no more.
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One pod, ready to run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PodPlan {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// Host name inside the pod.
+    pub hostname: String,
+    /// Stay in the host's network namespace.
+    pub host_network: bool,
+    /// Stay in the host's IPC namespace.
+    pub host_ipc: bool,
+    /// Containers see the host's processes.
+    pub host_pid: bool,
+    /// `spec.restartPolicy`.
+    pub restart_policy: RestartPolicy,
+    /// Seconds between SIGTERM and SIGKILL.
+    pub grace_seconds: u32,
+    /// When `spec.activeDeadlineSeconds` ends the pod, in seconds after its start.
+    pub active_deadline_seconds: Option<u32>,
+    /// The pod's cgroup, from the root of each hierarchy: `keel/pod<uid>`.
+    pub cgroup: String,
+    /// Limits of the whole pod.
+    pub resources: Resources,
+    /// `<log_dir>/<namespace>_<name>_<uid>`.
+    pub log_dir: PathBuf,
+    /// The pod's folder under the state directory: volumes, writable layers, `status.json`.
+    pub state_dir: PathBuf,
+    /// tmpfs mounts shared by the pod's containers, made in the supervisor's mount namespace.
+    pub memory_volumes: Vec<MemoryVolume>,
+    /// Run one after the other, each to success, before `containers`.
+    pub init_containers: Vec<ContainerPlan>,
+    /// Run together.
+    pub containers: Vec<ContainerPlan>,
+}
+
+/// One container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    /// Its name in the pod.
+    pub name: String,
+    /// The image as the manifest names it.
+    pub image: String,
+    /// The image's id: digest of its configuration, or the reference for `host:`.
+    pub image_id: String,
+    /// What its root is made of.
+    pub rootfs: Rootfs,
+    /// The OCI runtime specification: process, mounts (host path → container
+    /// path), capabilities, masked paths. `root.path` and namespaces are the supervisor's to fill.
+    pub spec: Spec,
+    /// Limits of this container.
+    pub resources: Resources,
+}
+
+/// What a container's root is made of: layers under a writable one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rootfs {
+    /// Unpacked layers, topmost first; the writable layer is on disk.
+    Layers(Vec<PathBuf>),
+    /// The host's own root, seen read-only under a writable layer in memory.
+    /// The folders in `hidden` are empty in the container (the agent's own state).
+    Host {
+        /// Absolute paths to cover.
+        hidden: Vec<PathBuf>,
+    },
+}
+
+/// A memory-backed `emptyDir`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryVolume {
+    /// Where it is mounted, under the pod's folder; containers bind from here.
+    pub path: PathBuf,
+    /// `sizeLimit`.
+    pub size_bytes: Option<u64>,
+}
+
+/// `spec.restartPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are Kubernetes' own")]
+pub enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// Limits, as the kernel takes them. `None` is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// From `limits.memory`.
+    pub memory_bytes: Option<u64>,
+    /// From `limits.cpu`: thousandths of a core.
+    pub cpu_millis: Option<u64>,
+    /// From `requests.cpu`, in v1 shares (2 to 262144; 1024 is one core).
+    pub cpu_shares: Option<u64>,
+    /// Most processes and threads.
+    pub pids: Option<u64>,
+}

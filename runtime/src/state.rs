@@ -1,0 +1,101 @@
+//! What a supervisor reports of its pod: facts, no decisions.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A pod as its supervisor sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodState {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// The supervisor's process; its `net` namespace is the pod's.
+    pub supervisor_pid: i32,
+    /// How far the pod is.
+    pub stage: Stage,
+    /// When the sandbox was made.
+    pub created_at: Timestamp,
+    /// The pod's addresses, as told with the start; empty before it and with host network.
+    pub addresses: Vec<String>,
+    /// In the order of the specification.
+    pub init_containers: Vec<ContainerStatus>,
+    /// In the order of the specification.
+    pub containers: Vec<ContainerStatus>,
+}
+
+/// How far a pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Namespaces are made; waits for its network and the word to start.
+    Created,
+    /// Containers run, or wait to run again.
+    Started,
+    /// SIGTERM was sent, or is about to be.
+    Stopping,
+    /// No process is left and none will start.
+    Finished,
+}
+
+/// A container as its supervisor sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// Its name in the pod.
+    pub name: String,
+    /// The image as the manifest names it.
+    pub image: String,
+    /// The image's id.
+    pub image_id: String,
+    /// Unique for each run of it; empty before the first.
+    pub container_id: String,
+    /// Now.
+    pub state: ContainerState,
+    /// How the run before ended, if there was one.
+    pub last: Option<Termination>,
+    /// How often it was started again.
+    pub restarts: u32,
+}
+
+/// Kubernetes' three states of a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ContainerState {
+    /// Not running, but will be.
+    Waiting {
+        /// `PodInitializing`, `ContainerCreating`, `CrashLoopBackOff`, `CreateContainerError`…
+        reason: String,
+        /// For a person.
+        message: String,
+        /// When the next try is due.
+        retry_at: Option<Timestamp>,
+    },
+    /// Its first process lives.
+    Running {
+        /// As the host counts.
+        pid: i32,
+        /// Since.
+        started_at: Timestamp,
+    },
+    /// Ended, and stays so unless it becomes `Waiting`.
+    Terminated(Termination),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Termination {
+    /// 128 + signal if a signal ended it.
+    pub exit_code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun`, `StartError`, `DeadlineExceeded`…
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+    /// When its first process began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Which run this was.
+    pub container_id: String,
+}

@@ -133,3 +133,6 @@ pub struct Resources {
     /// Most processes and threads.
     pub pids: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,6 @@ fn make_empty_dir(
     fs::set_permissions(path, Permissions::from_mode(mode))
         .map_err(|source| VolumeError::io("change the mode of", path, source))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 //! From Git to bound pods: sources, the store, and the controllers between them.
 
 pub mod controllers;
+pub mod random;
 pub mod store;

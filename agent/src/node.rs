@@ -1,7 +1,7 @@
 //! The node loop: makes the pods that are bound to this node real, and reports
 //! what became of them.
 
-mod config_volumes;
+pub(crate) mod config_volumes;
 mod memory;
 mod notes;
 mod reconcile;
@@ -23,9 +23,10 @@ use runtime::plan::NodeFacts;
 use runtime::pods::Runtime;
 use runtime::state::{PodState, Stage};
 use runtime::status::pod_status;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use work::Done;
@@ -47,11 +48,11 @@ pub(crate) struct Node {
 
 type Pods = BTreeMap<String, Arc<Object>>;
 
-/// Runs until `stop`. What runs on the machine then goes on running.
+/// Runs until `stop`; `retry` says that configuration changed. What runs on the machine then goes on running.
 ///
 /// # Errors
 /// If the store or the runtime ended under it.
-pub(crate) async fn run(node: Arc<Node>, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(node: Arc<Node>, retry: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
     let mut memory = Memory::new(node.runtime.observe());
     let mut work: JoinSet<Done> = JoinSet::new();
     let (mut stored, mut supervised) = (node.store.changes(), node.runtime.changes());
@@ -65,6 +66,7 @@ pub(crate) async fn run(node: Arc<Node>, stop: CancellationToken) -> anyhow::Res
             () = stop.cancelled() => return Ok(()),
             changed = stored.changed() => changed?,
             changed = supervised.changed() => changed?,
+            () = retry.notified() => memory.retry_configuration(),
             Some(done) = work.join_next() => memory.done(done?),
             () = tokio::time::sleep(wake) => {}
         }
@@ -150,7 +152,7 @@ impl Node {
                 continue;
             }
             let Some(pod) = pod_of(object) else { continue };
-            let status = pod_status(pod, state, memory.problem(uid), &self.facts, now);
+            let status = pod_status(pod, state, memory.problem(uid), &self.facts.host_ips, now);
             memory.reported(uid, object.resource_version(), state);
             if pod.status.as_ref() != Some(&status) {
                 let mut changed = pod.clone();
@@ -195,6 +197,18 @@ impl Node {
         self.metrics.running_pods.set(f64::from(pods));
         for (state, count) in [("running", running), ("created", waiting), ("exited", exited)] {
             self.metrics.containers.with_label_values(&[state]).set(f64::from(count));
+        }
+    }
+
+    /// Nothing is left on the machine of pods that neither the store nor the runtime
+    /// knows. What cannot be removed is logged, and tried again at the next start.
+    pub(crate) async fn sweep(&self) {
+        let mut live: BTreeSet<String> = self.runtime.observe().into_keys().collect();
+        live.extend(self.pods().into_keys());
+        match self.network.sweep(&live).await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(?removed, "links of pods that are gone were removed"),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot sweep the pod network"),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::Pods;
 use super::reconcile::{Action, Busy, Seen};
-use super::work::{Done, Failure};
+use super::work::{Done, Failure, words};
 use jiff::{SignedDuration, Timestamp};
 use runtime::state::{ContainerState, PodState};
 use runtime::status::Problem;
@@ -127,8 +127,8 @@ impl Memory {
     pub(super) fn retry_configuration(&mut self) {
         let entries = &self.entries;
         let waits = |uid: &String| {
-            let reason = entries.get(uid).and_then(|entry| entry.problem.as_ref()).map(|p| p.reason.as_str());
-            reason == Some("CreateContainerConfigError")
+            let problem = entries.get(uid).and_then(|entry| entry.problem.as_ref());
+            problem.is_some_and(|problem| matches!(words(problem).0, "CreateContainerConfigError" | "ContainerCreating"))
         };
         self.busy.retain(|uid, busy| *busy == Busy::Working || !waits(uid));
     }
@@ -153,10 +153,16 @@ impl Entry {
     fn failed(&mut self, failure: Failure) -> SignedDuration {
         let wait = FIRST_BACK_OFF.saturating_mul(1 << self.failures.min(5)).min(MAX_BACK_OFF);
         // The second time on, the kubelet calls it a back-off.
-        let backing_off = self.failures > 0 && failure.problem.reason == "ErrImagePull";
+        let mut problem = failure.problem;
+        if let Problem::Container { reason, message, .. } = &mut problem
+            && self.failures > 0
+            && reason == "ErrImagePull"
+        {
+            *reason = "ImagePullBackOff".into();
+            *message = format!("Back-off pulling image: {message}");
+        }
         self.failures += 1;
-        let reason = if backing_off { "ImagePullBackOff".to_owned() } else { failure.problem.reason.clone() };
-        self.problem = Some(Problem { reason, ..failure.problem });
+        self.problem = Some(problem);
         wait
     }
 }

@@ -3,9 +3,11 @@
 pub mod controllers;
 pub mod driver;
 pub mod events;
+pub mod git;
 pub mod random;
 pub mod scheduler;
 pub mod store;
+mod sys;
 
 /// An error and all its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {

@@ -12,6 +12,7 @@ mod watch;
 pub mod write;
 mod writer;
 
+pub(crate) use apply::copy_status;
 pub use disk::OpenError;
 pub use error::{StorageError, WriteError};
 pub use state::State;
@@ -35,7 +36,7 @@ const QUEUE: usize = 1024;
 pub struct Store {
     shared: Arc<Shared>,
     changes: tokio::sync::watch::Receiver<u64>,
-    requests: Option<mpsc::Sender<Request>>,
+    requests: Option<mpsc::Sender<Vec<Request>>>,
     writer: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -104,13 +105,30 @@ impl Store {
     /// # Cancel safety
     /// Once polled, the batch is written even if the caller goes away.
     pub async fn write(&self, batch: Vec<Write>) -> Result<Vec<Arc<Object>>, WriteError> {
-        if batch.is_empty() {
-            return Ok(Vec::new());
+        self.write_each(vec![batch]).await.pop().unwrap_or(Err(WriteError::Closed))
+    }
+
+    /// Like [`Store::write`] for each of `batches`, in one commit. One that is
+    /// refused does not touch the others. As many answers as batches, in their order.
+    ///
+    /// # Cancel safety
+    /// Once polled, the batches are written even if the caller goes away.
+    pub async fn write_each(&self, batches: Vec<Vec<Write>>) -> Vec<Result<Vec<Arc<Object>>, WriteError>> {
+        let mut answered = Vec::with_capacity(batches.len());
+        let mut requests = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let (answer, answers) = oneshot::channel();
+            requests.push(Request { batch, answer });
+            answered.push(answers);
         }
-        let (answer, answered) = oneshot::channel();
-        let requests = self.requests.as_ref().ok_or(WriteError::Closed)?;
-        requests.send(Request { batch, answer }).await.map_err(|_| WriteError::Closed)?;
-        answered.await.map_err(|_| WriteError::Closed)?
+        if let Some(writer) = &self.requests {
+            // If the writer is gone, the requests are dropped, and each answer is `Closed`.
+            drop(writer.send(requests).await);
+        } else {
+            drop(requests);
+        }
+        let answers = answered.into_iter().map(async |a| a.await.unwrap_or(Err(WriteError::Closed)));
+        futures::future::join_all(answers).await
     }
 
     /// Every change after resource version `from`, first those that were, then those to come.

@@ -260,7 +260,7 @@ fn grace_of_running(object: &Object) -> Option<i64> {
 }
 
 /// Gives `to` the status of `from`, if both are of one kind that has a status.
-fn copy_status(from: &Object, to: &mut Object) {
+pub(crate) fn copy_status(from: &Object, to: &mut Object) {
     macro_rules! copy {
         ($($kind:ident),+) => {
             match (from, to) {

@@ -11,7 +11,7 @@ use manifests::Object;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Batches that share one commit at most.
+/// Batches in one commit after which no more are taken in.
 const GROUP: usize = 512;
 
 /// A batch, and where its outcome goes.
@@ -29,7 +29,7 @@ pub(super) struct Writer {
     disk: Disk,
     shared: Arc<Shared>,
     changed: watch::Sender<u64>,
-    queue: mpsc::Receiver<Request>,
+    queue: mpsc::Receiver<Vec<Request>>,
     random: OsRandom,
     /// Set by a failed commit: what is on disk is unknown until it is read again.
     broken: Option<StorageError>,
@@ -40,19 +40,18 @@ impl Writer {
         disk: Disk,
         shared: Arc<Shared>,
         changed: watch::Sender<u64>,
-        queue: mpsc::Receiver<Request>,
+        queue: mpsc::Receiver<Vec<Request>>,
     ) -> Self {
         Self { disk, shared, changed, queue, random: OsRandom::new(), broken: None }
     }
 
     /// Writes until every sender is gone.
     pub(super) fn run(mut self) {
-        while let Some(first) = self.queue.blocking_recv() {
-            let mut group = vec![first];
+        while let Some(mut group) = self.queue.blocking_recv() {
             while group.len() < GROUP
                 && let Ok(next) = self.queue.try_recv()
             {
-                group.push(next);
+                group.extend(next);
             }
             self.commit(group);
         }

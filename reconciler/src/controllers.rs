@@ -3,6 +3,9 @@
 //! No clock, file, task or log in here. Each looks at one object by key, sees
 //! the whole state, and says what to write now and when to look again.
 
+pub mod garbage;
+pub mod revision;
+
 use crate::store::Write;
 use jiff::Timestamp;
 use manifests::ObjectKey;

@@ -1,0 +1,4 @@
+//! Defaults.
+use crate::object::Object;
+/// x
+pub fn apply(_o: &mut Object) {}

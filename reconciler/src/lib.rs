@@ -7,6 +7,7 @@ pub mod git;
 pub mod random;
 pub mod scheduler;
 pub mod store;
+pub mod sync;
 mod sys;
 
 /// An error and all its causes on one line.

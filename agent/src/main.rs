@@ -8,6 +8,7 @@ mod node;
 mod print;
 mod run;
 mod serve;
+mod sync_metrics;
 mod telemetry;
 mod usage;
 

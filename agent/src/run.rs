@@ -4,16 +4,17 @@ use crate::metrics::Metrics;
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::telemetry;
+use crate::{sync_metrics, telemetry};
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use manifests::config::{AgentConfiguration, parse_configuration};
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
-use reconciler::driver;
-use reconciler::events::Recorder;
+use reconciler::driver::Driver;
+use reconciler::events::{EventWriter, Recorder, recorder};
 use reconciler::store::Store;
-use reconciler::sync::SyncHandle;
+use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::plan::NodeFacts;
 use runtime::pods::{Runtime, RuntimeOptions};
@@ -118,6 +119,9 @@ struct Parts {
     store: Arc<Store>,
     node: Arc<Node>,
     recorder: Recorder,
+    events: EventWriter,
+    sync: SyncHandle,
+    syncer: Syncer,
     metrics: Metrics,
     warnings: Arc<Vec<String>>,
     started_at: jiff::Timestamp,
@@ -135,7 +139,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     }
     let machine = Machine::observe(configuration.node_name.clone(), vec![cidr.gateway().into()]);
     registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
-    let recorder = Recorder::new(Arc::clone(&store), configuration.node_name.clone());
+    let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
         runtime: Runtime::open(runtime_options(&configuration)).await.context("cannot open the runtime")?,
         images: ImageStore::open(configuration.state_dir.join("images")).context("cannot open the image store")?,
@@ -146,8 +150,9 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         metrics: metrics.clone(),
     });
     node.sweep().await;
+    let (sync, syncer) = syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
     let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
-    Ok(Parts { configuration, store, node, recorder, metrics, warnings, started_at })
+    Ok(Parts { configuration, store, node, recorder, events, sync, syncer, metrics, warnings, started_at })
 }
 
 async fn open_network(configuration: &AgentConfiguration, pod_cidr: Cidr) -> anyhow::Result<Network> {
@@ -189,10 +194,37 @@ impl Parts {
     fn spawn(self, listener: UnixListener, stop: &CancellationToken) -> JoinSet<anyhow::Result<()>> {
         let mut tasks = JoinSet::new();
         let retry = Arc::new(tokio::sync::Notify::new());
-        tasks.spawn(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()));
-        tasks.spawn(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()));
+        let api = Api {
+            store: Arc::clone(&self.store),
+            node: Arc::clone(&self.node),
+            sync: self.sync.clone(),
+            metrics: self.metrics.clone(),
+            configuration: Arc::clone(&self.configuration),
+            started_at: self.started_at,
+            warnings: self.warnings,
+        };
+        let reconcile = self.metrics.reconcile.clone();
+        let driver = Driver::new(Arc::clone(&self.store), self.recorder)
+            .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
+        let mut add = |part| drop(tasks.spawn(part));
+        add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
+        add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
+        add(finished(driver.run(stop.clone())).boxed());
+        add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
+        add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());
+        add(finished(self.syncer.run(stop.clone())).boxed());
+        add(serve::control(listener, api, stop.clone()).map(|result| result.context("the control socket")).boxed());
+        let address = self.configuration.metrics_address.clone();
+        if !address.is_empty() {
+            add(serve::scrape(address, self.metrics, stop.clone()).map(|result| Ok(result?)).boxed());
+        }
         tasks
     }
+}
+
+async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {
+    part.await;
+    Ok(())
 }
 
 /// Waits for a signal, or for a task that ended; then stops the others.

@@ -95,18 +95,6 @@ impl Reference {
             _ => registry(text).map(Self::Registry),
         }
     }
-
-    /// True if the same reference may mean another image tomorrow: the tag is
-    /// `latest`, given or not, and no digest pins it. Decides `imagePullPolicy`.
-    #[must_use]
-    pub fn is_latest(&self) -> bool {
-        match self {
-            Self::Registry(registry) => {
-                registry.digest.is_none() && registry.tag.as_deref() == Some("latest")
-            }
-            Self::Host | Self::OciLayout(_) | Self::OciArchive(_) | Self::DockerArchive(_) => false,
-        }
-    }
 }
 
 /// `oci:5000/x`, or `oci:v1`, is an image `oci` of a registry only if no path follows.
@@ -279,7 +267,6 @@ mod tests {
         }
         let pinned = Reference::parse(&format!("nginx@{digest}")).unwrap();
         assert_eq!(pinned.to_string(), format!("docker.io/library/nginx@{digest}"));
-        assert!(!pinned.is_latest() && Reference::parse("nginx").unwrap().is_latest());
     }
 
     #[test]

@@ -81,6 +81,14 @@ pub(crate) fn subdomain(name: &str) -> Check {
     judged(name, is_subdomain, 253, rule)
 }
 
+/// At most `most` characters.
+pub(crate) fn label_length(name: &str, most: usize) -> Check {
+    if name.len() > most {
+        return Err((format!("must have at most {most} characters here, not {}", name.len()), None));
+    }
+    Ok(())
+}
+
 /// `[prefix/]name`, the key of a label or annotation.
 pub(crate) fn qualified(key: &str) -> Check {
     let (prefix, name) = match key.split_once('/') {

@@ -269,7 +269,7 @@ fn read(kind: Kind, report: &mut Report<'_>) -> Option<(Object, Place)> {
             return None;
         }
     };
-    rules::before_defaults(&object, report);
+    defaults::clear_server_fields(&mut object);
     defaults::apply(&mut object);
     rules::check(&object, report);
     if report.failed {

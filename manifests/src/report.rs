@@ -86,6 +86,27 @@ impl<'a> Report<'a> {
         self.tell(Severity::Warning, place, path.to_string(), (code, message.into(), None));
     }
 
+    /// A warning with what to do about it.
+    pub(crate) fn warn_with(
+        &mut self,
+        path: &Path<'_>,
+        code: &'static str,
+        message: &str,
+        help: Option<String>,
+    ) {
+        let place = self.locate(path);
+        self.tell(Severity::Warning, place, path.to_string(), (code, message.to_owned(), help));
+    }
+
+    /// The keys that the user wrote in the mapping at `path`.
+    pub(crate) fn keys(&self, path: &Path<'_>) -> Vec<String> {
+        let (_, written, at) = self.walk(path);
+        if !written {
+            return Vec::new();
+        }
+        self.tree.entries(at).iter().map(|e| e.key.clone().into_owned()).collect()
+    }
+
     /// A finding at a known place: code, message, help.
     pub(crate) fn tell(
         &mut self,
@@ -127,14 +148,15 @@ impl<'a> Report<'a> {
         self.walk(path).0
     }
 
-    fn walk(&self, path: &Path<'_>) -> (Place, bool) {
+    /// Place, whether the whole path was written, and the last node on it.
+    fn walk(&self, path: &Path<'_>) -> (Place, bool, NodeId) {
         let mut at = self.root;
         let mut place = self.tree.node(at).place;
         for segment in path.segments() {
             match segment {
                 Segment::Root => {}
                 Segment::Field(name) | Segment::Key(name) => {
-                    let Some(entry) = self.tree.entry(at, name) else { return (place, false) };
+                    let Some(entry) = self.tree.entry(at, name) else { return (place, false, at) };
                     at = entry.value;
                     place = match self.tree.node(at).content {
                         Content::Scalar(_) => self.tree.node(at).place,
@@ -142,13 +164,13 @@ impl<'a> Report<'a> {
                     };
                 }
                 Segment::Index(index) => {
-                    let Some(item) = self.tree.item(at, index) else { return (place, false) };
+                    let Some(item) = self.tree.item(at, index) else { return (place, false, at) };
                     at = item;
                     place = self.tree.node(at).place;
                 }
             }
         }
-        (place, true)
+        (place, true, at)
     }
 }
 

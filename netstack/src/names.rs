@@ -30,6 +30,13 @@ pub(crate) fn link_of(bridge: &str, uid: &str) -> String {
     format!("kl{:013x}", hash(bridge, uid) >> 12)
 }
 
+/// The group that links of `bridge` are put into when they are about to be removed.
+pub(crate) fn group_of(bridge: &str) -> u32 {
+    let [a, b, c, d, ..] = hash(bridge, "").to_be_bytes();
+    // Group 0 is where all other links are.
+    u32::from_be_bytes([a, b, c, d | 1])
+}
+
 /// Whether `name` could be one of [`link_of`].
 pub(crate) fn is_link(name: &str) -> bool {
     let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);

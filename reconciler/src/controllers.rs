@@ -5,6 +5,22 @@
 
 pub mod garbage;
 pub mod revision;
+pub mod cronjob;
+pub mod daemonset;
+pub mod deployment;
+pub mod job;
+pub mod replicaset;
+
+mod amount;
+mod backoff;
+mod claim;
+mod hash;
+mod outcome;
+mod pod;
+mod ranking;
+mod template;
+#[cfg(test)]
+mod world;
 
 use crate::store::Write;
 use jiff::Timestamp;

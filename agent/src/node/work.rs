@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
 use runtime::image::{Image, ImageError, PullPolicy};
 use runtime::plan::{PlanError, PodInput, PodPlan, build};
-use runtime::pods::RuntimeError;
 use runtime::state::Stage;
 use runtime::status::Problem;
 use runtime::volume::{self, VolumeError};
@@ -94,7 +93,7 @@ async fn remove(node: &Node, uid: &str) -> Result<(), Problem> {
 
 /// The pod's containers are told to run.
 async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), Problem> {
-    let observed = node.runtime.pod(uid);
+    let observed = node.runtime.observe().remove(uid);
     let (inputs, plan) = {
         let node = Arc::clone(node);
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &object)).await;
@@ -114,7 +113,7 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
     };
     volume::etc::write(&inputs.input(node), &addresses).map_err(|error| volume_problem(&error))?;
     let started = node.runtime.start(uid, addresses).await;
-    started.map_err(|error: RuntimeError| pod_problem("CreatePodSandboxError", &error))
+    started.map_err(|error| pod_problem("CreatePodSandboxError", &error))
 }
 
 async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {

@@ -72,6 +72,23 @@ async fn add(handle: &Handle, options: &NetworkOptions) -> Result<Link, NetworkE
     link::find(handle, name).await.map_err(failed)?.ok_or_else(|| failed(Errno::ENODEV.into()))
 }
 
+/// A port that an agent had marked for removal when it died is a port like any
+/// other: whether it shall go is decided anew.
+pub(super) async fn keep_port(
+    handle: &Handle,
+    options: &NetworkOptions,
+    bridge: u32,
+    port: &Link,
+) -> Result<(), NetworkError> {
+    if port.group == 0 {
+        return Ok(());
+    }
+    let name = options.bridge.clone();
+    link::set_port(handle, port.index, bridge)
+        .await
+        .map_err(|source| NetworkError::SetUpBridge { name, source })
+}
+
 /// The bridge is gone, if its hardware address says that it was made here.
 pub(super) async fn remove(handle: &Handle, options: &NetworkOptions) -> Result<(), NetworkError> {
     let name = &options.bridge;

@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) alias: Option<String>,
     /// Whether it is set up.
     pub(crate) up: bool,
+    /// The group that it is in; 0 unless it was put into one.
+    pub(crate) group: u32,
 }
 
 /// A veth pair to make: this end up and in a bridge, the other in another namespace,
@@ -91,6 +93,7 @@ fn read(message: &LinkMessage) -> Link {
             LinkAttribute::Controller(index) => link.controller = Some(*index),
             LinkAttribute::Link(index) => link.peer = Some(*index),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
             _ => {}
         }
@@ -144,12 +147,12 @@ pub(crate) async fn set_up(handle: &Handle, index: u32) -> io::Result<()> {
     set(handle, LinkUnspec::new_with_index(index).up()).await
 }
 
-/// Sets the link up and makes it a port of the bridge `controller`.
+/// Sets the link up, makes it a port of the bridge `controller`, and takes it out of any group.
 ///
 /// # Errors
 /// The kernel's.
 pub(crate) async fn set_port(handle: &Handle, index: u32, controller: u32) -> io::Result<()> {
-    set(handle, LinkUnspec::new_with_index(index).controller(controller).up()).await
+    set(handle, LinkUnspec::new_with_index(index).controller(controller).link_group(0).up()).await
 }
 
 /// Writes free text to the link called `name`, at most 255 bytes.
@@ -158,6 +161,14 @@ pub(crate) async fn set_port(handle: &Handle, index: u32, controller: u32) -> io
 /// The kernel's.
 pub(crate) async fn set_alias(handle: &Handle, name: &str, alias: &str) -> io::Result<()> {
     set(handle, LinkUnspec::new_with_name(name).alias(alias)).await
+}
+
+/// Puts the link called `name`, if there is one, into a group.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) async fn set_group(handle: &Handle, name: &str, group: u32) -> io::Result<()> {
+    or_absent(set(handle, LinkUnspec::new_with_name(name).link_group(group)).await)
 }
 
 async fn set(handle: &Handle, link: LinkMessageBuilder<LinkUnspec>) -> io::Result<()> {
@@ -171,8 +182,22 @@ async fn set(handle: &Handle, link: LinkMessageBuilder<LinkUnspec>) -> io::Resul
 /// The kernel's.
 pub(crate) async fn remove(handle: &Handle, name: &str) -> io::Result<()> {
     let message = LinkUnspec::new_with_name(name).build();
-    let removed = rtnetlink::LinkDelRequest::new_with_message(handle.clone(), message).execute().await;
-    match removed.map_err(to_io) {
+    let request = rtnetlink::LinkDelRequest::new_with_message(handle.clone(), message);
+    or_absent(request.execute().await.map_err(to_io))
+}
+
+/// Removes all links of a group.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) async fn remove_group(handle: &Handle, group: u32) -> io::Result<()> {
+    let message = LinkMessageBuilder::<LinkUnspec>::new().link_group(group).build();
+    let request = rtnetlink::LinkDelRequest::new_with_message(handle.clone(), message);
+    or_absent(request.execute().await.map_err(to_io))
+}
+
+fn or_absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
         Err(error) if is(&error, Errno::ENODEV) => Ok(()),
         other => other,
     }

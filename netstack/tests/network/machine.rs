@@ -137,4 +137,15 @@ impl Pod {
         let out = LinkUnspec::new_with_name(link).nocontroller().down().build();
         self.handle.link().set(out).execute().await.unwrap();
     }
+
+    pub(crate) async fn set_group(&self, link: &str, group: u32) {
+        let set = LinkUnspec::new_with_name(link).link_group(group).build();
+        self.handle.link().set(set).execute().await.unwrap();
+    }
+
+    pub(crate) async fn group(&self, link: &str) -> u32 {
+        let link = self.handle.link().get().match_name(link).execute().try_next().await.unwrap().unwrap();
+        let group = |attribute| if let LinkAttribute::Group(group) = attribute { Some(group) } else { None };
+        link.attributes.into_iter().find_map(group).unwrap()
+    }
 }

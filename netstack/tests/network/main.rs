@@ -114,12 +114,15 @@ fn a_restarted_agent_knows_who_has_what() {
         }
         before.detach("a").await.unwrap();
         drop(before);
+        // As a crash in the middle of a removal leaves it.
+        host.set_group(&attached[2].host_interface, 7).await;
         let after = Network::open(options("keel0", "10.88.0.0/29")).await.unwrap();
         assert_eq!(after.attach("d", pods[3].pid()).await.unwrap().addresses, [ip("10.88.0.5")]);
         assert_eq!(after.attach("b", pods[1].pid()).await.unwrap(), attached[1]);
         assert_eq!(after.attach("e", pods[4].pid()).await.unwrap().addresses, [ip("10.88.0.6")]);
         assert_eq!(after.attach("a", pods[0].pid()).await.unwrap().addresses, [ip("10.88.0.2")]);
         assert_eq!(host.meets(&pods[2], attached[2].addresses[0]), attached[2].gateway, "untouched");
+        assert_eq!(host.group(&attached[2].host_interface).await, 0);
     });
 }
 
@@ -173,6 +176,30 @@ fn sweeping_takes_the_dead_pods_of_this_bridge_only() {
         assert!(ours.sweep(&uids(&["live"])).await.unwrap().is_empty());
         assert_eq!(host.meets(&pods[0], live.addresses[0]), live.gateway);
         assert_eq!(host.meets(&pods[2], others.addresses[0]), others.gateway);
+    });
+}
+
+#[test]
+#[cfg_attr(not(root), ignore = "needs root")]
+fn many_pods_leave_at_once_and_their_neighbours_stay() {
+    on_fresh_machine(async |host| {
+        let network = Arc::new(Network::open(options("keel0", "10.88.0.0/24")).await.unwrap());
+        let pods: Vec<_> = (0..40).map(|_| Pod::new()).collect();
+        let mut attached = Vec::new();
+        for (uid, pod) in pods.iter().enumerate() {
+            attached.push(network.attach(&uid.to_string(), pod.pid()).await.unwrap());
+        }
+        let detach = |uid: usize| {
+            let network = network.clone();
+            tokio::spawn(async move { network.detach(&uid.to_string()).await })
+        };
+        for task in (1..40).map(detach).collect::<Vec<_>>() {
+            task.await.unwrap().unwrap();
+        }
+        assert_eq!(links(&host.handle).await.len(), 3);
+        assert_eq!(host.meets(&pods[0], attached[0].addresses[0]), attached[0].gateway);
+        let again = network.attach("7", pods[7].pid()).await.unwrap();
+        assert_eq!(host.meets(&pods[7], again.addresses[0]), again.gateway);
     });
 }
 

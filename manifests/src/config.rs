@@ -2,6 +2,10 @@
 //! `evenkeel.dev/v1alpha1`: every path, port, cgroup root and interface name
 //! that an agent uses comes from here, so that several agents fit one machine.
 
+mod read;
+
+pub use read::parse_configuration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -6,10 +6,29 @@
 //! crate as an [`Object`] is complete.
 
 pub mod config;
+pub mod cron;
+pub mod defaults;
+pub mod diagnostic;
+mod duration;
+mod gvk;
+pub mod image;
 pub mod kind;
+mod names;
 pub mod object;
+pub mod parse;
+mod path;
+pub mod quantity;
+mod report;
 pub mod revision;
+mod rules;
+mod schema;
+pub mod selector;
+mod source;
+mod suggest;
+mod support;
+mod yaml;
 
 pub use k8s_openapi;
 pub use kind::Kind;
 pub use object::{Object, ObjectKey};
+pub use yaml::{MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES};

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The annotation that names the source (its [`Revision`]) that owns an object.
 pub const SOURCE_ANNOTATION: &str = "evenkeel.dev/source";
@@ -63,6 +64,10 @@ pub struct RevisionStatus {
     /// What was wrong, one per line, rendered for a person; empty if nothing was.
     #[serde(default)]
     pub message: String,
+    /// Jobs of the source that ended and may delete themselves, `namespace/name`, with the
+    /// commit that last changed their manifest: they have run, and are not put back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub finished_jobs: BTreeMap<String, String>,
 }
 
 impl k8s_openapi::Resource for Revision {

@@ -1,1 +1,19 @@
-//! placeholder
+//! The network of a node's pods: a bridge, a link from it to each pod, and addresses.
+//!
+//! Everything goes through netlink; no program is called. Nothing is written to
+//! disk: what exists in the kernel is the record. A pod's link is named from the
+//! bridge and the pod's uid, and its hardware address carries the pod's IP address,
+//! so that a restarted agent finds all of it again, and a crash between two steps
+//! leaves nothing that is not found.
+//!
+//! Several agents share a machine as long as their bridges and networks differ.
+
+mod cidr;
+mod ipam;
+mod names;
+mod network;
+mod sys;
+
+pub use cidr::{Cidr, CidrError};
+pub use ipam::Exhausted;
+pub use network::{AttachError, Attachment, Network, NetworkError, NetworkOptions, Warning};

@@ -3,6 +3,25 @@
 //! No clock, file, task or log in here. Each looks at one object by key, sees
 //! the whole state, and says what to write now and when to look again.
 
+pub mod garbage;
+pub mod revision;
+pub mod cronjob;
+pub mod daemonset;
+pub mod deployment;
+pub mod job;
+pub mod replicaset;
+
+mod amount;
+mod backoff;
+mod claim;
+mod hash;
+mod outcome;
+mod pod;
+mod ranking;
+mod template;
+#[cfg(test)]
+mod world;
+
 use crate::store::Write;
 use jiff::Timestamp;
 use manifests::ObjectKey;

@@ -4,6 +4,31 @@
 //! Written once per pod as `plan.json` in the pod's folder, mode 0600 because it
 //! holds the values of secrets. The supervisor reads it and needs the agent no more.
 
+pub mod address;
+mod args;
+pub mod build;
+mod capability;
+mod env;
+mod error;
+mod expand;
+mod field;
+mod mounts;
+mod process;
+mod quantity;
+mod resource;
+mod user;
+mod values;
+
+pub use build::{NodeFacts, PodInput, build};
+pub use error::{Cause, PlanError};
+pub(crate) use field::{annotations_file, field_value, labels_file};
+pub use mounts::BENEATH_OPTION;
+pub(crate) use mounts::sub_paths;
+pub use process::{STOP_SIGNAL_ANNOTATION, USER_ANNOTATION};
+pub(crate) use quantity::{are_equal as quantities_are_equal, is_positive as quantity_is_positive};
+pub(crate) use resource::resource_field;
+pub(crate) use values::{config_map_values, secret_values};
+
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -108,3 +133,6 @@ pub struct Resources {
     /// Most processes and threads.
     pub pids: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;

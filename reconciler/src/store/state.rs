@@ -73,6 +73,12 @@ impl State {
         Some(before)
     }
 
+    /// Sets the revision of a state that was read from disk: the newest change
+    /// may have been a deletion, which no object remembers.
+    pub(super) const fn restart_at(&mut self, revision: u64) {
+        self.revision = revision;
+    }
+
     fn unlink(&mut self, object: &Object, key: &ObjectKey) {
         for owner in object.metadata().owner_references.iter().flatten() {
             if let Some(keys) = self.dependents.get_mut(&owner.uid) {

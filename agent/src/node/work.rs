@@ -1,0 +1,202 @@
+//! The slow work on one pod: each action of the node loop as a task of its own,
+//! so that no pod waits for another.
+
+use super::Node;
+use super::reconcile::Action;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
+use manifests::{Kind, Object};
+use runtime::image::{Image, ImageError, PullPolicy};
+use runtime::plan::{PlanError, PodInput, PodPlan, build};
+use runtime::state::Stage;
+use runtime::status::Problem;
+use runtime::volume::{self, VolumeError};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+
+/// A task ended.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) uid: String,
+    pub(super) failure: Option<Failure>,
+}
+
+/// An action failed; it will be tried again.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What the pod's status shows meanwhile.
+    pub(super) problem: Problem,
+}
+
+/// Does `action`. Safe to repeat; what fails is noted as an event.
+pub(super) async fn perform(node: &Arc<Node>, uid: String, pod: Option<Arc<Object>>, action: Action) -> Done {
+    let metrics = &node.metrics;
+    let result = match action {
+        Action::Start => match pod.clone() {
+            Some(pod) => metrics.operation("start_pod", start(node, &uid, pod)).await,
+            None => Ok(()),
+        },
+        Action::Stop { grace_seconds } => {
+            if let Some(pod) = &pod {
+                node.note(&pod.key(), false, "Killing", "Stopping the pod's containers".into());
+            }
+            metrics.operation("stop_pod", node.runtime.stop(&uid, grace_seconds)).await.map_err(|e| pod_problem("FailedKillPod", &e))
+        }
+        Action::Release => {
+            metrics.operation("release_pod", node.network.detach(&uid)).await.map_err(|e| pod_problem("NetworkNotReady", &e))
+        }
+        Action::Remove => metrics.operation("remove_pod", remove(node, &uid)).await,
+        Action::Forget | Action::Fail | Action::WaitUntil(_) => Ok(()),
+    };
+    let failure = result.err().map(|problem| Failure { problem });
+    if let Some(failure) = &failure {
+        let (reason, message) = words(&failure.problem);
+        tracing::warn!(uid, pod = pod.as_ref().map(|pod| pod.key().to_string()), reason, message, "action failed");
+        if let Some(pod) = &pod {
+            node.note(&pod.key(), true, "Failed", format!("{reason}: {message}"));
+        }
+    }
+    Done { uid, failure }
+}
+
+/// Reason and message of a problem.
+pub(super) fn words(problem: &Problem) -> (&str, &str) {
+    match problem {
+        Problem::Failed { reason, message }
+        | Problem::Pod { reason, message }
+        | Problem::Container { reason, message, .. } => (reason, message),
+    }
+}
+
+/// The error and all that led to it, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn pod_problem(reason: &str, error: &dyn Error) -> Problem {
+    Problem::Pod { reason: reason.to_owned(), message: chain(error) }
+}
+
+async fn remove(node: &Node, uid: &str) -> Result<(), Problem> {
+    // The link goes with the namespace anyway; asking first frees the address early.
+    let network = node.network.detach(uid).await;
+    node.runtime.remove(uid).await.map_err(|error| pod_problem("FailedKillPod", &error))?;
+    network.map_err(|error| pod_problem("NetworkNotReady", &error))
+}
+
+/// The pod's containers are told to run.
+async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), Problem> {
+    let observed = node.runtime.observe().remove(uid);
+    let (inputs, plan) = {
+        let node = Arc::clone(node);
+        let prepared = tokio::task::spawn_blocking(move || prepare(&node, &object)).await;
+        prepared.map_err(|error| pod_problem("CreatePodSandboxError", &error))??
+    };
+    // An agent that died between making the sandbox and starting it left it `Created`.
+    let supervisor_pid = match observed {
+        Some(state) if state.stage == Stage::Created => state.supervisor_pid,
+        _ => create(node, &plan).await?,
+    };
+    let addresses = if plan.host_network {
+        Vec::new()
+    } else {
+        let attached = node.network.attach(uid, supervisor_pid).await;
+        let attached = attached.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
+        attached.addresses.iter().map(ToString::to_string).collect()
+    };
+    volume::etc::write(&inputs.input(node), &addresses).map_err(|error| volume_problem(&error))?;
+    let started = node.runtime.start(uid, addresses).await;
+    started.map_err(|error| pod_problem("CreatePodSandboxError", &error))
+}
+
+async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
+    let created = node.metrics.operation("run_podsandbox", node.runtime.create(plan)).await;
+    created.map(|created| created.supervisor_pid).map_err(|error| pod_problem("CreatePodSandboxError", &error))
+}
+
+/// A pod and all that its plan is made from.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    pod: Pod,
+    config_maps: BTreeMap<String, ConfigMap>,
+    secrets: BTreeMap<String, Secret>,
+    images: BTreeMap<String, Image>,
+}
+
+impl Inputs {
+    /// What the store has for `pod`; images are not looked at.
+    pub(super) fn gather(node: &Node, pod: &Pod) -> Self {
+        let namespace = pod.metadata.namespace.as_deref();
+        let config_maps = node.store.list(Kind::ConfigMap, namespace).0;
+        let config_maps = config_maps.iter().filter_map(|object| {
+            let map: &ConfigMap = (&**object).try_into().ok()?;
+            Some((object.name().to_owned(), map.clone()))
+        });
+        let secrets = node.store.list(Kind::Secret, namespace).0;
+        let secrets = secrets.iter().filter_map(|object| {
+            let secret: &Secret = (&**object).try_into().ok()?;
+            Some((object.name().to_owned(), secret.clone()))
+        });
+        Self {
+            pod: pod.clone(),
+            config_maps: config_maps.collect(),
+            secrets: secrets.collect(),
+            images: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn input<'a>(&'a self, node: &'a Node) -> PodInput<'a> {
+        PodInput {
+            pod: &self.pod,
+            config_maps: &self.config_maps,
+            secrets: &self.secrets,
+            images: &self.images,
+            node: &node.facts,
+        }
+    }
+}
+
+/// Images unpacked, volumes made, everything resolved. Blocking.
+fn prepare(node: &Node, object: &Object) -> Result<(Inputs, PodPlan), Problem> {
+    let pod: &Pod = object.try_into().map_err(|error: manifests::object::WrongKind| pod_problem("InvalidPod", &error))?;
+    let mut inputs = Inputs::gather(node, pod);
+    for container in containers(pod) {
+        let reference = container.image.as_deref().unwrap_or_default();
+        let policy = PullPolicy::from_manifest(container.image_pull_policy.as_deref());
+        let image = node.images.resolve(reference, policy).map_err(|error| image_problem(container, &error))?;
+        inputs.images.insert(container.name.clone(), image);
+    }
+    let input = inputs.input(node);
+    volume::prepare(&input).map_err(|error| volume_problem(&error))?;
+    let plan = build(&input).map_err(|error| plan_problem(&error))?;
+    Ok((inputs, plan))
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let spec = pod.spec.iter();
+    spec.flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
+}
+
+fn image_problem(container: &Container, error: &ImageError) -> Problem {
+    Problem::Container { name: container.name.clone(), reason: error.reason().into(), message: chain(error) }
+}
+
+fn volume_problem(error: &VolumeError) -> Problem {
+    // The kubelet leaves such a pod in ContainerCreating, and tells why in an event.
+    pod_problem("ContainerCreating", error)
+}
+
+fn plan_problem(error: &PlanError) -> Problem {
+    let (reason, message) = (error.reason().to_owned(), error.to_string());
+    match &error.container {
+        Some(name) => Problem::Container { name: name.clone(), reason, message },
+        None => Problem::Pod { reason, message },
+    }
+}

@@ -1,0 +1,244 @@
+//! `keel agent`: puts the parts together, and takes them apart again.
+
+use crate::metrics::Metrics;
+use crate::node::registration::{self, Machine};
+use crate::node::{self, Node};
+use crate::serve::{self, Api};
+use crate::{sync_metrics, telemetry};
+use anyhow::Context as _;
+use futures::FutureExt as _;
+use manifests::config::{AgentConfiguration, parse_configuration};
+use manifests::diagnostic::render;
+use manifests::parse::SourceFile;
+use netstack::{Cidr, Network, NetworkOptions};
+use reconciler::driver::Driver;
+use reconciler::events::{EventWriter, Recorder, recorder};
+use reconciler::store::Store;
+use reconciler::sync::{SyncHandle, Syncer, syncer};
+use runtime::image::ImageStore;
+use runtime::plan::NodeFacts;
+use runtime::pods::{Runtime, RuntimeOptions};
+use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Reads and checks the configuration file; every mistake in it is on stderr
+/// when this fails.
+///
+/// # Errors
+/// An exit code: 1 if the file cannot be read or has mistakes.
+pub(crate) fn load(path: &Path) -> Result<AgentConfiguration, ExitCode> {
+    let content = std::fs::read(path).map_err(|error| {
+        eprintln!("error: cannot read the configuration {}: {error}", path.display());
+        ExitCode::FAILURE
+    })?;
+    let file = SourceFile { path: path.display().to_string(), content };
+    parse_configuration(file).map_err(|diagnostics| {
+        eprint!("{}", render(&diagnostics, std::io::IsTerminal::is_terminal(&std::io::stderr())));
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the agent until SIGTERM or SIGINT. Pods go on running after it.
+pub(crate) fn agent(path: &Path) -> ExitCode {
+    let configuration = match load(path) {
+        Ok(configuration) => configuration,
+        Err(code) => return code,
+    };
+    match start(configuration) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(configuration: AgentConfiguration) -> anyhow::Result<()> {
+    telemetry::start()?;
+    if !rustix::process::geteuid().is_root() {
+        anyhow::bail!("`keel agent` makes namespaces, mounts and cgroups: it needs to be started by root");
+    }
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 4);
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    tokio.block_on(run(configuration))
+}
+
+/// The name of this node: as configured, or the host's.
+fn node_name(configuration: &AgentConfiguration) -> String {
+    if configuration.node_name.is_empty() {
+        return rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    }
+    configuration.node_name.clone()
+}
+
+fn make_folders(configuration: &AgentConfiguration) -> anyhow::Result<()> {
+    for (path, mode) in
+        [(&configuration.state_dir, 0o700), (&configuration.run_dir, 0o755), (&configuration.log_dir, 0o755)]
+    {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(mode).create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    Ok(())
+}
+
+async fn run(mut configuration: AgentConfiguration) -> anyhow::Result<()> {
+    configuration.node_name = node_name(&configuration);
+    make_folders(&configuration)?;
+    // First of all: a second agent on the same folders must not touch anything.
+    let listener = serve::listen(&serve::socket_path(&configuration))?;
+    let parts = assemble(configuration).await?;
+    let socket = serve::socket_path(&parts.configuration);
+    let stop = CancellationToken::new();
+    let tasks = parts.spawn(listener, &stop);
+    tracing::info!(socket = %socket.display(), "agent started");
+    // Outside systemd there is nobody to tell.
+    let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let result = until_the_end(tasks, &stop).await;
+    let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // A socket that nobody answers on would only confuse.
+    let _gone = std::fs::remove_file(&socket);
+    tracing::info!("agent stopped; pods go on running");
+    result
+}
+
+/// The parts of a running agent.
+struct Parts {
+    configuration: Arc<AgentConfiguration>,
+    store: Arc<Store>,
+    node: Arc<Node>,
+    recorder: Recorder,
+    events: EventWriter,
+    sync: SyncHandle,
+    syncer: Syncer,
+    metrics: Metrics,
+    warnings: Arc<Vec<String>>,
+    started_at: jiff::Timestamp,
+}
+
+async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
+    let started_at = jiff::Timestamp::now();
+    let metrics = Metrics::new(&configuration.node_name)?;
+    let store = Arc::new(Store::open(&configuration.state_dir.join("store")).context("cannot open the store")?);
+    let cidr: Cidr = configuration.network.pod_cidr.parse().context("network.podCIDR")?;
+    let network = open_network(&configuration, cidr).await?;
+    let warnings: Vec<String> = network.warnings().iter().map(ToString::to_string).collect();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let machine = Machine::observe(configuration.node_name.clone(), vec![cidr.gateway().into()]);
+    registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
+    let (recorder, events) = recorder(&configuration.node_name);
+    let node = Arc::new(Node {
+        runtime: Runtime::open(runtime_options(&configuration)).await.context("cannot open the runtime")?,
+        images: ImageStore::open(configuration.state_dir.join("images")).context("cannot open the image store")?,
+        store: Arc::clone(&store),
+        network,
+        facts: facts(&configuration, &machine),
+        recorder: recorder.clone(),
+        metrics: metrics.clone(),
+    });
+    node.sweep().await;
+    let (sync, syncer) = syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
+    let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
+    Ok(Parts { configuration, store, node, recorder, events, sync, syncer, metrics, warnings, started_at })
+}
+
+async fn open_network(configuration: &AgentConfiguration, pod_cidr: Cidr) -> anyhow::Result<Network> {
+    let options = NetworkOptions {
+        bridge: configuration.network.bridge.clone(),
+        pod_cidr,
+        mtu: configuration.network.mtu,
+    };
+    Network::open(options).await.context("cannot set up the pod network")
+}
+
+fn runtime_options(configuration: &AgentConfiguration) -> RuntimeOptions {
+    RuntimeOptions {
+        state_dir: configuration.state_dir.clone(),
+        run_dir: configuration.run_dir.clone(),
+        log_dir: configuration.log_dir.clone(),
+        cgroup_root: configuration.cgroup_root.clone(),
+        // The running program, even if its file was replaced meanwhile.
+        supervisor: vec![OsString::from("/proc/self/exe"), OsString::from(runtime::supervisor::COMMAND)],
+    }
+}
+
+fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
+    NodeFacts {
+        node_name: configuration.node_name.clone(),
+        host_ips: machine.addresses.iter().map(ToString::to_string).collect(),
+        state_dir: configuration.state_dir.clone(),
+        log_dir: configuration.log_dir.clone(),
+        cgroup_root: configuration.cgroup_root.clone(),
+        hidden: vec![configuration.state_dir.clone(), configuration.run_dir.clone()],
+        cpu_millis: machine.cores as u64 * 1000,
+        memory_bytes: machine.memory_bytes,
+        default_pids: None,
+    }
+}
+
+impl Parts {
+    /// Every task of the agent, running. The first that ends, ends the agent.
+    fn spawn(self, listener: UnixListener, stop: &CancellationToken) -> JoinSet<anyhow::Result<()>> {
+        let mut tasks = JoinSet::new();
+        let retry = Arc::new(tokio::sync::Notify::new());
+        let api = Api {
+            store: Arc::clone(&self.store),
+            node: Arc::clone(&self.node),
+            sync: self.sync.clone(),
+            metrics: self.metrics.clone(),
+            configuration: Arc::clone(&self.configuration),
+            started_at: self.started_at,
+            warnings: self.warnings,
+        };
+        let reconcile = self.metrics.reconcile.clone();
+        let driver = Driver::new(Arc::clone(&self.store), self.recorder)
+            .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
+        let mut add = |part| drop(tasks.spawn(part));
+        add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
+        add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
+        add(finished(driver.run(stop.clone())).boxed());
+        add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
+        add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());
+        add(finished(self.syncer.run(stop.clone())).boxed());
+        add(serve::control(listener, api, stop.clone()).map(|result| result.context("the control socket")).boxed());
+        let address = self.configuration.metrics_address.clone();
+        if !address.is_empty() {
+            add(serve::scrape(address, self.metrics, stop.clone()).map(|result| Ok(result?)).boxed());
+        }
+        tasks
+    }
+}
+
+async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {
+    part.await;
+    Ok(())
+}
+
+/// Waits for a signal, or for a task that ended; then stops the others.
+async fn until_the_end(mut tasks: JoinSet<anyhow::Result<()>>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let first = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        Some(ended) = tasks.join_next() => ended?.context("a part of the agent ended"),
+    };
+    stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    first
+}

@@ -1,0 +1,153 @@
+//! The local API: Kubernetes' paths over a Unix socket that only root may
+//! open, and metrics and health over TCP.
+
+mod inspect;
+mod logs;
+mod objects;
+mod overview;
+mod path;
+mod query;
+mod status;
+
+use crate::metrics::Metrics;
+use crate::node::Node;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Query as QueryExtractor, State as StateExtractor};
+use axum::http::{Method, Uri};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get, post};
+use manifests::Kind;
+use manifests::config::AgentConfiguration;
+use reconciler::store::Store;
+use reconciler::sync::SyncHandle;
+use status::Refusal;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+/// What requests are answered from.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) store: Arc<Store>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) sync: SyncHandle,
+    pub(crate) metrics: Metrics,
+    pub(crate) configuration: Arc<AgentConfiguration>,
+    pub(crate) started_at: jiff::Timestamp,
+    pub(crate) warnings: Arc<Vec<String>>,
+}
+
+/// A socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("cannot listen on the control socket {path}")]
+    Socket { path: PathBuf, source: std::io::Error },
+    #[error("cannot serve metrics on {address}")]
+    Metrics { address: String, source: std::io::Error },
+    #[error("another agent answers on {path}; one node has one agent (see `runDir`)")]
+    InUse { path: PathBuf },
+}
+
+/// Where the control socket of `configuration` is.
+pub(crate) fn socket_path(configuration: &AgentConfiguration) -> PathBuf {
+    configuration.run_dir.join("keel.sock")
+}
+
+/// The control socket, open, mode 0600. One that a dead agent left is replaced.
+///
+/// # Errors
+/// If a living agent answers on it, or it cannot be made.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener, ServeError> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(ServeError::InUse { path: path.into() });
+    }
+    let failed = |source| ServeError::Socket { path: path.into(), source };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Answers on `listener` until `stop`.
+///
+/// # Errors
+/// If accepting fails for good.
+pub(crate) async fn control(listener: UnixListener, api: Api, stop: CancellationToken) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/evenkeel/v1alpha1/status", get(overview::answer))
+        .route("/evenkeel/v1alpha1/sync", post(sync))
+        .route("/evenkeel/v1alpha1/pods/{namespace}/{name}/inspect", get(inspect::answer))
+        .fallback(any(resource))
+        .with_state(api);
+    // Watches never end by themselves: the end of the agent ends them.
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        result = axum::serve(listener, router).into_future() => result,
+    }
+}
+
+/// Serves `/metrics` and `/healthz` on `address` until `stop`.
+///
+/// # Errors
+/// If `address` cannot be listened on.
+pub(crate) async fn scrape(address: String, metrics: Metrics, stop: CancellationToken) -> Result<(), ServeError> {
+    let failed = |source| ServeError::Metrics { address: address.clone(), source };
+    let listener = TcpListener::bind(&address).await.map_err(failed)?;
+    let router = Router::new()
+        .route("/metrics", get(move || async move { metrics_text(&metrics) }))
+        .route("/healthz", get(|| async { "ok" }));
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        result = axum::serve(listener, router).into_future() => result.map_err(failed),
+    }
+}
+
+fn metrics_text(metrics: &Metrics) -> Response {
+    ([("content-type", "text/plain; version=0.0.4")], metrics.render()).into_response()
+}
+
+async fn metrics(StateExtractor(api): StateExtractor<Api>) -> Response {
+    metrics_text(&api.metrics)
+}
+
+async fn sync(
+    StateExtractor(api): StateExtractor<Api>,
+    QueryExtractor(query): QueryExtractor<objects::Query>,
+) -> Result<Response, Refusal> {
+    let source = query.get("source").map(String::as_str);
+    let known = |name: &str| api.configuration.sources.iter().any(|s| s.name == name);
+    if let Some(name) = source.filter(|name| !known(name)) {
+        let names: Vec<_> = api.configuration.sources.iter().map(|s| s.name.as_str()).collect();
+        return Err(Refusal::not_found(format!("no source `{name}`; the sources are: {}", names.join(", "))));
+    }
+    let reports = api.sync.sync(source).await;
+    Ok(axum::Json(reports).into_response())
+}
+
+async fn resource(
+    StateExtractor(api): StateExtractor<Api>,
+    method: Method,
+    uri: Uri,
+    QueryExtractor(query): QueryExtractor<objects::Query>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let target = path::parse(uri.path())
+        .ok_or_else(|| Refusal::not_found(format!("nothing is served at {}", uri.path())))?;
+    match (&method, target.subresource.as_deref()) {
+        (&Method::GET, None) => objects::read(&api, &target, &query),
+        (&Method::GET, Some("log")) if target.kind == Kind::Pod => logs::answer(&api, &target, &query).await,
+        (&Method::PUT, None) => objects::replace(&api, &target, &body).await,
+        (&Method::DELETE, None) => objects::delete(&api, &target, &query).await,
+        _ => Err(Refusal::method_not_allowed(format!("{method} is not served at {}", uri.path()))),
+    }
+}

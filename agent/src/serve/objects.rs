@@ -1,0 +1,148 @@
+//! get, list, watch, replace and delete of stored objects.
+
+use super::Api;
+use super::path::Target;
+use super::query::Filter;
+use super::status::Refusal;
+use axum::Json;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use manifests::{Kind, Object, ObjectKey};
+use reconciler::store::{Change, Event, Store, Watch, Write, WriteError};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A path's query, decoded.
+pub(crate) type Query = BTreeMap<String, String>;
+
+fn key(target: &Target, name: &str) -> ObjectKey {
+    ObjectKey::new(target.kind, target.namespace.clone().unwrap_or_default(), name)
+}
+
+fn not_found(target: &Target, name: &str) -> Refusal {
+    Refusal::not_found(format!("{} \"{name}\" not found", target.kind.plural()))
+}
+
+fn json_of(object: &Object) -> Result<Value, Refusal> {
+    object.to_json().map_err(|error| Refusal::internal(format!("{}: {error}", object.key())))
+}
+
+/// Answers GET.
+pub(crate) fn read(api: &Api, target: &Target, query: &Query) -> Result<Response, Refusal> {
+    if let Some(name) = &target.name {
+        let object = api.store.get(&key(target, name)).ok_or_else(|| not_found(target, name))?;
+        return Ok(Json(json_of(&object)?).into_response());
+    }
+    let filter = Filter::new(query).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    if query.get("watch").is_some_and(|value| value == "1" || value == "true") {
+        return watch(&api.store, target, filter, query);
+    }
+    let (objects, revision) = api.store.list(target.kind, target.namespace.as_deref());
+    let items = objects.iter().filter(|object| filter.matches(object)).map(|o| json_of(o)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Json(json!({
+        "apiVersion": target.kind.api_version(),
+        "kind": format!("{}List", target.kind.as_str()),
+        "metadata": {"resourceVersion": revision.to_string()},
+        "items": items,
+    }))
+    .into_response())
+}
+
+fn watch(store: &Arc<Store>, target: &Target, filter: Filter, query: &Query) -> Result<Response, Refusal> {
+    let asked = query.get("resourceVersion").map(String::as_str).unwrap_or_default();
+    let from = match asked {
+        "" | "0" => store.list(target.kind, target.namespace.as_deref()).1,
+        text => text.parse().map_err(|_| Refusal::bad_request(format!("resourceVersion `{text}` is no number")))?,
+    };
+    // Without a version, what is there comes first, as additions.
+    let first: Vec<Arc<Object>> = if matches!(asked, "" | "0") {
+        store.list(target.kind, target.namespace.as_deref()).0
+    } else {
+        Vec::new()
+    };
+    let watch = store
+        .watch(Some(target.kind), from)
+        .map_err(|_| Refusal::gone(format!("resourceVersion {from} is too old; list again")))?;
+    let namespace = target.namespace.clone();
+    let wanted = move |object: &Object| {
+        namespace.as_deref().is_none_or(|ns| object.namespace() == ns) && filter.matches(object)
+    };
+    let seen: Vec<String> = first.iter().filter(|o| wanted(o)).filter_map(|o| line("ADDED", o)).collect();
+    let stream = futures::stream::unfold((seen.into_iter(), watch, wanted), next_line);
+    Ok(([("content-type", "application/json")], Body::from_stream(stream)).into_response())
+}
+
+type WatchState<F> = (std::vec::IntoIter<String>, Watch, F);
+
+async fn next_line<F: Fn(&Object) -> bool>(
+    (mut seen, mut watch, wanted): WatchState<F>,
+) -> Option<(Result<String, std::convert::Infallible>, WatchState<F>)> {
+    if let Some(line) = seen.next() {
+        return Some((Ok(line), (seen, watch, wanted)));
+    }
+    loop {
+        // Expired: the client was too slow; it ends here, and the client lists again.
+        let Event { change, object, .. } = watch.next().await.ok()?;
+        if !wanted(&object) {
+            continue;
+        }
+        let word = match change {
+            Change::Added => "ADDED",
+            Change::Modified => "MODIFIED",
+            Change::Deleted => "DELETED",
+        };
+        return Some((Ok(line(word, &object)?), (seen, watch, wanted)));
+    }
+}
+
+fn line(word: &str, object: &Object) -> Option<String> {
+    let json = json!({"type": word, "object": object.to_json().ok()?});
+    Some(format!("{json}\n"))
+}
+
+/// Answers PUT of one object: replaces all but its status.
+pub(crate) async fn replace(api: &Api, target: &Target, body: &[u8]) -> Result<Response, Refusal> {
+    let name = target.name.as_deref().ok_or_else(|| Refusal::method_not_allowed("PUT needs one object's path"))?;
+    let value: Value = serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("body: {e}")))?;
+    let object = Object::from_json(target.kind, value).map_err(|e| Refusal::invalid(e.to_string()))?;
+    if object.key() != key(target, name) {
+        return Err(Refusal::bad_request(format!("the body is {}, the path {}", object.key(), key(target, name))));
+    }
+    written(&api.store, Write::Update(object)).await
+}
+
+/// Answers DELETE of one object.
+pub(crate) async fn delete(api: &Api, target: &Target, query: &Query) -> Result<Response, Refusal> {
+    let name = target.name.as_deref().ok_or_else(|| Refusal::method_not_allowed("DELETE needs one object's path"))?;
+    let grace_seconds = match query.get("gracePeriodSeconds") {
+        None => None,
+        Some(text) => Some(
+            text.parse::<i64>()
+                .ok()
+                .filter(|seconds| *seconds >= 0)
+                .ok_or_else(|| Refusal::bad_request(format!("gracePeriodSeconds `{text}`: want seconds, 0 or more")))?,
+        ),
+    };
+    let key = key(target, name);
+    let object = api.store.get(&key).ok_or_else(|| not_found(target, name))?;
+    if key.kind == Kind::Revision || key.kind == Kind::Node {
+        return Err(Refusal::method_not_allowed(format!("{key} belongs to the agent; change its configuration instead")));
+    }
+    written(&api.store, Write::Delete { key, uid: None, grace_seconds }).await?;
+    Ok(Json(json_of(&object)?).into_response())
+}
+
+async fn written(store: &Store, write: Write) -> Result<Response, Refusal> {
+    match store.write(vec![write]).await {
+        Ok(objects) => match objects.first() {
+            Some(object) => Ok(Json(json_of(object)?).into_response()),
+            None => Ok(Json(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})).into_response()),
+        },
+        Err(error @ (WriteError::Conflict { .. } | WriteError::AlreadyExists(_))) => {
+            Err(Refusal::conflict(error.to_string()))
+        }
+        Err(error @ WriteError::NotFound(_)) => Err(Refusal::not_found(error.to_string())),
+        Err(error) => Err(Refusal::internal(error.to_string())),
+    }
+}

@@ -1,0 +1,76 @@
+use super::parse_configuration;
+use crate::config::AgentConfiguration;
+use crate::parse::SourceFile;
+use std::time::Duration;
+
+fn read(text: &str) -> Result<AgentConfiguration, Vec<(&'static str, String)>> {
+    let file = SourceFile { path: "keel.yaml".into(), content: text.as_bytes().to_vec() };
+    parse_configuration(file).map_err(|all| all.into_iter().map(|d| (d.code, d.field)).collect())
+}
+
+const HEAD: &str = "apiVersion: evenkeel.dev/v1alpha1\nkind: AgentConfiguration\n";
+
+#[test]
+fn what_is_left_out_has_defaults() {
+    assert_eq!(read(HEAD), Ok(AgentConfiguration::default()));
+}
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let text = format!(
+        "{HEAD}nodeName: n1\nnodeLabels: {{zone: a}}\nstateDir: /tmp/s\nmetricsAddress: ''\nnetwork: {{bridge: k1, podCIDR: 10.1.0.0/24, mtu: 1400}}\n\
+         sources:\n- name: apps\n  url: file:///srv/apps.git\n  branch: main\n  paths: [web]\n  interval: 1m30s\n  auth: {{tokenFile: /etc/token}}\n\
+         - name: infra\n  url: git@example.org:infra.git\n"
+    );
+    let read = read(&text).unwrap();
+    assert_eq!(read.sources[0].interval(), Duration::from_secs(90));
+    assert_eq!(read.sources[1].interval(), Duration::from_secs(60));
+    assert_eq!(read.network.pod_cidr, "10.1.0.0/24");
+}
+
+#[test]
+fn every_error_is_told_at_once() {
+    let text = format!(
+        "{HEAD}nodename: x\nstateDir: var\ncgroupRoot: a/../b\nmetricsAddress: localhost\n\
+         network: {{bridge: averylongbridgename, podCIDR: 10.88.0.1/16, mtu: 5}}\n\
+         sources:\n- name: Apps\n  url: ftp://x/y\n  branch: a\n  tag: b\n  interval: 5\n\
+         - name: b\n  url: https://u:p@h/x\n  commit: abc\n  interval: 10ms\n  paths: [../x]\n- name: b\n  url: ./here\n- {{}}\n"
+    );
+    let found = read(&text).unwrap_err();
+    let wanted = [
+        ("unknown-field", "nodename"),
+        ("bad-path", "stateDir"),
+        ("bad-path", "cgroupRoot"),
+        ("bad-address", "metricsAddress"),
+        ("bad-name", "network.bridge"),
+        ("bad-cidr", "network.podCIDR"),
+        ("out-of-range", "network.mtu"),
+        ("bad-name", "sources[0].name"),
+        ("bad-url", "sources[0].url"),
+        ("several-references", "sources[0].tag"),
+        ("wrong-type", "sources[0].interval"),
+        ("bad-url", "sources[1].url"),
+        ("bad-reference", "sources[1].commit"),
+        ("bad-duration", "sources[1].interval"),
+        ("bad-path", "sources[1].paths[0]"),
+        ("missing-field", "sources[3].name"),
+    ];
+    for (code, field) in wanted {
+        assert!(found.iter().any(|(c, f)| *c == code && f == field), "{code} {field} in {found:#?}");
+    }
+}
+
+#[test]
+fn another_document_is_refused() {
+    for (text, code) in [
+        ("", "not-a-configuration"),
+        ("- a", "not-a-configuration"),
+        ("a: b", "missing-field"),
+        ("apiVersion: v1\nkind: Pod\n", "wrong-kind"),
+        ("a: [", "yaml-syntax"),
+        ("---\na: 1\n---\nb: 1\n", "not-a-configuration"),
+    ] {
+        let found = read(text).unwrap_err();
+        assert!(found.iter().any(|(c, _)| *c == code), "{text:?}: {found:?}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Services.
+
+use super::{metadata, probe};
+use crate::names;
+use crate::path::Path;
+use crate::report::Report;
+use k8s_openapi::api::core::v1::ServiceSpec;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+pub(super) fn check(spec: &ServiceSpec, at: &Path<'_>, report: &mut Report<'_>) {
+    let kind = spec.type_.as_deref().unwrap_or_default();
+    let types = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+    report.one_of(&at.field("type"), Some(kind), &types);
+    report.one_of(&at.field("sessionAffinity"), spec.session_affinity.as_deref(), &["None", "ClientIP"]);
+    let policies = ["Cluster", "Local"];
+    report.one_of(&at.field("externalTrafficPolicy"), spec.external_traffic_policy.as_deref(), &policies);
+    report.one_of(&at.field("internalTrafficPolicy"), spec.internal_traffic_policy.as_deref(), &policies);
+    let policies = ["SingleStack", "PreferDualStack", "RequireDualStack"];
+    report.one_of(&at.field("ipFamilyPolicy"), spec.ip_family_policy.as_deref(), &policies);
+    if spec.external_traffic_policy.is_some() && matches!(kind, "ClusterIP" | "ExternalName") {
+        let message = format!("`externalTrafficPolicy` is not allowed in a Service of type {kind}");
+        report.error(&at.field("externalTrafficPolicy"), "not-allowed", message);
+    }
+    metadata::labels(spec.selector.as_ref(), &at.field("selector"), report);
+    address(spec, at, report);
+    ports(spec, at, report);
+}
+
+fn address(spec: &ServiceSpec, at: &Path<'_>, report: &mut Report<'_>) {
+    let address = spec.cluster_ip.as_deref().unwrap_or_default();
+    if spec.type_.as_deref() == Some("ExternalName") {
+        match spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.') {
+            "" => report.error(
+                at,
+                "missing-field",
+                "field `externalName` is missing, since type is ExternalName",
+            ),
+            name => report.name(&at.field("externalName"), name, names::subdomain),
+        }
+        if !address.is_empty() {
+            let message = "a Service of type ExternalName has no clusterIP";
+            report.error(&at.field("clusterIP"), "not-allowed", message);
+        }
+        return;
+    }
+    if address == "None" {
+        if matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer")) {
+            let message = "a headless Service has type ClusterIP";
+            report.error(&at.field("clusterIP"), "not-allowed", message);
+        }
+    } else if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+        let message = format!("`{address}` is no IP address");
+        let help = Some("leave it out, or use `None` for a headless Service".to_owned());
+        report.error_with(&at.field("clusterIP"), "bad-address", message, help);
+    }
+    let list = at.field("externalIPs");
+    for (index, ip) in spec.external_ips.iter().flatten().enumerate() {
+        if ip.parse::<IpAddr>().is_err() {
+            report.error(&list.index(index), "bad-address", format!("`{ip}` is no IP address"));
+        }
+    }
+}
+
+fn ports(spec: &ServiceSpec, at: &Path<'_>, report: &mut Report<'_>) {
+    let kind = spec.type_.as_deref().unwrap_or_default();
+    let list = at.field("ports");
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    let headless = spec.cluster_ip.as_deref() == Some("None");
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        report.error(at, "missing-field", "field `ports` is missing");
+    }
+    let mut named: HashMap<&str, usize> = HashMap::new();
+    let mut numbered: HashMap<(i32, &str), usize> = HashMap::new();
+    for (index, port) in ports.iter().enumerate() {
+        let at = list.index(index);
+        report.between(&at.field("port"), Some(port.port), 1, 65_535);
+        report.one_of(&at.field("protocol"), port.protocol.as_deref(), &["TCP", "UDP", "SCTP"]);
+        if let Some(target) = &port.target_port {
+            probe::port(target, &at.field("targetPort"), report);
+        }
+        if let Some(node) = port.node_port.filter(|p| *p != 0) {
+            report.between(&at.field("nodePort"), Some(node), 1, 65_535);
+            if !matches!(kind, "NodePort" | "LoadBalancer") {
+                let message = format!("`nodePort` is not allowed in a Service of type {kind}");
+                report.error(&at.field("nodePort"), "not-allowed", message);
+            }
+        }
+        match port.name.as_deref().filter(|n| !n.is_empty()) {
+            Some(name) => {
+                report.name(&at.field("name"), name, names::label);
+                if let Some(first) = named.insert(name, index) {
+                    report.duplicate(&at.field("name"), "port", name, &list.index(first).field("name"));
+                }
+            }
+            None if ports.len() > 1 => {
+                report.error(&at, "missing-field", "field `name` is missing, since there are several ports");
+            }
+            None => {}
+        }
+        let protocol = port.protocol.as_deref().unwrap_or_default();
+        if let Some(first) = numbered.insert((port.port, protocol), index) {
+            report.duplicate(
+                &at.field("port"),
+                "port",
+                &port.port.to_string(),
+                &list.index(first).field("port"),
+            );
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What Evenkeel does not do yet with fields that Kubernetes knows.
+//!
+//! The rows are data: whoever makes a field work deletes its row, and the
+//! warning (or refusal) is gone.
+
+use crate::schema::Support;
+
+/// Fields that are accepted and do nothing yet: type, field, what is missing.
+const NO_EFFECT: &[(&str, &str, &str)] = &[
+    ("ConfigMapVolumeSource", "defaultUser", "files of a volume belong to root yet"),
+    ("Container", "lifecycle", "lifecycle hooks are not run yet"),
+    ("Container", "livenessProbe", "probes are not run yet"),
+    ("Container", "readinessProbe", "probes are not run yet"),
+    ("Container", "startupProbe", "probes are not run yet"),
+    ("Container", "resizePolicy", "resources are not resized in place yet"),
+    ("Container", "restartPolicy", "sidecars are not run as such yet"),
+    ("Container", "restartPolicyRules", "a container follows the restart policy of its pod"),
+    ("Container", "stdin", "standard input stays closed yet"),
+    ("Container", "stdinOnce", "standard input stays closed yet"),
+    ("Container", "tty", "containers get no terminal yet"),
+    ("Container", "terminationMessagePath", "termination messages are not read yet"),
+    ("Container", "terminationMessagePolicy", "termination messages are not read yet"),
+    ("Container", "volumeDevices", "block devices are not given to containers yet"),
+    ("DeploymentSpec", "paused", "a rollout cannot be paused yet"),
+    ("EmptyDirVolumeSource", "mode", "an emptyDir always has mode 0777 yet"),
+    ("JobSpec", "backoffLimitPerIndex", "failures are counted for the whole job yet"),
+    ("JobSpec", "managedBy", "every job is managed here"),
+    ("JobSpec", "maxFailedIndexes", "failures are counted for the whole job yet"),
+    ("JobSpec", "podFailurePolicy", "every failure counts yet"),
+    ("JobSpec", "scheduling", "pods are scheduled one by one"),
+    ("JobSpec", "successPolicy", "a job succeeds when all completions have"),
+    ("KeyToPath", "user", "files of a volume belong to root yet"),
+    ("Namespace", "spec", "finalizers of a namespace are not looked at"),
+    ("ObjectMeta", "creationTimestamp", "the store sets it"),
+    ("ObjectMeta", "deletionGracePeriodSeconds", "the store sets it"),
+    ("ObjectMeta", "deletionTimestamp", "the store sets it"),
+    ("ObjectMeta", "finalizers", "finalizers are not waited for yet"),
+    ("ObjectMeta", "generation", "the store sets it"),
+    ("ObjectMeta", "managedFields", "the store sets it"),
+    ("ObjectMeta", "ownerReferences", "what comes from Git is owned by its source"),
+    ("ObjectMeta", "resourceVersion", "the store sets it"),
+    ("ObjectMeta", "selfLink", "Kubernetes dropped it"),
+    ("ObjectMeta", "uid", "the store sets it"),
+    ("PodSecurityContext", "appArmorProfile", "AppArmor profiles are not loaded yet"),
+    ("PodSecurityContext", "fsGroup", "volumes keep their group yet"),
+    ("PodSecurityContext", "fsGroupChangePolicy", "volumes keep their group yet"),
+    ("PodSecurityContext", "runAsNonRoot", "the image's user is not checked yet"),
+    ("PodSecurityContext", "seLinuxChangePolicy", "SELinux labels are not set yet"),
+    ("PodSecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
+    ("PodSecurityContext", "seccompProfile", "seccomp profiles are not loaded yet"),
+    ("PodSecurityContext", "supplementalGroupsPolicy", "groups of the image are always merged"),
+    ("PodSecurityContext", "sysctls", "kernel parameters are not set yet"),
+    ("PodSpec", "affinity", "the scheduler does not look at affinity yet"),
+    ("PodSpec", "automountServiceAccountToken", "there are no service accounts yet"),
+    ("PodSpec", "dnsConfig", "pods use the host's name servers yet"),
+    ("PodSpec", "dnsPolicy", "pods use the host's name servers yet"),
+    ("PodSpec", "enableServiceLinks", "services give no environment yet"),
+    ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
+    ("PodSpec", "evictionResponders", "pods are not evicted yet"),
+    ("PodSpec", "hostAliases", "`/etc/hosts` gets no further names yet"),
+    ("PodSpec", "hostUsers", "pods get no user namespace yet"),
+    ("PodSpec", "hostnameOverride", "use `hostname`"),
+    ("PodSpec", "imagePullSecrets", "images are not pulled from registries yet"),
+    ("PodSpec", "os", "every node runs Linux"),
+    ("PodSpec", "overhead", "overhead is not counted yet"),
+    ("PodSpec", "preemptionPolicy", "no pod is pre-empted yet"),
+    ("PodSpec", "priority", "no pod is pre-empted yet"),
+    ("PodSpec", "priorityClassName", "no pod is pre-empted yet"),
+    ("PodSpec", "readinessGates", "readiness gates are not waited for yet"),
+    ("PodSpec", "resourceClaims", "devices are not claimed yet"),
+    ("PodSpec", "resources", "limits hold per container only, yet"),
+    ("PodSpec", "runtimeClassName", "there is one runtime yet"),
+    ("PodSpec", "schedulerName", "there is one scheduler"),
+    ("PodSpec", "schedulingGates", "scheduling gates are not waited for yet"),
+    ("PodSpec", "schedulingGroup", "pods are scheduled one by one"),
+    ("PodSpec", "serviceAccount", "there are no service accounts yet"),
+    ("PodSpec", "serviceAccountName", "there are no service accounts yet"),
+    ("PodSpec", "setHostnameAsFQDN", "pods have no domain name yet"),
+    ("PodSpec", "shareProcessNamespace", "each container keeps a PID namespace of its own yet"),
+    ("PodSpec", "subdomain", "pods have no domain name yet"),
+    ("PodSpec", "tolerations", "nodes have no taints yet"),
+    ("PodSpec", "topologySpreadConstraints", "the scheduler does not spread pods yet"),
+    ("ResourceRequirements", "claims", "devices are not claimed yet"),
+    ("SecretVolumeSource", "defaultUser", "files of a volume belong to root yet"),
+    ("SecurityContext", "appArmorProfile", "AppArmor profiles are not loaded yet"),
+    ("SecurityContext", "procMount", "`/proc` is always masked yet"),
+    ("SecurityContext", "runAsNonRoot", "the image's user is not checked yet"),
+    ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
+    ("SecurityContext", "seccompProfile", "seccomp profiles are not loaded yet"),
+    ("Service", "spec", "services have no address and lead nowhere yet"),
+    ("VolumeMount", "bindMountOptions", "mounts have no further options yet"),
+    ("VolumeMount", "mountPropagation", "mounts do not propagate yet"),
+    ("VolumeMount", "recursiveReadOnly", "only the volume's own mount is made read-only yet"),
+    ("VolumeMount", "subPath", "the whole volume is mounted yet"),
+    ("VolumeMount", "subPathExpr", "the whole volume is mounted yet"),
+];
+
+/// Fields whose objects are refused, since they could not run right.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("Volume", "awsElasticBlockStore", UNMOUNTABLE),
+    ("Volume", "azureDisk", UNMOUNTABLE),
+    ("Volume", "azureFile", UNMOUNTABLE),
+    ("Volume", "cephfs", UNMOUNTABLE),
+    ("Volume", "cinder", UNMOUNTABLE),
+    ("Volume", "csi", UNMOUNTABLE),
+    ("Volume", "downwardAPI", UNMOUNTABLE),
+    ("Volume", "ephemeral", UNMOUNTABLE),
+    ("Volume", "fc", UNMOUNTABLE),
+    ("Volume", "flexVolume", UNMOUNTABLE),
+    ("Volume", "flocker", UNMOUNTABLE),
+    ("Volume", "gcePersistentDisk", UNMOUNTABLE),
+    ("Volume", "gitRepo", UNMOUNTABLE),
+    ("Volume", "glusterfs", UNMOUNTABLE),
+    ("Volume", "image", UNMOUNTABLE),
+    ("Volume", "iscsi", UNMOUNTABLE),
+    ("Volume", "nfs", UNMOUNTABLE),
+    ("Volume", "persistentVolumeClaim", UNMOUNTABLE),
+    ("Volume", "photonPersistentDisk", UNMOUNTABLE),
+    ("Volume", "portworxVolume", UNMOUNTABLE),
+    ("Volume", "projected", UNMOUNTABLE),
+    ("Volume", "quobyte", UNMOUNTABLE),
+    ("Volume", "rbd", UNMOUNTABLE),
+    ("Volume", "scaleIO", UNMOUNTABLE),
+    ("Volume", "storageos", UNMOUNTABLE),
+    ("Volume", "vsphereVolume", UNMOUNTABLE),
+];
+
+const UNMOUNTABLE: &str = "volumes of emptyDir, hostPath, configMap and secret can be mounted so far";
+
+/// What Evenkeel makes of `field` of the type `definition`.
+pub(crate) fn support(definition: &str, field: &str) -> Support {
+    let find = |rows: &[(&str, &str, &'static str)]| {
+        rows.iter().find(|(d, f, _)| *d == definition && *f == field).map(|(_, _, why)| *why)
+    };
+    match (find(REFUSED), find(NO_EFFECT)) {
+        (Some(why), _) => Support::Refused(why),
+        (None, Some(why)) => Support::NoEffect(why),
+        (None, None) => Support::Full,
+    }
+}
+
+/// Every row, for the test that each still names a field.
+#[cfg(test)]
+pub(crate) fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    NO_EFFECT.iter().chain(REFUSED).copied()
+}

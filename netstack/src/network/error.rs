@@ -1,0 +1,172 @@
+//! What can go wrong, and what is worth knowing.
+
+use crate::cidr::Cidr;
+use crate::ipam::Exhausted;
+use std::fmt;
+use std::io;
+
+/// Why the network as a whole cannot be, or cannot be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The bridge cannot be called so.
+    #[error("bridge name {name:?} {reason}")]
+    BridgeName {
+        /// As it was given.
+        name: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
+    /// Something else has the bridge's name.
+    #[error("{name} exists and is no bridge but {kind}; choose another name for the bridge")]
+    NotABridge {
+        /// The name.
+        name: String,
+        /// What it is.
+        kind: String,
+    },
+    /// The bridge serves another network.
+    #[error(
+        "bridge {name} has the network {found} instead of {wanted}; choose another name, or remove the bridge"
+    )]
+    OtherNetwork {
+        /// The bridge.
+        name: String,
+        /// What it has.
+        found: Cidr,
+        /// What it should have.
+        wanted: Cidr,
+    },
+    /// Another link's network lies within the pods'.
+    #[error("the network of the pods, {wanted}, overlaps with {found} on {interface}")]
+    Overlap {
+        /// The pods' network.
+        wanted: Cidr,
+        /// The other link.
+        interface: String,
+        /// Its network.
+        found: Cidr,
+    },
+    /// No netlink socket.
+    #[error("cannot talk to the kernel over netlink")]
+    Socket(#[source] io::Error),
+    /// Links or addresses cannot be listed.
+    #[error("cannot list the links and addresses of the machine")]
+    List(#[source] io::Error),
+    /// The ports of the bridge cannot be listed.
+    #[error("cannot list the ports of bridge {bridge}")]
+    ListPorts {
+        /// The bridge.
+        bridge: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The bridge cannot be made or set up.
+    #[error("cannot set up bridge {name}")]
+    SetUpBridge {
+        /// The bridge.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A link cannot be removed.
+    #[error("cannot remove link {name}")]
+    RemoveLink {
+        /// The link.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a pod cannot be joined to the network.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// No address is free.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    /// The process or its namespace is gone.
+    #[error("cannot open the network namespace of process {pid}")]
+    Namespace {
+        /// The process.
+        pid: i32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The process has no network namespace of its own.
+    #[error("process {pid} is in the network namespace of the host")]
+    HostNamespace {
+        /// The process.
+        pid: i32,
+    },
+    /// The pod has such an interface from elsewhere.
+    #[error("the pod of process {pid} already has an interface {interface}")]
+    InterfaceTaken {
+        /// The process.
+        pid: i32,
+        /// The interface.
+        interface: &'static str,
+    },
+    /// The link between bridge and pod cannot be made.
+    #[error("cannot make link {name} to the pod of process {pid}")]
+    Link {
+        /// The host's end.
+        name: String,
+        /// The process.
+        pid: i32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A step inside the pod's namespace failed.
+    #[error("cannot {step} in the pod of process {pid}")]
+    Inside {
+        /// What was tried.
+        step: &'static str,
+        /// The process.
+        pid: i32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// No error, but worth a line in the log.
+#[derive(Debug)]
+pub enum Warning {
+    /// IPv4 forwarding was off and was switched on.
+    ForwardingEnabled,
+    /// IPv4 forwarding is off and cannot be switched on.
+    ForwardingOff(io::Error),
+    /// The pods' network hides a part of another link's network.
+    Hides {
+        /// The pods' network.
+        pods: Cidr,
+        /// The other link.
+        interface: String,
+        /// Its network.
+        network: Cidr,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForwardingEnabled => {
+                f.write_str("net.ipv4.ip_forward was 0 and is now 1: this machine forwards packets")
+            }
+            Self::ForwardingOff(error) => {
+                write!(
+                    f,
+                    "net.ipv4.ip_forward is 0 and cannot be set ({error}): pods reach only this machine"
+                )
+            }
+            Self::Hides { pods, interface, network } => {
+                write!(f, "the network of the pods, {pods}, hides a part of {network} on {interface}")
+            }
+        }
+    }
+}

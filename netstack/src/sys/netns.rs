@@ -1,0 +1,57 @@
+//! Network namespaces of other processes, entered by threads that end in them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+/// Stack of a visiting thread in bytes: enough for a small runtime and one socket.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// The network namespace of process or thread `pid`.
+///
+/// # Errors
+/// `ENOENT` if there is no such process, `EACCES` without the privilege to look.
+pub(crate) fn of_process(pid: i32) -> io::Result<OwnedFd> {
+    Ok(File::open(format!("/proc/{pid}/ns/net"))?.into())
+}
+
+/// The network namespace of the calling thread.
+///
+/// # Errors
+/// As `open(2)`.
+pub(crate) fn own() -> io::Result<OwnedFd> {
+    Ok(File::open("/proc/thread-self/ns/net")?.into())
+}
+
+/// Whether both are the same namespace.
+///
+/// # Errors
+/// As `fstat(2)`.
+pub(crate) fn same(a: impl AsFd, b: impl AsFd) -> io::Result<bool> {
+    let (a, b) = (rustix::fs::fstat(a)?, rustix::fs::fstat(b)?);
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// Runs `future` inside `namespace`, on a thread that enters it and then ends, so
+/// that no thread of the caller ever changes its namespace.
+///
+/// # Errors
+/// As `setns(2)`, or if no thread can be started.
+pub(crate) async fn visit<T, F>(namespace: OwnedFd, future: F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let thread = thread::Builder::new().name("netns".into()).stack_size(STACK_BYTES);
+    thread.spawn(move || {
+        let entered = setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
+        drop(namespace);
+        let result = entered.and_then(|()| super::socket::block_on_new(future));
+        drop(sender.send(result));
+    })?;
+    receiver.await.map_err(|_| io::Error::other("the visiting thread panicked"))?
+}

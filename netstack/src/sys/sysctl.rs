@@ -1,0 +1,18 @@
+//! Kernel variables of the network namespace of the calling thread.
+
+use std::fs;
+use std::io;
+
+const IPV4_FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// IPv4 packets are forwarded between links. Returns whether they were not before.
+///
+/// # Errors
+/// As `open(2)` and `write(2)`, such as `EROFS` inside a container.
+pub(crate) fn ensure_ipv4_forwarding() -> io::Result<bool> {
+    if fs::read_to_string(IPV4_FORWARDING)?.trim() != "0" {
+        return Ok(false);
+    }
+    fs::write(IPV4_FORWARDING, "1")?;
+    Ok(true)
+}

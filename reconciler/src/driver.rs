@@ -1,0 +1,245 @@
+//! Runs the controllers: turns changes of the store into keys to look at, lets
+//! the controllers decide, and writes what they want.
+//!
+//! Level-triggered: a change carries nothing but "look again", and everything
+//! is looked at once in a while, so that a lost change costs a delay only.
+
+mod queue;
+mod table;
+
+pub use table::{Controller, controllers};
+
+use crate::controllers::garbage::DEFAULT_NAMESPACE;
+use crate::controllers::{Context, Note, Outcome};
+use crate::events::Recorder;
+use crate::random::OsRandom;
+use crate::store::{Change, Event, State, Store, Watch, Write, WriteError};
+use jiff::Timestamp;
+use manifests::{Kind, ObjectKey};
+use queue::Queue;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Everything is looked at again this often.
+const RESYNC: Duration = Duration::from_secs(300);
+/// Keys that one pass decides before it writes.
+const PASS: usize = 512;
+/// A controller is not woken sooner than this after it asked to be.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
+/// A controller, by its place in the table, and what it shall look at.
+type Item = (usize, ObjectKey);
+
+/// The loop around the controllers of one store.
+pub struct Driver {
+    store: Arc<Store>,
+    recorder: Recorder,
+    controllers: Vec<Controller>,
+    observer: Box<dyn Fn(&'static str, Duration) + Send>,
+    clock: Box<dyn Fn() -> Timestamp + Send>,
+    random: OsRandom,
+    queue: Queue<Item>,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("controllers", &self.controllers).finish_non_exhaustive()
+    }
+}
+
+/// What one look came to, before it is written.
+struct Decision {
+    item: Item,
+    writes: Vec<Write>,
+    notes: Vec<Note>,
+}
+
+impl Driver {
+    /// A driver of all controllers over `store`, which records its notes with `recorder`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, recorder: Recorder) -> Self {
+        Self {
+            store,
+            recorder,
+            controllers: controllers(),
+            observer: Box::new(|_, _| {}),
+            clock: Box::new(Timestamp::now),
+            random: OsRandom::new(),
+            queue: Queue::new(),
+        }
+    }
+
+    /// Calls `observer` with each decision's controller and the time that it took.
+    #[must_use]
+    pub fn observed_by(mut self, observer: impl Fn(&'static str, Duration) + Send + 'static) -> Self {
+        self.observer = Box::new(observer);
+        self
+    }
+
+    /// Takes the time of decisions from `clock` instead of the machine's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> Timestamp + Send + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Runs `controllers` instead of all.
+    #[must_use]
+    pub fn with_controllers(mut self, controllers: Vec<Controller>) -> Self {
+        self.controllers = controllers;
+        self
+    }
+
+    /// Runs until `stop` is cancelled or the store is closed.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut changes = self.store.changes();
+        let mut watch = self.resync();
+        let mut resync_at = Instant::now() + RESYNC;
+        while !stop.is_cancelled() {
+            changes.borrow_and_update();
+            self.follow(&mut watch);
+            if self.pass().await {
+                continue;
+            }
+            let wake_at = self.queue.next_at().map_or(resync_at, |at| at.min(resync_at));
+            // Every arm is cancel-safe, and leads to the same full look.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+            if Instant::now() >= resync_at {
+                watch = self.resync();
+                resync_at = Instant::now() + RESYNC;
+            }
+        }
+    }
+
+    /// Everything is to be looked at, and what changes from here on.
+    fn resync(&mut self) -> Watch {
+        loop {
+            let Self { store, controllers, queue, .. } = self;
+            let revision = store.read(|state| {
+                for (_, object) in state.iter() {
+                    let event = Event {
+                        change: Change::Added,
+                        object: Arc::clone(object),
+                        revision: state.revision(),
+                    };
+                    enqueue(controllers, queue, state, &event);
+                }
+                state.revision()
+            });
+            // Nothing speaks of what was never there.
+            let default = ObjectKey::new(Kind::Namespace, "", DEFAULT_NAMESPACE);
+            for index in 0..controllers.len() {
+                queue.add((index, default.clone()));
+            }
+            if let Ok(watch) = store.watch(None, revision) {
+                return watch;
+            }
+        }
+    }
+
+    /// Takes in what has changed.
+    fn follow(&mut self, watch: &mut Watch) {
+        loop {
+            match watch.try_next() {
+                Ok(Some(event)) => {
+                    let Self { store, controllers, queue, .. } = self;
+                    store.read(|state| enqueue(controllers, queue, state, &event));
+                }
+                Ok(None) => return,
+                Err(expired) => {
+                    tracing::debug!(%expired, "the controllers look at everything again");
+                    *watch = self.resync();
+                }
+            }
+        }
+    }
+
+    /// Decides and writes for the keys that are ready; false if none was.
+    async fn pass(&mut self) -> bool {
+        let items = self.queue.take(Instant::now(), PASS);
+        if items.is_empty() {
+            return false;
+        }
+        let decisions: Vec<_> = items.into_iter().filter_map(|item| self.decide(item)).collect();
+        if decisions.is_empty() {
+            return true;
+        }
+        let mut batches = Vec::with_capacity(decisions.len());
+        let mut rest = Vec::with_capacity(decisions.len());
+        for Decision { item, writes, notes } in decisions {
+            batches.push(writes);
+            rest.push((item, notes));
+        }
+        let results = self.store.write_each(batches).await;
+        for ((item, notes), result) in rest.into_iter().zip(results) {
+            self.settle(item, notes, result.err());
+        }
+        true
+    }
+
+    /// Lets a controller look; nothing to write is settled here.
+    fn decide(&mut self, item: Item) -> Option<Decision> {
+        let controller = self.controllers[item.0];
+        let mut context = Context { now: (self.clock)(), random: &mut self.random };
+        let started = Instant::now();
+        let outcome = self.store.read(|state| (controller.reconcile)(state, &item.1, &mut context));
+        let now = context.now;
+        (self.observer)(controller.name, started.elapsed());
+        let Outcome { writes, wake_at, notes } = outcome;
+        self.queue.wake_at(item.clone(), wake_at.map(|at| Instant::now() + until(at, now)));
+        if writes.is_empty() {
+            self.settle(item, notes, None);
+            return None;
+        }
+        Some(Decision { item, writes, notes })
+    }
+
+    fn settle(&mut self, item: Item, notes: Vec<Note>, error: Option<WriteError>) {
+        let controller = self.controllers[item.0].name;
+        match error {
+            None => {
+                self.queue.succeed(&item);
+                for note in notes {
+                    self.recorder.record(note);
+                }
+            }
+            Some(error) if error.is_conflict() => {
+                tracing::debug!(controller, key = %item.1, %error, "looks again");
+                self.queue.conflict(item, Instant::now());
+            }
+            Some(error) => {
+                let error = crate::chain(&error);
+                tracing::warn!(controller, key = %item.1, error, "cannot write");
+                self.queue.fail(item, Instant::now());
+            }
+        }
+    }
+}
+
+fn enqueue(controllers: &[Controller], queue: &mut Queue<Item>, state: &State, event: &Event) {
+    for (index, controller) in controllers.iter().enumerate() {
+        for key in (controller.keys)(state, event) {
+            queue.add((index, key));
+        }
+    }
+}
+
+/// From `now` until `at`.
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default().max(SHORTEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests;

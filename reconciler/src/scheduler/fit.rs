@@ -1,0 +1,77 @@
+//! Whether a Pod may run on a node.
+
+use manifests::k8s_openapi::api::core::v1::{
+    Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
+};
+
+/// Why `pod` may not run on `node`, in the words of Kubernetes' scheduler; `None` if it may.
+pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
+    let tolerations = || pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
+    let tolerated = |taint: &Taint| tolerations().any(|toleration| tolerates(toleration, taint));
+    let spec = node.spec.as_ref();
+    if spec.is_some_and(|spec| spec.unschedulable == Some(true)) {
+        let cordon = Taint {
+            key: "node.kubernetes.io/unschedulable".into(),
+            effect: "NoSchedule".into(),
+            ..Taint::default()
+        };
+        if !tolerated(&cordon) {
+            return Some("node(s) were unschedulable");
+        }
+    }
+    let mut taints = spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    if taints.any(|taint| taint.effect != "PreferNoSchedule" && !tolerated(taint)) {
+        return Some("node(s) had untolerated taint(s)");
+    }
+    if !is_selected(pod, node) {
+        return Some("node(s) didn't match Pod's node affinity/selector");
+    }
+    None
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let effect = toleration.effect.as_deref().unwrap_or_default();
+    let key = toleration.key.as_deref().unwrap_or_default();
+    let value =
+        || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    (effect.is_empty() || effect == taint.effect)
+        && ((key.is_empty() && exists) || key == taint.key)
+        && (exists || value())
+}
+
+fn is_selected(pod: &Pod, node: &Node) -> bool {
+    let Some(spec) = &pod.spec else { return true };
+    let label = |key: &str| node.metadata.labels.as_ref()?.get(key).map(String::as_str);
+    let selected = spec.node_selector.iter().flatten().all(|(key, value)| label(key) == Some(value));
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    selected
+        && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches(term, node)))
+}
+
+/// A term without requirements matches nothing.
+fn matches(term: &NodeSelectorTerm, node: &Node) -> bool {
+    let label = |key: &str| node.metadata.labels.as_ref()?.get(key).map(String::as_str);
+    let field = |key: &str| if key == "metadata.name" { node.metadata.name.as_deref() } else { None };
+    let expressions = || term.match_expressions.iter().flatten();
+    let fields = || term.match_fields.iter().flatten();
+    (expressions().next().is_some() || fields().next().is_some())
+        && expressions().all(|requirement| meets(requirement, label(&requirement.key)))
+        && fields().all(|requirement| meets(requirement, field(&requirement.key)))
+}
+
+fn meets(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = || requirement.values.iter().flatten().map(String::as_str);
+    let number = |text: &str| text.parse::<i64>().ok();
+    let bound = || values().next().and_then(number);
+    match requirement.operator.as_str() {
+        "In" => value.is_some_and(|value| values().any(|v| v == value)),
+        "NotIn" => !value.is_some_and(|value| values().any(|v| v == value)),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => value.and_then(number).zip(bound()).is_some_and(|(value, bound)| value > bound),
+        "Lt" => value.and_then(number).zip(bound()).is_some_and(|(value, bound)| value < bound),
+        _ => false,
+    }
+}

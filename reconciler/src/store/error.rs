@@ -1,0 +1,60 @@
+//! Why a write was refused.
+
+use manifests::ObjectKey;
+use std::sync::Arc;
+
+/// A batch was refused; nothing of it was written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// The object changed since the writer looked, or is another one of the same name.
+    #[error("{key} is at resource version {found} now")]
+    Conflict {
+        /// Which.
+        key: ObjectKey,
+        /// The stored resource version.
+        found: u64,
+    },
+    /// An object of that name is there.
+    #[error("{0} exists already")]
+    AlreadyExists(ObjectKey),
+    /// No object of that name is there.
+    #[error("{0} does not exist")]
+    NotFound(ObjectKey),
+    /// The object has no name.
+    #[error("{0} has no name")]
+    Unnamed(ObjectKey),
+    /// The object has no JSON form.
+    #[error("cannot encode {key}")]
+    Encode {
+        /// Which.
+        key: ObjectKey,
+        /// Why.
+        #[source]
+        source: Arc<serde_json::Error>,
+    },
+    /// The disk did not take it. Whether it is there is known only after the store is opened again.
+    #[error("the store's file cannot be written")]
+    Storage(#[source] StorageError),
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl WriteError {
+    /// True if looking again and deciding anew may help at once.
+    #[must_use]
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::AlreadyExists(_) | Self::NotFound(_))
+    }
+}
+
+/// What the database says went wrong, shared by all batches of one commit.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct StorageError(Arc<redb::Error>);
+
+impl<E: Into<redb::Error>> From<E> for StorageError {
+    fn from(error: E) -> Self {
+        Self(Arc::new(error.into()))
+    }
+}

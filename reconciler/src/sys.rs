@@ -1,0 +1,3 @@
+//! The one place of this crate where `unsafe` may stand, one facility per file.
+
+pub(crate) mod libgit2;

@@ -1,0 +1,208 @@
+//! From a Pod and everything that it refers to, to its plan. Pure: the folders
+//! and files that the plan names are made by [`crate::volume`].
+
+use super::error::{Cause, PlanError};
+use super::{ContainerPlan, MemoryVolume, PodPlan, RestartPolicy, Rootfs, mounts, process, resource};
+use crate::image::Image;
+use crate::volume;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A pod and what it refers to.
+#[derive(Debug, Clone, Copy)]
+pub struct PodInput<'a> {
+    /// The pod, with its `metadata.uid`.
+    pub pod: &'a Pod,
+    /// By name, of the pod's namespace.
+    pub config_maps: &'a BTreeMap<String, ConfigMap>,
+    /// By name, of the pod's namespace.
+    pub secrets: &'a BTreeMap<String, Secret>,
+    /// By the container's name, init containers too.
+    pub images: &'a BTreeMap<String, Image>,
+    /// The node that runs it.
+    pub node: &'a NodeFacts,
+}
+
+/// What a plan needs to know of its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// The Node object's name.
+    pub node_name: String,
+    /// The node's addresses, the first one first.
+    pub host_ips: Vec<String>,
+    /// The agent's state directory.
+    pub state_dir: PathBuf,
+    /// Where pods' log folders are.
+    pub log_dir: PathBuf,
+    /// The cgroup over all pods, from the hierarchy's root.
+    pub cgroup_root: String,
+    /// What a container on the host's root must not see: the agent's own folders.
+    pub hidden: Vec<PathBuf>,
+    /// What pods may use in all, in thousandths of a core.
+    pub cpu_millis: u64,
+    /// What pods may use in all, in bytes.
+    pub memory_bytes: u64,
+    /// Most processes and threads of one container; no limit if `None`.
+    pub default_pids: Option<u64>,
+}
+
+/// Size of a pod's `/dev/shm`, as every runtime has it.
+const SHARED_MEMORY_BYTES: u64 = 64 << 20;
+
+impl PodInput<'_> {
+    pub(crate) const fn spec(&self) -> Option<&PodSpec> {
+        self.pod.spec.as_ref()
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        self.pod.metadata.namespace.as_deref().unwrap_or("default")
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.pod.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// `<stateDir>/pods/<uid>`.
+    #[must_use]
+    pub fn pod_dir(&self) -> PathBuf {
+        self.node.state_dir.join("pods").join(self.uid())
+    }
+
+    /// The container or init container of this name.
+    pub(crate) fn container(&self, name: &str) -> Option<&Container> {
+        let spec = self.spec()?;
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
+    }
+
+    pub(crate) fn key_not_found(&self, kind: &'static str, name: &str, key: &str) -> Cause {
+        Cause::KeyNotFound {
+            kind,
+            namespace: self.namespace().to_owned(),
+            name: name.to_owned(),
+            key: key.to_owned(),
+        }
+    }
+
+    /// What `hostname` prints in the pod: at most 63 bytes, as the kubelet cuts it.
+    pub(crate) fn hostname(&self) -> String {
+        let spec = self.spec();
+        let set = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        if let Some(name) = spec.and_then(|spec| set(&spec.hostname_override)) {
+            return name;
+        }
+        if spec.and_then(|spec| spec.host_network) == Some(true) {
+            return self.node.node_name.clone();
+        }
+        let name = spec.and_then(|spec| set(&spec.hostname)).unwrap_or_else(|| self.name().to_owned());
+        let cut: String = name.chars().take(63).collect();
+        cut.trim_end_matches(['-', '.']).to_owned()
+    }
+}
+
+/// The plan of a pod.
+///
+/// # Errors
+/// The first container, in order, that cannot be planned, with the reason and
+/// message that its status then shows.
+pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
+    let spec = input.spec().cloned().unwrap_or_default();
+    refuse_unsupported(&spec)?;
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    let all =
+        |list: &[Container]| list.iter().map(|one| container(one, input)).collect::<Result<Vec<_>, _>>();
+    let log_name = format!("{}_{}_{}", input.namespace(), input.name(), input.uid());
+    let whole = |seconds: i64| u32::try_from(seconds.max(0)).unwrap_or(u32::MAX);
+    Ok(PodPlan {
+        uid: input.uid().to_owned(),
+        namespace: input.namespace().to_owned(),
+        name: input.name().to_owned(),
+        hostname: input.hostname(),
+        host_network: spec.host_network == Some(true),
+        host_ipc: spec.host_ipc == Some(true),
+        host_pid: spec.host_pid == Some(true),
+        restart_policy: restart_policy(&spec),
+        grace_seconds: whole(spec.termination_grace_period_seconds.unwrap_or(30)),
+        active_deadline_seconds: spec.active_deadline_seconds.map(whole),
+        cgroup: format!("{}/pod{}", input.node.cgroup_root, input.uid()),
+        resources: resource::pod(&spec).map_err(Cause::in_pod)?,
+        log_dir: input.node.log_dir.join(log_name),
+        state_dir: input.pod_dir(),
+        memory_volumes: memory_volumes(&spec, input).map_err(Cause::in_pod)?,
+        init_containers: all(init)?,
+        containers: all(&spec.containers)?,
+    })
+}
+
+/// Names what would otherwise be left out in silence and change what runs.
+fn refuse_unsupported(spec: &PodSpec) -> Result<(), PlanError> {
+    let unsupported = |feature: &str| Cause::Unsupported { feature: feature.to_owned() };
+    if spec.share_process_namespace == Some(true) {
+        return Err(unsupported("shareProcessNamespace").in_pod());
+    }
+    if spec.host_users == Some(false) {
+        return Err(unsupported("hostUsers: false").in_pod());
+    }
+    for container in spec.init_containers.iter().flatten() {
+        if container.restart_policy.as_deref() == Some("Always") {
+            return Err(unsupported("restartPolicy of an init container").in_container(&container.name));
+        }
+    }
+    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+        if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
+            return Err(unsupported("volumeDevices").in_container(&container.name));
+        }
+    }
+    Ok(())
+}
+
+fn restart_policy(spec: &PodSpec) -> RestartPolicy {
+    match spec.restart_policy.as_deref() {
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        Some("Never") => RestartPolicy::Never,
+        _ => RestartPolicy::Always,
+    }
+}
+
+fn memory_volumes(spec: &PodSpec, input: &PodInput<'_>) -> Result<Vec<MemoryVolume>, Cause> {
+    let mut all = Vec::new();
+    if spec.host_ipc != Some(true) {
+        let path = mounts::shared_memory(&input.pod_dir());
+        all.push(MemoryVolume { path, size_bytes: Some(SHARED_MEMORY_BYTES) });
+    }
+    for wanted in spec.volumes.iter().flatten() {
+        let Some(empty) = wanted.empty_dir.as_ref().filter(|e| e.medium.as_deref() == Some("Memory")) else {
+            continue;
+        };
+        let size_bytes = empty.size_limit.as_ref().map(super::quantity::bytes).transpose()?;
+        let path = volume::path(&input.pod_dir(), wanted);
+        all.extend(path.map(|path| MemoryVolume { path, size_bytes: size_bytes.filter(|&bytes| bytes > 0) }));
+    }
+    Ok(all)
+}
+
+fn container(container: &Container, input: &PodInput<'_>) -> Result<ContainerPlan, PlanError> {
+    plan_container(container, input).map_err(|cause| cause.in_container(&container.name))
+}
+
+fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<ContainerPlan, Cause> {
+    let image = input.images.get(&container.name).ok_or(Cause::ImageNotResolved)?;
+    let rootfs = match &image.rootfs {
+        Rootfs::Layers(layers) => Rootfs::Layers(layers.clone()),
+        Rootfs::Host { hidden } => {
+            Rootfs::Host { hidden: hidden.iter().chain(&input.node.hidden).cloned().collect() }
+        }
+    };
+    Ok(ContainerPlan {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        image_id: image.id.clone(),
+        rootfs,
+        spec: process::spec(container, image, input)?,
+        resources: resource::container(container, input.node)?,
+    })
+}

@@ -1,0 +1,141 @@
+//! Requests and limits as the kernel takes them.
+
+use super::Resources;
+use super::build::NodeFacts;
+use super::error::Cause;
+use super::quantity::{bytes, millis};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceFieldSelector, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+const MIN_SHARES: u64 = 2;
+const MAX_SHARES: u64 = 262_144;
+
+/// The limits of one container.
+pub(super) fn container(container: &Container, node: &NodeFacts) -> Result<Resources, Cause> {
+    let amounts = Amounts::of(container.resources.as_ref())?;
+    Ok(Resources { pids: node.default_pids, ..amounts.resources() })
+}
+
+/// The limits of the whole pod: the sum of its containers', at least what each
+/// init container needs, and none where one container has none.
+pub(super) fn pod(spec: &PodSpec) -> Result<Resources, Cause> {
+    let mut total = Amounts { cpu_limit: Some(0), memory_limit: Some(0), cpu_request: 0 };
+    for container in &spec.containers {
+        let one = Amounts::of(container.resources.as_ref())?;
+        total = total.combine(one, |a, b| a.saturating_add(b));
+    }
+    for container in spec.init_containers.iter().flatten() {
+        total = total.combine(Amounts::of(container.resources.as_ref())?, u64::max);
+    }
+    if let Some(own) = &spec.resources {
+        let own = Amounts::of(Some(own))?;
+        total = Amounts {
+            cpu_limit: own.cpu_limit.or(total.cpu_limit),
+            memory_limit: own.memory_limit.or(total.memory_limit),
+            cpu_request: if own.cpu_request > 0 { own.cpu_request } else { total.cpu_request },
+        };
+    }
+    Ok(total.resources())
+}
+
+/// What a manifest asks for; a limit of `None` is no limit.
+#[derive(Clone, Copy)]
+struct Amounts {
+    cpu_limit: Option<u64>,
+    memory_limit: Option<u64>,
+    cpu_request: u64,
+}
+
+impl Amounts {
+    fn of(requirements: Option<&ResourceRequirements>) -> Result<Self, Cause> {
+        let cpu_limit = limit(requirements, "cpu").map(millis).transpose()?.filter(|&millis| millis > 0);
+        Ok(Self {
+            cpu_limit,
+            memory_limit: limit(requirements, "memory").map(bytes).transpose()?.filter(|&bytes| bytes > 0),
+            cpu_request: request(requirements, "cpu").map(millis).transpose()?.or(cpu_limit).unwrap_or(0),
+        })
+    }
+
+    fn combine(self, other: Self, with: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            cpu_limit: self.cpu_limit.zip(other.cpu_limit).map(|(a, b)| with(a, b)),
+            memory_limit: self.memory_limit.zip(other.memory_limit).map(|(a, b)| with(a, b)),
+            cpu_request: with(self.cpu_request, other.cpu_request),
+        }
+    }
+
+    fn resources(self) -> Resources {
+        let shares = self.cpu_request.saturating_mul(1024) / 1000;
+        Resources {
+            memory_bytes: self.memory_limit,
+            cpu_millis: self.cpu_limit,
+            cpu_shares: Some(shares.clamp(MIN_SHARES, MAX_SHARES)),
+            pids: None,
+        }
+    }
+}
+
+fn limit<'a>(requirements: Option<&'a ResourceRequirements>, name: &str) -> Option<&'a Quantity> {
+    requirements?.limits.as_ref()?.get(name)
+}
+
+fn request<'a>(requirements: Option<&'a ResourceRequirements>, name: &str) -> Option<&'a Quantity> {
+    requirements?.requests.as_ref()?.get(name)
+}
+
+/// The value of a `resourceFieldRef` to `container`, rounded up to its divisor.
+/// A limit that is not set is what the node has.
+///
+/// # Errors
+/// If the resource is none that Kubernetes has here.
+pub(crate) fn resource_field(
+    selector: &ResourceFieldSelector,
+    container: &Container,
+    node: &NodeFacts,
+) -> Result<String, Cause> {
+    let requirements = container.resources.as_ref();
+    let unknown = || Cause::UnknownResource { resource: selector.resource.clone() };
+    let (kind, name) = selector.resource.split_once('.').ok_or_else(unknown)?;
+    let known = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+    let measure = if name == "cpu" { millis } else { bytes };
+    let set = match kind {
+        _ if !known => return Err(unknown()),
+        "limits" => limit(requirements, name),
+        "requests" => request(requirements, name),
+        _ => return Err(unknown()),
+    };
+    let value = match set.map(measure).transpose()? {
+        Some(value) if value > 0 || kind == "requests" => value,
+        _ if kind == "requests" => 0,
+        _ if name == "cpu" => node.cpu_millis,
+        _ if name == "memory" => node.memory_bytes,
+        _ => 0,
+    };
+    let one = if name == "cpu" { 1000 } else { 1 };
+    let divisor = selector.divisor.as_ref().map(measure).transpose()?.filter(|&d| d > 0).unwrap_or(one);
+    Ok(value.div_ceil(divisor).to_string())
+}
+
+/// How readily the kernel kills the container when the node has no memory left:
+/// what it did not ask for counts against it. `None` for a Guaranteed pod.
+///
+/// The kubelet gives those −997, for which a supervisor under an ordinary unit
+/// would need `CAP_SYS_RESOURCE`; to be raised less than all others is enough.
+pub(super) fn oom_score_adj(
+    container: &Container,
+    qos: &str,
+    node: &NodeFacts,
+) -> Result<Option<i32>, Cause> {
+    if qos == "Guaranteed" {
+        return Ok(None);
+    }
+    if qos == "BestEffort" {
+        return Ok(Some(1000));
+    }
+    let requirements = container.resources.as_ref();
+    let asked = request(requirements, "memory").or_else(|| limit(requirements, "memory"));
+    let asked = asked.map(bytes).transpose()?.unwrap_or(0);
+    let share = asked.saturating_mul(1000).checked_div(node.memory_bytes).unwrap_or(0).min(1000);
+    let score = 1000 - i32::try_from(share).unwrap_or(1000);
+    Ok(Some(score.clamp(3, 999)))
+}

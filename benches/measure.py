@@ -1,5 +1,8 @@
 """What the comparison reads from the machine: times that pods wrote, memory, CPU."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -76,7 +79,17 @@ def timed_ms(command: list, env: dict | None = None) -> float:
 
 
 def remove_cgroup(root: Path):
-    """The cgroup and all in it are gone; no process may be left in them."""
-    for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+    """The cgroup and all in it are gone, and what still ran in them."""
+    for folder in [*sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True), root]:
+        wait(lambda: removed(folder), f"{folder} to be empty")
+
+
+def removed(folder: Path) -> bool:
+    for pid in (folder / "cgroup.procs").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    try:
         folder.rmdir()
-    root.rmdir()
+    except OSError:
+        return False
+    return True

@@ -99,7 +99,8 @@ class Podman:
             subprocess.run([*self.base, *what], env=self.env, capture_output=True, stdin=subprocess.DEVNULL)
         if not self.foreign:
             for root in CGROUPS.glob(f"*/{PARENT.name}"):
-                remove_cgroup(root)
+                if root.parent.name != "unified":
+                    remove_cgroup(root)
 
 
 class Crun:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -184,14 +183,17 @@ class Keel:
     def close(self):
         if self.agent is None:
             return
-        if self.agent.poll() is None:
-            self.stop_many()
-            self.agent.send_signal(signal.SIGTERM)
-            self.agent.wait(timeout=30)
-        for root in [*Path("/sys/fs/cgroup").glob("*/keel-bench-*"), *Path("/sys/fs/cgroup").glob("keel-bench-*")]:
-            if root.name == f"keel-bench-{os.getpid()}":
+        try:
+            if self.agent.poll() is None:
+                self.stop_many()
+                self.agent.send_signal(signal.SIGTERM)
+                self.agent.wait(timeout=30)
+        finally:
+            # Only after a failure is there anything to kill.
+            for pid in [*([self.agent.pid] if self.agent.poll() is None else []), *self.supervisors()]:
+                os.kill(pid, signal.SIGKILL)
+            for root in Path("/sys/fs/cgroup").glob(f"**/keel-bench-{os.getpid()}"):
                 remove_cgroup(root)
-        shutil.rmtree(self.folder / "state", ignore_errors=True)
 
 
 def environment_of(pid: int) -> str:

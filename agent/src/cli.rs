@@ -15,6 +15,7 @@ mod target;
 mod validate;
 
 pub(crate) use error::CommandError;
+pub(crate) use output::chain;
 
 use crate::demo::DemoArgs;
 use clap::{Args, Parser, Subcommand};

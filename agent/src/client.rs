@@ -14,7 +14,7 @@ pub(crate) use path::{ObjectPath, Query, Selectors};
 pub(crate) use report::{
     AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus, SyncReport,
 };
-pub(crate) use stream::{Lines, Watch, WatchEvent, WatchKind};
+pub(crate) use stream::{Lines, Watch, WatchKind};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};

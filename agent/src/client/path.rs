@@ -1,6 +1,6 @@
 //! Kubernetes' API paths and query strings.
 
-use manifests::{Kind, ObjectKey};
+use manifests::Kind;
 use std::fmt::Write as _;
 
 /// Where objects of a kind are: all of them, a namespace's, or one.
@@ -21,11 +21,6 @@ impl ObjectPath {
     /// One object.
     pub(crate) fn one(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { name: name.to_owned(), ..Self::all(kind, Some(namespace)) }
-    }
-
-    /// One object by its key.
-    pub(crate) fn of(key: &ObjectKey) -> Self {
-        Self::one(key.kind, &key.namespace, &key.name)
     }
 
     /// The kind.

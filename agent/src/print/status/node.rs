@@ -30,8 +30,12 @@ pub(crate) fn node(status: &AgentStatus, pods: &[Pod], paint: Paint, now: Timest
     sheet.field("State dir", &status.state_dir);
     sheet.field("Pods", &format!("{} running of {}", status.pods.running, status.pods.total));
     sheet.field("Containers", &format!("{} running", status.containers.running));
-    sheet.field("Memory", &format!("{} (the agent)", bytes(status.memory_bytes)));
-    sheet.field("CPU", &format!("{} (the agent)", cpu_time(status.cpu_nanos)));
+    if let Some(memory) = status.memory_bytes {
+        sheet.field("Memory", &format!("{} (the agent)", bytes(memory)));
+    }
+    if let Some(cpu) = status.cpu_nanos {
+        sheet.field("CPU", &format!("{} (the agent)", cpu_time(cpu)));
+    }
     for warning in &status.warnings {
         sheet.field("Warning", &paint.paint(Colour::Notice, warning));
     }

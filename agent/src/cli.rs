@@ -150,11 +150,12 @@ fn finish(result: Result<ExitCode, CommandError>) -> ExitCode {
     match result {
         Ok(code) => code,
         // Whoever read our output has seen enough.
-        Err(CommandError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CommandError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             output::report(&error);
             ExitCode::FAILURE
         }
     }
 }
-

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod image;
+pub mod logs;
 pub mod plan;
 pub mod pods;
 mod sandbox;

@@ -20,6 +20,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// The word by which a program that is also the agent knows that it shall be a supervisor.
+pub const COMMAND: &str = "supervise";
+
 /// The line that a supervisor writes to its standard output once its namespaces are made and
 /// its socket listens; anything else is the text of an error.
 pub(crate) const READY: &str = "ready";

@@ -10,6 +10,15 @@ fn clone(upstream: &Upstream) -> PathBuf {
     upstream.state().join("clone.git")
 }
 
+/// Leaves something in the clone that a new one would not have.
+fn mark(upstream: &Upstream) {
+    fs::write(clone(upstream).join("mark"), "").unwrap();
+}
+
+fn is_marked(upstream: &Upstream) -> bool {
+    clone(upstream).join("mark").exists()
+}
+
 fn commits_in(upstream: &Upstream) -> usize {
     let all = crate::upstream::git(&clone(upstream), &["rev-list", "--count", "--all"]);
     all.parse().unwrap()
@@ -30,6 +39,7 @@ fn the_first_fetch_takes_one_commit_and_later_ones_what_is_between() {
     let mut repository = upstream.open(&server.url(), |_| {});
     let mut in_force = new(repository.fetch(None)).commit;
     assert_eq!(commits_in(&upstream), 1);
+    mark(&upstream);
     for steps in [1, 3, 30, 1] {
         commit_many(&upstream, steps);
         let fetched = new(repository.fetch(Some(&in_force)));
@@ -37,6 +47,7 @@ fn the_first_fetch_takes_one_commit_and_later_ones_what_is_between() {
         in_force = fetched.commit;
         assert_unchanged(repository.fetch(Some(&in_force)));
     }
+    assert!(is_marked(&upstream), "the clone was kept");
 }
 
 #[test]
@@ -50,15 +61,18 @@ fn a_branch_that_started_before_the_commit_in_force_can_be_merged_after_it() {
     let server = Server::start(upstream.dir());
     let mut repository = upstream.open(&server.url(), |_| {});
     assert_eq!(new(repository.fetch(None)).commit, in_force);
+    mark(&upstream);
     upstream.git(&["merge", "-q", "--no-edit", "topic"]);
     let merged = upstream.push(&[]);
     let fetched = new(repository.fetch(Some(&in_force)));
     assert_eq!((fetched.commit.as_str(), fetched.files.len()), (merged.as_str(), 2));
+    assert!(is_marked(&upstream), "the clone was kept");
     let commits = commits_in(&upstream);
     assert!(commits < 35, "{commits} commits came");
+    mark(&upstream);
     let next = commit_many(&upstream, 3);
     assert_eq!(new(repository.fetch(Some(&merged))).commit, next);
-    assert!(commits_in(&upstream) > commits, "the clone was kept");
+    assert!(is_marked(&upstream), "the clone was kept");
 }
 
 #[test]

@@ -29,6 +29,16 @@ fn a_public_repository_is_followed_over_http() {
     assert_eq!((second.commit.as_str(), second.files.len()), (next.as_str(), 2));
 }
 
+#[tokio::test]
+async fn a_repository_is_used_on_a_blocking_thread_and_dropped_anywhere() {
+    let upstream = Upstream::new();
+    let server = Server::start(upstream.dir());
+    let mut repository = upstream.open(&server.url(), |_| {});
+    let fetched = tokio::task::spawn_blocking(move || (repository.fetch(None), repository)).await.unwrap();
+    drop(fetched.1);
+    assert_eq!(new(fetched.0).commit, upstream.head());
+}
+
 #[test]
 fn credentials_come_from_files_and_are_read_each_time() {
     let upstream = Upstream::new();
@@ -156,6 +166,9 @@ fn tags_and_commits_are_followed_over_http() {
     assert!(matches!(error, GitError::NoSuchReference { .. }), "{}", chain(&error));
     let before = upstream.git(&["rev-parse", "HEAD~2"]);
     assert_eq!(commit(&before), before);
+    let tree = upstream.git(&["rev-parse", "HEAD^{tree}"]);
+    let error = upstream.open(&server.url(), |it| it.commit = Some(tree)).fetch(None).unwrap_err();
+    assert!(matches!(error, GitError::NotACommit { .. }), "{}", chain(&error));
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! What runs on this node: images, sandboxes, and the supervisor of each pod.
 
+pub mod cgroup;
 pub mod image;
 pub mod plan;
+pub mod pods;
+mod sandbox;
 pub mod state;
 pub mod status;
+pub mod supervisor;
+mod sys;
 pub mod volume;

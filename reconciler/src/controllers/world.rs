@@ -394,6 +394,14 @@ impl World {
         self.run_until(self.now + SignedDuration::from_secs(seconds));
     }
 
+    /// A second look at everything must find nothing to write.
+    pub(crate) fn assert_silent_but_notes(&mut self) {
+        for key in self.controlled() {
+            let outcome = self.decide(&key);
+            assert!(outcome.writes.is_empty(), "{key} goes on: {outcome:#?}");
+        }
+    }
+
     /// A second look at everything must find nothing to do.
     pub(crate) fn assert_silent(&mut self) {
         for key in self.controlled() {

@@ -1,0 +1,160 @@
+//! The command line: what `keel` can be told, and who does it.
+
+mod completion;
+mod connection;
+mod delete;
+mod dependents;
+mod error;
+mod events;
+mod get;
+mod logs;
+mod output;
+mod status;
+mod sync;
+mod target;
+mod validate;
+
+pub(crate) use error::CommandError;
+pub(crate) use output::chain;
+
+use crate::demo::DemoArgs;
+use clap::{Args, Parser, Subcommand};
+use output::Output;
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+Run this machine:
+  agent        Run the agent: pull, agree, make the machine match
+  demo         See it all happen on this machine, in a folder of its own; leaves no trace
+  validate     Check manifests, with file, line and column of each error
+  completion   Print the completions of a shell
+
+Look around:
+  status       How the node is, or an object: processes, usage, logs, the commit it came from
+  get          List objects, in kubectl's columns
+  logs         Print the logs of a pod's containers
+  events       What happened lately
+
+Act:
+  sync         Look at the Git sources now
+  delete       Delete objects (what Git wants will come back)
+
+Options:
+{options}
+
+Examples:
+  keel demo --once                     the whole story in a minute, then every trace removed
+  keel validate manifests/             check a folder before you push it
+  keel agent --config /etc/keel.yaml   run the agent in the foreground
+  keel sync && keel status             fetch now, then see what became of it
+  keel get pods -A -w                  watch the pods of every namespace
+  keel status pod/web-7c5d             why does this pod not run?
+  keel logs deployment/web -f          follow a log
+
+`keel help COMMAND` tells more of each. The agent is spoken to on its Unix socket:
+/run/keel/keel.sock, or as --socket, --config or KEEL_SOCKET say.
+";
+
+/// Keeps this machine as Git says: pods, jobs and their configuration.
+#[derive(Debug, Parser)]
+#[command(name = "keel", version, help_template = HELP, disable_help_subcommand = false)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent: pull, agree, make the machine match
+    Agent(AgentArgs),
+    /// See it all happen on this machine, in a folder of its own; leaves no trace
+    Demo(DemoArgs),
+    /// Check manifests, with file, line and column of each error
+    Validate(validate::ValidateArgs),
+    /// How the node is, or an object: processes, usage, logs, the commit it came from
+    Status(status::StatusArgs),
+    /// List objects, in kubectl's columns
+    Get(get::GetArgs),
+    /// Print the logs of a pod's containers
+    Logs(logs::LogsArgs),
+    /// What happened lately
+    Events(events::EventsArgs),
+    /// Look at the Git sources now
+    Sync(sync::SyncArgs),
+    /// Delete objects (what Git wants will come back)
+    Delete(delete::DeleteArgs),
+    /// Print the completions of a shell
+    Completion(completion::CompletionArgs),
+}
+
+/// Arguments of `keel agent`.
+#[derive(Debug, Args)]
+struct AgentArgs {
+    /// The agent's configuration (YAML, `kind: AgentConfiguration`)
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Does what the program's arguments say.
+pub(crate) fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+/// Does what `args` say, the program's name first.
+pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => cli.command.run(),
+        Err(refused) => {
+            // A closed pipe is no reason to complain about `keel --help | head`.
+            let _ = refused.print();
+            if refused.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> ExitCode {
+        match self {
+            // The agent logs and reports its own errors, and builds its own runtime.
+            Self::Agent(args) => crate::run::agent(&args.config),
+            Self::Demo(args) => crate::demo::run(&args),
+            Self::Validate(args) => finish(validate::run(&args, &mut Output::stdout())),
+            Self::Completion(args) => finish(completion::run(&args, &mut Output::stdout())),
+            Self::Status(args) => block_on(async move { status::run(&args, &mut Output::stdout()).await }),
+            Self::Get(args) => block_on(async move { get::run(&args, &mut Output::stdout()).await }),
+            Self::Logs(args) => block_on(async move { logs::run(&args, &mut Output::stdout()).await }),
+            Self::Events(args) => block_on(async move { events::run(&args, &mut Output::stdout()).await }),
+            Self::Sync(args) => block_on(async move { sync::run(&args, &mut Output::stdout()).await }),
+            Self::Delete(args) => block_on(async move { delete::run(&args, &mut Output::stdout()).await }),
+        }
+    }
+}
+
+/// Runs a client command; one thread is plenty for it.
+fn block_on(command: impl Future<Output = Result<ExitCode, CommandError>>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => finish(runtime.block_on(command)),
+        Err(source) => finish(Err(CommandError::Runtime(source))),
+    }
+}
+
+/// Reports a command's error once, with its causes, as `error: …`.
+fn finish(result: Result<ExitCode, CommandError>) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(CommandError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            output::report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+

@@ -1,0 +1,72 @@
+//! Why a command could not do what it was told.
+
+use crate::client::ClientError;
+use std::io;
+use std::path::PathBuf;
+
+/// The end of a command that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The agent could not be asked, or said no.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Standard output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+    /// No thread or descriptor was left.
+    #[error("cannot start")]
+    Runtime(#[source] io::Error),
+    /// A file or folder cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The agent's configuration is none.
+    #[error("the agent's configuration has mistakes:\n{reason}")]
+    Configuration {
+        /// What is wrong, for a person.
+        reason: String,
+    },
+    /// No kind is called so.
+    #[error("there is no kind {word:?}; there are: {known}")]
+    UnknownKind {
+        /// What was asked for.
+        word: String,
+        /// Every kind, for a person.
+        known: String,
+    },
+    /// The arguments name no object, or contradict one another.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// A workload has no pod.
+    #[error("{object} has no pod{}", if .namespace.is_empty() { String::new() } else { format!(" in {} namespace", .namespace) })]
+    NoPods {
+        /// The workload, or the selector.
+        object: String,
+        /// Where.
+        namespace: String,
+    },
+    /// A pod has no such container.
+    #[error("container {container} is not in pod {pod}; it has: {known}")]
+    NoContainer {
+        /// Asked for.
+        container: String,
+        /// The pod.
+        pod: String,
+        /// Its containers.
+        known: String,
+    },
+    /// An object cannot be written as YAML.
+    #[error("cannot write the object as YAML: {reason}")]
+    Yaml {
+        /// Why.
+        reason: String,
+    },
+    /// An object cannot be written as JSON.
+    #[error("cannot write the object as JSON")]
+    Json(#[source] serde_json::Error),
+}

@@ -1,5 +1,7 @@
 //! A commit becomes bound Pods: Git, store, controllers and scheduler together.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use git2::{Repository, Signature};
 use jiff::Timestamp;
 use manifests::config::{GitAuth, GitSource};

@@ -1,8 +1,8 @@
 //! From pods of an older template to the present one.
 
 use super::{Place, Round};
+use crate::controllers::Context;
 use crate::controllers::amount::{self, count};
-use crate::controllers::{Context, pod};
 use k8s_openapi::api::apps::v1::{DaemonSet, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

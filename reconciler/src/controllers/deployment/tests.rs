@@ -246,8 +246,10 @@ fn a_rollout_that_stands_still_is_named_when_its_deadline_is_over() {
             while world.reconcile(&key) {}
         }
     };
-    pods(&mut world);
-    pods(&mut world);
+    // The ReplicaSet, its pod, and the news of it.
+    for _ in 0..3 {
+        pods(&mut world);
+    }
     assert_eq!(condition(&world, &key, "Available").1, "MinimumReplicasUnavailable");
     world.now += SignedDuration::from_secs(600);
     pods(&mut world);

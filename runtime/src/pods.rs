@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a supervisor may take to make its namespaces.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,6 +84,8 @@ impl Created {
 #[derive(Debug, Clone)]
 pub struct Runtime {
     shared: Arc<Shared>,
+    /// The last clone takes the connections with it; the pods run on.
+    _alive: Arc<DropGuard>,
 }
 
 #[derive(Debug)]
@@ -91,6 +94,7 @@ struct Shared {
     cgroups: Cgroups,
     pods: Mutex<BTreeMap<String, Pod>>,
     version: watch::Sender<u64>,
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -128,10 +132,16 @@ impl Runtime {
             made.map_err(|source| OpenError::Folder { path: folder, source })?;
         }
         let cgroups = Cgroups::detect()?;
-        let shared =
-            Arc::new(Shared { options, cgroups, pods: Mutex::default(), version: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            options,
+            cgroups,
+            pods: Mutex::default(),
+            version: watch::Sender::new(0),
+            closed: CancellationToken::new(),
+        });
+        let alive = Arc::new(shared.closed.clone().drop_guard());
         remains::find(&shared).await?;
-        Ok(Self { shared })
+        Ok(Self { shared, _alive: alive })
     }
 
     /// Every pod, as last reported, by uid.
@@ -147,7 +157,8 @@ impl Runtime {
     }
 
     /// The pod has a supervisor with namespaces of its own, and waits for its start. A pod
-    /// that has one already is left as it is; one that was lost goes on with its counts.
+    /// that has one already is left as it is; one that was lost goes on with its counts. For
+    /// one pod, one call at a time.
     ///
     /// # Errors
     /// [`CreateError`], with nothing left running.

@@ -78,7 +78,10 @@ pub(super) fn serve(shared: &Arc<Shared>, connection: Connection, child: Option<
     let shared = Arc::clone(shared);
     // Ends with the supervisor, or with the program.
     tokio::spawn(async move {
-        let error = follow(&shared, &uid, connection, inbox).await;
+        let Some(error) = shared.closed.run_until_cancelled(follow(&shared, &uid, connection, inbox)).await
+        else {
+            return;
+        };
         if let Some(mut child) = child {
             let _ = child.wait().await;
         }

@@ -187,7 +187,8 @@ pub(super) fn protect(spec: &Spec) -> Result<(), Failure> {
     Ok(())
 }
 
-fn mask(root: &Root, path: &Path) -> Result<(), Failure> {
+/// What is at `path` cannot be seen: an empty folder or file is over it.
+pub(super) fn mask(root: &Root, path: &Path) -> Result<(), Failure> {
     let Some(target) = root.existing(path) else { return Ok(()) };
     let named = || format!("mask {}", path.display());
     let tree = if is_folder(&target).step(named)? {

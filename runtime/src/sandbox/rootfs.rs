@@ -101,13 +101,7 @@ fn escape(path: &Path) -> String {
 
 fn hide(root: &Path, hidden: &[PathBuf]) -> Result<(), Failure> {
     let root = super::target::Root::open(root)?;
-    for path in hidden {
-        let Some(target) = root.existing(path) else { continue };
-        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
-        let empty = new_filesystem("tmpfs", &[("mode", "755"), ("size", "4k")], attributes)?;
-        move_mount(&empty, "", &target, "", both_empty()).step(|| format!("hide {}", path.display()))?;
-    }
-    Ok(())
+    hidden.iter().try_for_each(|path| super::mounts::mask(&root, path))
 }
 
 /// A new filesystem of this type, mounted nowhere yet.

@@ -212,7 +212,7 @@ impl PodMachine {
                         .filter(|i| self.slots[*i].busy)
                         .map(|index| Effect::Terminate { index }),
                 );
-                self.settle_waiting(now);
+                self.settle_waiting();
             }
             // A later word can only shorten the time.
             Stage::Stopping => self.kill_at = self.kill_at.map_or(Some(kill_at), |at| Some(at.min(kill_at))),
@@ -222,7 +222,7 @@ impl PodMachine {
     }
 
     /// Containers between two runs stay as their last run left them.
-    fn settle_waiting(&mut self, _now: Now) {
+    fn settle_waiting(&mut self) {
         for index in 0..self.slots.len() {
             let container = self.container_mut(index);
             if matches!(container.state, ContainerState::Waiting { .. }) {
@@ -436,3 +436,6 @@ fn resume(container: &mut ContainerStatus, before: &[ContainerStatus], final_res
         ContainerState::Waiting { .. } => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

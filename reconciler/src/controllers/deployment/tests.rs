@@ -291,7 +291,10 @@ fn scaling_is_told_in_kubectls_words() {
     let note = &outcome.notes[0];
     let set = outcome.writes.iter().find_map(|write| match write {
         crate::store::Write::Create(object) => Some(object.name().to_owned()),
-        _ => None,
+        crate::store::Write::Update(_)
+        | crate::store::Write::UpdateStatus(_)
+        | crate::store::Write::Delete { .. }
+        | crate::store::Write::Remove { .. } => None,
     });
     assert_eq!(note.reason, "ScalingReplicaSet");
     assert_eq!(note.message, format!("Scaled up replica set {} from 0 to 3", set.unwrap()));

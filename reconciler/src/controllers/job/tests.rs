@@ -277,7 +277,7 @@ fn with_replacement_policy_failed_a_pod_is_replaced_only_when_it_is_gone() {
 
 #[test]
 fn no_success_is_lost_or_counted_twice_and_no_more_run_than_allowed() {
-    for seed in 0..120 {
+    for seed in 0..60 {
         let mut world = world(seed, 25);
         let parallelism = 1 + world.dice.below(4);
         let completions = 1 + world.dice.below(6);

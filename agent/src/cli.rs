@@ -15,6 +15,7 @@ mod target;
 mod validate;
 
 pub(crate) use error::CommandError;
+pub(crate) use output::chain;
 
 use crate::demo::DemoArgs;
 use clap::{Args, Parser, Subcommand};
@@ -149,11 +150,12 @@ fn finish(result: Result<ExitCode, CommandError>) -> ExitCode {
     match result {
         Ok(code) => code,
         // Whoever read our output has seen enough.
-        Err(CommandError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CommandError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             output::report(&error);
             ExitCode::FAILURE
         }
     }
 }
-

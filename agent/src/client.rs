@@ -14,7 +14,7 @@ pub(crate) use path::{ObjectPath, Query, Selectors};
 pub(crate) use report::{
     AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus, SyncReport,
 };
-pub(crate) use stream::{Lines, Watch, WatchEvent, WatchKind};
+pub(crate) use stream::{Lines, Watch, WatchKind};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -82,7 +82,9 @@ impl Client {
         let mut list: Value = self.json(Method::GET, &query.on(&path.collection()), None).await?;
         let mut items = match list["items"].take() {
             Value::Array(items) => items,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => Vec::new(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                Vec::new()
+            }
         };
         items.iter_mut().for_each(|item| fill_type(path.kind(), item));
         let resource_version =

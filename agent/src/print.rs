@@ -15,10 +15,10 @@ mod table;
 mod units;
 mod workload;
 
-pub(crate) use age::{ago, human_duration, human_duration_long, since};
-pub(crate) use event::{about as event_about, last_seen, seen_row, seen_columns};
+pub(crate) use age::{ago, human_duration, since};
+pub(crate) use event::{about as event_about, last_seen, seen_columns, seen_row};
 pub(crate) use paint::{Colour, Paint};
-pub(crate) use pod::{PodSummary, summary as pod_summary};
+pub(crate) use pod::summary as pod_summary;
 pub(crate) use revision::{author_name, short_commit};
 pub(crate) use table::{Table, Widths};
 pub(crate) use units::{bytes, cpu_time};

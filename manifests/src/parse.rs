@@ -111,7 +111,7 @@ impl Findings {
             message: error.message,
             help: error.help,
             length: error.place.length,
-            source_line: source.line(error.place.line).map(str::to_owned),
+            source_line: source.shown_line(error.place.line),
         });
     }
 }
@@ -231,7 +231,7 @@ fn identify(report: &mut Report<'_>) -> Option<Verdict> {
 
 fn missing_word(report: &mut Report<'_>, field: &'static str) {
     let entries = report.tree.entries(report.root);
-    let keys = || entries.iter().map(|e| &*e.key);
+    let keys = || entries.iter().map(|e| &*e.key).filter(|key| *key != field);
     let near = crate::suggest::nearest(field, keys());
     let help = match near {
         Some(near) => Some(format!("is `{near}` meant to be `{field}`?")),

@@ -61,6 +61,15 @@ impl<'f> Source<'f> {
     }
 }
 
+impl Source<'_> {
+    /// The line to show with an error that no object is known for; none if the
+    /// file may hold a Secret.
+    pub(crate) fn shown_line(&self, number: u32) -> Option<String> {
+        let secret = self.text.lines().any(|line| line.contains("kind") && line.contains("Secret"));
+        if secret { None } else { self.line(number).map(str::to_owned) }
+    }
+}
+
 /// Line and column, from 1, of the byte at `offset`.
 fn position(bytes: &[u8], offset: usize) -> (u32, u32) {
     let before = &bytes[..offset];

@@ -3,7 +3,9 @@
 use super::CommandError;
 use crate::client::Client;
 use clap::Args;
-use manifests::config::AgentConfiguration;
+use manifests::config::parse_configuration;
+use manifests::diagnostic::render;
+use manifests::parse::SourceFile;
 use std::path::{Path, PathBuf};
 
 /// The socket of an agent that was configured with defaults.
@@ -44,10 +46,11 @@ impl Connection {
 }
 
 fn configured_socket(config: &Path) -> Result<PathBuf, CommandError> {
-    let text = std::fs::read_to_string(config)
-        .map_err(|source| CommandError::Read { path: config.to_owned(), source })?;
-    let configuration: AgentConfiguration = serde_yaml::from_str(&text)
-        .map_err(|source| CommandError::Configuration { path: config.to_owned(), reason: source.to_string() })?;
+    let failed = |source| CommandError::Read { path: config.to_owned(), source };
+    let content = std::fs::read(config).map_err(failed)?;
+    let file = SourceFile { path: config.display().to_string(), content };
+    let configuration = parse_configuration(file)
+        .map_err(|diagnostics| CommandError::Configuration { reason: render(&diagnostics, false) })?;
     Ok(configuration.run_dir.join(SOCKET_NAME))
 }
 
@@ -84,7 +87,11 @@ mod tests {
     fn flags_go_before_the_environment_and_the_environment_before_the_default() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("keel.yaml");
-        std::fs::write(&config, "runDir: /run/other\n").unwrap();
+        std::fs::write(
+            &config,
+            "apiVersion: evenkeel.dev/v1alpha1\nkind: AgentConfiguration\nrunDir: /run/other\n",
+        )
+        .unwrap();
         let environment = || Some(PathBuf::from("/env.sock"));
         let socket = |socket: Option<&str>, config: Option<&Path>, environment| {
             let connection =

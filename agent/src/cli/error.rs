@@ -26,10 +26,8 @@ pub(crate) enum CommandError {
         source: io::Error,
     },
     /// The agent's configuration is none.
-    #[error("{} is no configuration of the agent: {reason}", .path.display())]
+    #[error("the agent's configuration has mistakes:\n{reason}")]
     Configuration {
-        /// Which file.
-        path: PathBuf,
         /// What is wrong, for a person.
         reason: String,
     },
@@ -44,14 +42,6 @@ pub(crate) enum CommandError {
     /// The arguments name no object, or contradict one another.
     #[error("{0}")]
     Usage(&'static str),
-    /// An argument's value is wrong.
-    #[error("{value:?} is not {wanted}")]
-    Value {
-        /// What was given.
-        value: String,
-        /// What is taken.
-        wanted: &'static str,
-    },
     /// A workload has no pod.
     #[error("{object} has no pod{}", if .namespace.is_empty() { String::new() } else { format!(" in {} namespace", .namespace) })]
     NoPods {

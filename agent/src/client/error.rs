@@ -122,12 +122,4 @@ impl ClientError {
     pub(crate) const fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { code: 404, .. })
     }
-
-    /// True if there is nobody to ask (yet, or any more).
-    pub(crate) const fn is_unreachable(&self) -> bool {
-        matches!(
-            self,
-            Self::NoAgent { .. } | Self::Refused { .. } | Self::Broken { .. } | Self::Interrupted(_)
-        )
-    }
 }

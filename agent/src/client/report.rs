@@ -1,7 +1,8 @@
 //! What the agent tells of itself, beyond the objects of Kubernetes
 //! (`/evenkeel/v1alpha1/…`).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::time::Duration;
 
 /// The end of one look at one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub(crate) struct SyncReport {
 }
 
 /// How the agent and its node are.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct AgentStatus {
     /// Of the program.
@@ -42,9 +43,10 @@ pub(crate) struct AgentStatus {
     /// Containers of this node.
     pub(crate) containers: Counts,
     /// Of the agent itself.
-    pub(crate) memory_bytes: u64,
+    pub(crate) memory_bytes: Option<u64>,
     /// Of the agent itself, since its start.
-    pub(crate) cpu_nanos: u64,
+    #[serde(deserialize_with = "whole_nanos")]
+    pub(crate) cpu_nanos: Option<u64>,
     /// Each configured source.
     pub(crate) sources: Vec<SourceStatus>,
     /// What the user should know; empty if all is well.
@@ -52,7 +54,7 @@ pub(crate) struct AgentStatus {
 }
 
 /// How many there are.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Counts {
     /// That run.
@@ -62,7 +64,7 @@ pub(crate) struct Counts {
 }
 
 /// How one source is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct SourceStatus {
     /// Its name.
@@ -85,17 +87,19 @@ pub(crate) struct SourceStatus {
     pub(crate) subject: String,
     /// What was wrong with the newest attempt; empty if nothing was.
     pub(crate) message: String,
-    /// RFC 3339.
+    /// RFC 3339; empty before the first.
+    #[serde(deserialize_with = "or_default")]
     pub(crate) last_attempt_at: String,
 }
 
 /// What a pod is on the machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodInspection {
     /// The pod's supervisor.
     pub(crate) supervisor_pid: i32,
     /// From the hierarchy's root.
+    #[serde(deserialize_with = "or_default")]
     pub(crate) cgroup: String,
     /// Of the whole pod; `None` if the kernel does not count it here.
     pub(crate) memory_bytes: Option<u64>,
@@ -108,7 +112,7 @@ pub(crate) struct PodInspection {
 }
 
 /// What a container is on the machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ContainerUsage {
     /// Its name in the pod.
@@ -120,17 +124,30 @@ pub(crate) struct ContainerUsage {
     /// Since its start.
     pub(crate) cpu_nanos: Option<u64>,
     /// From the hierarchy's root.
+    #[serde(deserialize_with = "or_default")]
     pub(crate) cgroup: String,
     /// Every process in it.
     pub(crate) processes: Vec<InspectedProcess>,
 }
 
 /// A process of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct InspectedProcess {
     /// As the host counts.
     pub(crate) pid: i32,
     /// Its command line.
     pub(crate) command: String,
+}
+
+/// The agent divides seconds; what is less than a nanosecond is noise.
+fn whole_nanos<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    let seconds = Option::<f64>::deserialize(value)?.map(|nanos| nanos / 1e9);
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Ok(duration.and_then(|duration| u64::try_from(duration.as_nanos()).ok()))
+}
+
+/// `null` is the same as nothing.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(value).map(Option::unwrap_or_default)
 }

@@ -111,4 +111,3 @@ fn events(events: &[Event], paint: Paint, now: Timestamp) -> String {
     }
     text
 }
-

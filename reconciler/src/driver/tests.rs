@@ -145,3 +145,17 @@ async fn a_stopped_driver_lets_go_of_the_store() {
     task.await.unwrap();
     Store::open(dir.path()).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_namespace_that_git_owns_comes_back_with_what_is_in_it() {
+    let inside = || object(Kind::ConfigMap, "one", json!({"metadata": {"namespace": "shop"}}));
+    let namespace = || object(Kind::Namespace, "shop", json!({}));
+    let running = Running::start(vec![revision("a", "c1", vec![namespace(), inside()])], controllers()).await;
+    running.until(|state| state.get(&inside().key()).is_some()).await;
+    let first = running.store.get(&inside().key()).unwrap();
+    let delete = Write::Delete { key: namespace().key(), uid: None, grace_seconds: None };
+    running.store.write(vec![delete]).await.unwrap();
+    running.until(|state| state.get(&inside().key()).is_some_and(|again| again.uid() != first.uid())).await;
+    assert!(running.store.get(&namespace().key()).is_some());
+    running.end().await;
+}

@@ -30,8 +30,12 @@ pub(crate) fn node(status: &AgentStatus, pods: &[Pod], paint: Paint, now: Timest
     sheet.field("State dir", &status.state_dir);
     sheet.field("Pods", &format!("{} running of {}", status.pods.running, status.pods.total));
     sheet.field("Containers", &format!("{} running", status.containers.running));
-    sheet.field("Memory", &format!("{} (the agent)", bytes(status.memory_bytes)));
-    sheet.field("CPU", &format!("{} (the agent)", cpu_time(status.cpu_nanos)));
+    if let Some(memory) = status.memory_bytes {
+        sheet.field("Memory", &format!("{} (the agent)", bytes(memory)));
+    }
+    if let Some(cpu) = status.cpu_nanos {
+        sheet.field("CPU", &format!("{} (the agent)", cpu_time(cpu)));
+    }
     for warning in &status.warnings {
         sheet.field("Warning", &paint.paint(Colour::Notice, warning));
     }
@@ -84,7 +88,8 @@ fn source(source: &SourceStatus, paint: Paint, now: Timestamp) -> String {
     let dot = paint.paint(colour, symbol(colour));
     let mut sheet = Sheet::default();
     sheet.line(&format!("{dot} {}: {result}{since}", source.name));
-    let reference = if source.reference.is_empty() { String::new() } else { format!(" ({})", source.reference) };
+    let reference =
+        if source.reference.is_empty() { String::new() } else { format!(" ({})", source.reference) };
     sheet.field("From", &format!("{}{reference}", source.url));
     if source.commit.is_empty() {
         sheet.field("In force", "nothing yet");

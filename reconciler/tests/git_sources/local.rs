@@ -178,10 +178,9 @@ fn each_limit_is_named() {
     upstream.push(&[("apps/a.yaml", "0123456789"), ("apps/b.yaml", "0123456789")]);
     let excess = |limits: Limits| {
         let fetched = upstream.open(&upstream.file_url(), |_| {}).with_limits(limits).fetch(None);
-        match fetched.unwrap_err() {
-            GitError::TooLarge { excess } => excess,
-            other => panic!("{other:?}"),
-        }
+        let error = fetched.unwrap_err();
+        let GitError::TooLarge { excess } = error else { panic!("{error:?}") };
+        excess
     };
     let limits = Limits { file_bytes: 9, ..Limits::default() };
     assert!(matches!(excess(limits), Excess::File { path, bytes: 10, limit: 9 } if path == "apps/a.yaml"));

@@ -199,7 +199,7 @@ impl Reading<'_> {
                 message: format!("{key} is here a second time"),
                 help: Some(format!("it is first at {}:{}", first.path, first.line)),
                 length: at.length,
-                source_line: source.line(at.line).map(str::to_owned),
+                source_line: source.excerpt(at.line),
             });
             return;
         }

@@ -160,7 +160,7 @@ impl<'a> Report<'a> {
             (false, true) => self.prefix.clone(),
             (false, false) => format!("{}.{field}", self.prefix),
         };
-        let source_line = if hidden { None } else { self.source.line(place.line).map(str::to_owned) };
+        let source_line = if hidden { None } else { self.source.excerpt(place.line) };
         self.findings.push(Diagnostic {
             severity,
             path: self.source.path.to_owned(),

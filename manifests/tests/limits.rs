@@ -47,8 +47,8 @@ fn bombs_in_many_documents_are_refused() {
 
 #[test]
 fn too_many_values_are_refused() {
-    assert_eq!(codes(&read("- a\n".repeat(1_000_000))), ["too-many-values"]);
-    let parsed = read("---\nx\n".repeat(600_000));
+    assert_eq!(codes(&read("- a\n".repeat(300_000))), ["too-many-values"]);
+    let parsed = read("---\nx\n".repeat(260_000));
     assert!(parsed.diagnostics.len() <= 202, "{}", parsed.diagnostics.len());
 }
 
@@ -70,8 +70,8 @@ fn a_million_problems_are_told_in_part() {
 }
 
 #[test]
-fn a_long_line_of_many_errors_is_rendered_in_part() {
-    let fields: String = (0..50_000).map(|i| format!("k{i}: 1, ")).collect();
+fn a_long_line_is_not_kept_with_each_of_its_errors() {
+    let fields: String = (0..20_000).map(|i| format!("k{i}: 1, ")).collect();
     let parsed =
         read(format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: a}}, data: {{{fields}}}}}"));
     assert!(manifests::diagnostic::render(&parsed.diagnostics, true).len() < 200 << 10);

@@ -67,7 +67,7 @@ impl<'s> Composer<'s> {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(Abandoned) => {
-                    if self.out.tree.len() as u64 > MAX_NODES || self.out.errors.len() > 100 {
+                    if self.out.tree.len() as u64 >= MAX_NODES || self.out.errors.len() > 100 {
                         return;
                     }
                     match self.parser.proceed_next_document() {

@@ -11,10 +11,7 @@ fn note(reason: &'static str, message: &str) -> Note {
 
 fn events(store: &Store) -> Vec<Event> {
     let (objects, _) = store.list(Kind::Event, None);
-    let to_event = |object: &Arc<Object>| match &**object {
-        Object::Event(event) => (**event).clone(),
-        other => panic!("{other:?}"),
-    };
+    let to_event = |object: &Arc<Object>| <&Event>::try_from(&**object).unwrap().clone();
     objects.iter().map(to_event).collect()
 }
 

@@ -59,7 +59,7 @@ fn a_pod_that_fits_nowhere_is_told_so_once_and_bound_when_it_fits() {
     let node = object(Kind::Node, "n", json!({"metadata": {"labels": {"disk": "ssd"}}}));
     let changed = bench.write(vec![Write::Update(node)]).remove(0);
     let event = Event { change: crate::store::Change::Modified, revision: 0, object: changed };
-    assert_eq!(bench.store.read(|state| keys(state, &event)), [web.clone()]);
+    assert_eq!(bench.store.read(|state| keys(state, &event)), std::slice::from_ref(&web));
     bench.settle(reconcile, &web);
     assert_eq!(placed(&bench.get(&web).unwrap()), (Some("n".into()), Some(("True".into(), None))));
 }

@@ -139,14 +139,16 @@ impl ImageStore {
         let path = Path::new(&archive.path);
         // Taken before the content: a change in between is seen the next time.
         let stamp = stamp(parsed, archive)?;
-        let blobs = match parsed {
-            Reference::OciLayout(_) => Blobs::Folder(path.to_owned()),
-            _ => Blobs::archive(path, &scratch.0)?,
+        let blobs = if matches!(parsed, Reference::OciLayout(_)) {
+            Blobs::Folder(path.to_owned())
+        } else {
+            Blobs::archive(path, &scratch.0)?
         };
         let tag = archive.tag.as_deref();
-        let found = match parsed {
-            Reference::DockerArchive(_) => docker::describe(&blobs, tag)?,
-            _ => layout::describe(&blobs, tag)?,
+        let found = if matches!(parsed, Reference::DockerArchive(_)) {
+            docker::describe(&blobs, tag)?
+        } else {
+            layout::describe(&blobs, tag)?
         };
         for layer in &found.layers {
             self.unpack(&blobs, layer, &scratch)?;

@@ -111,6 +111,7 @@ impl Unpacker {
                 }
             };
         }
+        #[allow(clippy::wildcard_enum_match_arm, reason = "all that is not known is refused")]
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 content::file(&parent, last, entry, &metadata).map_err(|error| match error {

@@ -25,7 +25,12 @@ impl Watch {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
         inotify::add_watch(&events, folder, what)?;
-        Ok(Self { events: AsyncFd::new(events)? })
+        #[allow(
+            deprecated,
+            reason = "the new call is unsafe, for types whose descriptor can change; ours cannot"
+        )]
+        let events = AsyncFd::new(events)?;
+        Ok(Self { events })
     }
 
     /// Returns when something has changed since the last call; at once if it has already.

@@ -176,10 +176,13 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 pub(super) fn device<R: Read>(entry: &Entry<'_, R>) -> Result<(FileType, u64), &'static str> {
     let header = entry.header();
     let number = |number: io::Result<Option<u32>>| number.map_err(|_| "its device number is malformed");
-    let kind = match header.entry_type() {
-        tar::EntryType::Char => FileType::CharacterDevice,
-        tar::EntryType::Block => FileType::BlockDevice,
-        _ => return Ok((FileType::Fifo, 0)),
+    let kind = header.entry_type();
+    let kind = if kind.is_character_special() {
+        FileType::CharacterDevice
+    } else if kind.is_block_special() {
+        FileType::BlockDevice
+    } else {
+        return Ok((FileType::Fifo, 0));
     };
     let major = number(header.device_major())?.unwrap_or(0);
     let minor = number(header.device_minor())?.unwrap_or(0);

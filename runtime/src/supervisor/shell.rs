@@ -90,6 +90,7 @@ impl Shell {
         self.prepare_first();
         self.cgroups.enter_as_supervisor(&self.plan.cgroup)?;
         heap::trim();
+        heap::trim_stack();
         while !self.finished {
             for source in self.wait() {
                 self.serve(source);

@@ -48,11 +48,15 @@ impl Connection {
         let mut lines = BufReader::with_capacity(1024, read).lines();
         match next(&mut lines).await? {
             Reply::Hello { version: VERSION } => {}
-            other => return Err(io::Error::other(format!("the supervisor greets with {other:?}"))),
+            other @ (Reply::Hello { .. } | Reply::Done | Reply::State(_) | Reply::Error { .. }) => {
+                return Err(io::Error::other(format!("the supervisor greets with {other:?}")));
+            }
         }
         match next(&mut lines).await? {
             Reply::State(state) => Ok(Self { lines, write, state: *state }),
-            other => Err(io::Error::other(format!("the supervisor answers with {other:?}"))),
+            other @ (Reply::Hello { .. } | Reply::Done | Reply::Error { .. }) => {
+                Err(io::Error::other(format!("the supervisor answers with {other:?}")))
+            }
         }
     }
 }

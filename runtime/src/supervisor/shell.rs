@@ -101,10 +101,10 @@ impl Shell {
         }
         self.reap_all();
         self.tell();
-        if let Ok(address) = self.listener.local_addr() {
-            if let Some(path) = address.as_pathname() {
-                let _ = fs::remove_file(path);
-            }
+        if let Ok(address) = self.listener.local_addr()
+            && let Some(path) = address.as_pathname()
+        {
+            let _ = fs::remove_file(path);
         }
         Ok(())
     }
@@ -258,12 +258,12 @@ impl Shell {
         }
         for index in first {
             let group = self.launch(index).group();
-            if let Some(run) = &self.runs[index] {
-                if run.launched.attach(&self.cgroups, &group).is_err() {
-                    // It is tried again, and the error told, when the container is to run.
-                    let _ = run.signal(Signal::KILL);
-                    self.runs[index] = None;
-                }
+            if let Some(run) = &self.runs[index]
+                && run.launched.attach(&self.cgroups, &group).is_err()
+            {
+                // It is tried again, and the error told, when the container is to run.
+                let _ = run.signal(Signal::KILL);
+                self.runs[index] = None;
             }
         }
     }

@@ -105,6 +105,8 @@ async fn follow(
         // Both are cancel-safe.
         tokio::select! {
             reply = next(&mut connection.lines) => match reply {
+                // It is lost when it has ended, not when it says that it is about to.
+                Ok(Reply::State(state)) if state.stage == Stage::Lost => {}
                 Ok(Reply::State(state)) => {
                     if let Some(pod) = shared.pods().get_mut(uid) {
                         pod.state = *state;
@@ -152,8 +154,9 @@ async fn ended(shared: &Arc<Shared>, uid: &str, error: &io::Error) {
     if let Some(pod) = shared.pods().get_mut(uid) {
         match last {
             Some(state) if state.stage == Stage::Finished => pod.state = state,
-            Some(_) | None => {
+            last => {
                 tracing::warn!(uid, %error, "a pod's supervisor is lost");
+                pod.state = last.unwrap_or_else(|| pod.state.clone());
                 pod.state.stage = Stage::Lost;
             }
         }

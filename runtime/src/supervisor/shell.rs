@@ -9,7 +9,7 @@ use super::status;
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
 use crate::sandbox::{self, Launch, LaunchError, StartFailure};
-use crate::state::PodState;
+use crate::state::{PodState, Stage};
 use crate::sys::heap;
 use jiff::Timestamp;
 use nix::sys::signalfd::SignalFd;
@@ -43,6 +43,8 @@ pub(super) struct Shell {
     /// What was told last, as JSON.
     told: Vec<u8>,
     finished: bool,
+    /// A signal stopped the pod, as at the machine's shutdown: it is to go on later.
+    interrupted: bool,
 }
 
 /// Who has something for us.
@@ -78,6 +80,7 @@ impl Shell {
             began,
             told: Vec::new(),
             finished: false,
+            interrupted: false,
         }
     }
 
@@ -157,6 +160,7 @@ impl Shell {
             stop |= [libc::SIGTERM, libc::SIGINT].contains(&signal.ssi_signo.cast_signed());
         }
         if stop {
+            self.interrupted = self.machine.state().stage != Stage::Stopping;
             let grace = Duration::from_secs(u64::from(self.plan.grace_seconds));
             self.step(Input::Stop { grace });
         }
@@ -340,13 +344,16 @@ impl Shell {
 
     /// Subscribers and the status file know the present state.
     fn tell(&mut self) {
-        let state = self.machine.state();
-        let Ok(text) = serde_json::to_vec(state) else { return };
+        let mut state = self.machine.state().clone();
+        if self.interrupted && state.stage == Stage::Finished {
+            state.stage = Stage::Lost;
+        }
+        let Ok(text) = serde_json::to_vec(&state) else { return };
         if text == self.told {
             return;
         }
-        let _ = status::write_status(&self.plan.state_dir, state);
-        let reply = Reply::State(Box::new(state.clone()));
+        let _ = status::write_status(&self.plan.state_dir, &state);
+        let reply = Reply::State(Box::new(state));
         for client in self.clients.iter_mut().filter(|client| client.is_subscribed()) {
             client.send(&reply);
         }

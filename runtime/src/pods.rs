@@ -164,11 +164,11 @@ impl Runtime {
     /// [`CreateError`], with nothing left running.
     pub async fn create(&self, plan: &PodPlan) -> Result<Created, CreateError> {
         if let Some(pod) = self.shared.pods().get(&plan.uid) {
-            if pod.link.is_some() {
-                return Ok(Created::of(pod.state.supervisor_pid));
-            }
             if pod.state.stage == Stage::Finished {
                 return Err(CreateError::Finished { uid: plan.uid.clone() });
+            }
+            if pod.link.is_some() {
+                return Ok(Created::of(pod.state.supervisor_pid));
             }
         }
         let folder = self.shared.options.pod_folder(&plan.uid);

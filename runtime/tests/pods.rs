@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         grace_ends_in_sigkill_for_everything,
         a_crash_is_repaired_while_no_agent_is_there,
         containers_die_with_their_supervisor,
+        a_pod_stopped_by_a_shutdown_goes_on_after_it,
         pids_stay_when_the_agent_comes_back,
         links_in_an_image_lead_nowhere_out,
         fifty_pods_run_at_once,
@@ -195,6 +196,20 @@ async fn containers_die_with_their_supervisor(node: Node) {
     // The same pod can be made again, and its count goes on.
     node.launch("lost", &Script::forever("exec sleep 1000")).await;
     let again = node.wait("lost", |state| state.stage == Stage::Started && pid(state).is_some()).await;
+    assert_eq!(again.containers[0].restarts, 1);
+}
+
+async fn a_pod_stopped_by_a_shutdown_goes_on_after_it(node: Node) {
+    let script = Script::forever("trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done");
+    node.launch("down", &script).await;
+    until("the program's word", || node.log("down", 0).contains("up").then_some(())).await;
+    let state = node.wait("down", |state| pid(state).is_some()).await;
+    let supervisor = rustix::process::Pid::from_raw(state.supervisor_pid).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
+    let lost = node.wait("down", |state| state.stage == Stage::Lost).await;
+    assert_eq!(ended(&lost).unwrap().reason, "Completed");
+    node.launch("down", &script).await;
+    let again = node.wait("down", |state| pid(state).is_some()).await;
     assert_eq!(again.containers[0].restarts, 1);
 }
 

@@ -48,11 +48,15 @@ impl Connection {
         let mut lines = BufReader::with_capacity(1024, read).lines();
         match next(&mut lines).await? {
             Reply::Hello { version: VERSION } => {}
-            other => return Err(io::Error::other(format!("the supervisor greets with {other:?}"))),
+            other @ (Reply::Hello { .. } | Reply::Done | Reply::State(_) | Reply::Error { .. }) => {
+                return Err(io::Error::other(format!("the supervisor greets with {other:?}")));
+            }
         }
         match next(&mut lines).await? {
             Reply::State(state) => Ok(Self { lines, write, state: *state }),
-            other => Err(io::Error::other(format!("the supervisor answers with {other:?}"))),
+            other @ (Reply::Hello { .. } | Reply::Done | Reply::Error { .. }) => {
+                Err(io::Error::other(format!("the supervisor answers with {other:?}")))
+            }
         }
     }
 }
@@ -101,6 +105,8 @@ async fn follow(
         // Both are cancel-safe.
         tokio::select! {
             reply = next(&mut connection.lines) => match reply {
+                // It is lost when it has ended, not when it says that it is about to.
+                Ok(Reply::State(state)) if state.stage == Stage::Lost => {}
                 Ok(Reply::State(state)) => {
                     if let Some(pod) = shared.pods().get_mut(uid) {
                         pod.state = *state;
@@ -148,8 +154,9 @@ async fn ended(shared: &Arc<Shared>, uid: &str, error: &io::Error) {
     if let Some(pod) = shared.pods().get_mut(uid) {
         match last {
             Some(state) if state.stage == Stage::Finished => pod.state = state,
-            Some(_) | None => {
+            last => {
                 tracing::warn!(uid, %error, "a pod's supervisor is lost");
+                pod.state = last.unwrap_or_else(|| pod.state.clone());
                 pod.state.stage = Stage::Lost;
             }
         }

@@ -42,6 +42,7 @@ impl Program {
         let mut worst = Errno::ENOENT;
         for candidate in &self.candidates {
             let Err(error) = execve(candidate, &self.arguments, &self.environment);
+            #[allow(clippy::wildcard_enum_match_arm, reason = "every other error is final")]
             match error {
                 Errno::ENOENT | Errno::ENOTDIR => {}
                 // As execvp does: go on looking, and remember that something was there.

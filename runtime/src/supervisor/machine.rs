@@ -225,10 +225,8 @@ impl PodMachine {
     fn settle_waiting(&mut self) {
         for index in 0..self.slots.len() {
             let container = self.container_mut(index);
-            if matches!(container.state, ContainerState::Waiting { .. }) {
-                if let Some(last) = container.last.clone().filter(|_| is_backoff(&container.state)) {
-                    container.state = ContainerState::Terminated(last);
-                }
+            if let Some(last) = container.last.clone().filter(|_| is_backoff(&container.state)) {
+                container.state = ContainerState::Terminated(last);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::status;
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
 use crate::sandbox::{self, Launch, LaunchError, StartFailure};
-use crate::state::PodState;
+use crate::state::{PodState, Stage};
 use crate::sys::heap;
 use jiff::Timestamp;
 use nix::sys::signalfd::SignalFd;
@@ -43,6 +43,8 @@ pub(super) struct Shell {
     /// What was told last, as JSON.
     told: Vec<u8>,
     finished: bool,
+    /// A signal stopped the pod, as at the machine's shutdown: it is to go on later.
+    interrupted: bool,
 }
 
 /// Who has something for us.
@@ -78,6 +80,7 @@ impl Shell {
             began,
             told: Vec::new(),
             finished: false,
+            interrupted: false,
         }
     }
 
@@ -90,6 +93,7 @@ impl Shell {
         self.prepare_first();
         self.cgroups.enter_as_supervisor(&self.plan.cgroup)?;
         heap::trim();
+        heap::trim_stack();
         while !self.finished {
             for source in self.wait() {
                 self.serve(source);
@@ -100,10 +104,10 @@ impl Shell {
         }
         self.reap_all();
         self.tell();
-        if let Ok(address) = self.listener.local_addr() {
-            if let Some(path) = address.as_pathname() {
-                let _ = fs::remove_file(path);
-            }
+        if let Ok(address) = self.listener.local_addr()
+            && let Some(path) = address.as_pathname()
+        {
+            let _ = fs::remove_file(path);
         }
         Ok(())
     }
@@ -156,6 +160,7 @@ impl Shell {
             stop |= [libc::SIGTERM, libc::SIGINT].contains(&signal.ssi_signo.cast_signed());
         }
         if stop {
+            self.interrupted = self.machine.state().stage != Stage::Stopping;
             let grace = Duration::from_secs(u64::from(self.plan.grace_seconds));
             self.step(Input::Stop { grace });
         }
@@ -257,12 +262,12 @@ impl Shell {
         }
         for index in first {
             let group = self.launch(index).group();
-            if let Some(run) = &self.runs[index] {
-                if run.launched.attach(&self.cgroups, &group).is_err() {
-                    // It is tried again, and the error told, when the container is to run.
-                    let _ = run.signal(Signal::KILL);
-                    self.runs[index] = None;
-                }
+            if let Some(run) = &self.runs[index]
+                && run.launched.attach(&self.cgroups, &group).is_err()
+            {
+                // It is tried again, and the error told, when the container is to run.
+                let _ = run.signal(Signal::KILL);
+                self.runs[index] = None;
             }
         }
     }
@@ -339,13 +344,16 @@ impl Shell {
 
     /// Subscribers and the status file know the present state.
     fn tell(&mut self) {
-        let state = self.machine.state();
-        let Ok(text) = serde_json::to_vec(state) else { return };
+        let mut state = self.machine.state().clone();
+        if self.interrupted && state.stage == Stage::Finished {
+            state.stage = Stage::Lost;
+        }
+        let Ok(text) = serde_json::to_vec(&state) else { return };
         if text == self.told {
             return;
         }
-        let _ = status::write_status(&self.plan.state_dir, state);
-        let reply = Reply::State(Box::new(state.clone()));
+        let _ = status::write_status(&self.plan.state_dir, &state);
+        let reply = Reply::State(Box::new(state));
         for client in self.clients.iter_mut().filter(|client| client.is_subscribed()) {
             client.send(&reply);
         }

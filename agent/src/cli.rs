@@ -150,7 +150,9 @@ fn finish(result: Result<ExitCode, CommandError>) -> ExitCode {
     match result {
         Ok(code) => code,
         // Whoever read our output has seen enough.
-        Err(CommandError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CommandError::Output(source)) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             output::report(&error);
             ExitCode::FAILURE
@@ -158,3 +160,5 @@ fn finish(result: Result<ExitCode, CommandError>) -> ExitCode {
     }
 }
 
+#[cfg(test)]
+mod tests;

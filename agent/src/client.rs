@@ -82,7 +82,9 @@ impl Client {
         let mut list: Value = self.json(Method::GET, &query.on(&path.collection()), None).await?;
         let mut items = match list["items"].take() {
             Value::Array(items) => items,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => Vec::new(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                Vec::new()
+            }
         };
         items.iter_mut().for_each(|item| fill_type(path.kind(), item));
         let resource_version =

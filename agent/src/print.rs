@@ -16,9 +16,9 @@ mod units;
 mod workload;
 
 pub(crate) use age::{ago, human_duration, since};
-pub(crate) use event::{about as event_about, last_seen, seen_row, seen_columns};
+pub(crate) use event::{about as event_about, last_seen, seen_columns, seen_row};
 pub(crate) use paint::{Colour, Paint};
-pub(crate) use pod::{summary as pod_summary};
+pub(crate) use pod::summary as pod_summary;
 pub(crate) use revision::{author_name, short_commit};
 pub(crate) use table::{Table, Widths};
 pub(crate) use units::{bytes, cpu_time};
@@ -122,3 +122,6 @@ pub(crate) fn labels(labels: Option<&BTreeMap<String, String>>) -> String {
 fn or_none(text: String) -> String {
     if text.is_empty() { "<none>".into() } else { text }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,11 @@ mod tests {
     fn flags_go_before_the_environment_and_the_environment_before_the_default() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("keel.yaml");
-        std::fs::write(&config, "apiVersion: evenkeel.dev/v1alpha1\nkind: AgentConfiguration\nrunDir: /run/other\n").unwrap();
+        std::fs::write(
+            &config,
+            "apiVersion: evenkeel.dev/v1alpha1\nkind: AgentConfiguration\nrunDir: /run/other\n",
+        )
+        .unwrap();
         let environment = || Some(PathBuf::from("/env.sock"));
         let socket = |socket: Option<&str>, config: Option<&Path>, environment| {
             let connection =

@@ -98,7 +98,8 @@ async fn gone(client: &Client, path: &ObjectPath, object: &Object) -> Result<(),
 /// What to tell of an object that Git owns.
 fn comes_back(object: &Object) -> Option<String> {
     let source = object.annotation(SOURCE_ANNOTATION)?;
-    let origin = object.annotation(ORIGIN_ANNOTATION).map(|origin| format!(" ({origin})")).unwrap_or_default();
+    let origin =
+        object.annotation(ORIGIN_ANNOTATION).map(|origin| format!(" ({origin})")).unwrap_or_default();
     Some(format!(
         "note: {} comes from the source {source}{origin} and will be put back; remove it there to be rid of it",
         print::qualified_name(object.kind(), object.name()),

@@ -114,7 +114,11 @@ async fn fetch(
     if target.names.is_empty() {
         let path = ObjectPath::all(target.kind, args.scope.namespace());
         let list = client.list(&path, &args.selectors()).await?;
-        return Ok(Found { kind: target.kind, resource_version: Some(list.resource_version), items: list.items });
+        return Ok(Found {
+            kind: target.kind,
+            resource_version: Some(list.resource_version),
+            items: list.items,
+        });
     }
     let Some(namespace) = args.scope.namespace() else {
         return Err(CommandError::Usage("a name is looked up in one namespace; -A does not go with it"));
@@ -234,7 +238,8 @@ async fn watch(
     let mut selectors = args.selectors();
     if let [name] = target.names.as_slice() {
         let named = Selectors::named(name).fields;
-        selectors.fields = [named, selectors.fields].into_iter().filter(|f| !f.is_empty()).collect::<Vec<_>>().join(",");
+        selectors.fields =
+            [named, selectors.fields].into_iter().filter(|f| !f.is_empty()).collect::<Vec<_>>().join(",");
     } else if target.names.len() > 1 {
         return Err(CommandError::Usage("-w watches a whole kind, or one name"));
     }
@@ -263,9 +268,7 @@ struct WatchWriter<'a> {
 impl WatchWriter<'_> {
     fn write_all(&mut self, items: Vec<Value>, output: &mut Output<'_>) -> Result<(), CommandError> {
         match self.args.output {
-            Some(Format::Name) => {
-                items.iter().try_for_each(|item| output.line(&name_of(self.kind, item)))
-            }
+            Some(Format::Name) => items.iter().try_for_each(|item| output.line(&name_of(self.kind, item))),
             Some(Format::Yaml) => items.iter().try_for_each(|item| {
                 output.write(format!("---\n{}", document_text(self.args.output, item)?))
             }),

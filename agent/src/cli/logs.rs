@@ -200,9 +200,10 @@ fn of_pod(pod: &Pod, args: &LogsArgs) -> Result<Vec<Log>, CommandError> {
         return Ok(init.iter().chain(&usual).map(|container| log(container)).collect());
     }
     let known = || init.iter().chain(&usual).copied().collect::<Vec<_>>();
-    let wanted = args.container.as_deref().or_else(|| {
-        pod.metadata.annotations.as_ref()?.get(DEFAULT_CONTAINER).map(String::as_str)
-    });
+    let wanted = args
+        .container
+        .as_deref()
+        .or_else(|| pod.metadata.annotations.as_ref()?.get(DEFAULT_CONTAINER).map(String::as_str));
     match wanted {
         Some(wanted) if known().contains(&wanted) => Ok(vec![log(wanted)]),
         Some(wanted) => Err(CommandError::NoContainer {
@@ -259,7 +260,8 @@ mod tests {
         assert_eq!(seconds("30s"), Ok(30));
         assert_eq!(seconds("1h30m"), Ok(5400));
         assert_eq!(seconds("2d"), Ok(172_800));
-        for wrong in ["", "5", "m", "5x", "-5m", "0s", "99999999999999999999s", "9223372036854775807h", "5µs"] {
+        for wrong in ["", "5", "m", "5x", "-5m", "0s", "99999999999999999999s", "9223372036854775807h", "5µs"]
+        {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,15 +4,8 @@ use super::CommandError;
 use manifests::Kind;
 
 /// The kinds of `keel get all`, in kubectl's order.
-const ALL: [Kind; 7] = [
-    Kind::Pod,
-    Kind::Service,
-    Kind::DaemonSet,
-    Kind::Deployment,
-    Kind::ReplicaSet,
-    Kind::CronJob,
-    Kind::Job,
-];
+const ALL: [Kind; 7] =
+    [Kind::Pod, Kind::Service, Kind::DaemonSet, Kind::Deployment, Kind::ReplicaSet, Kind::CronJob, Kind::Job];
 
 /// Objects of one kind: all of them, or those named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +22,9 @@ pub(crate) struct Target {
 /// If a kind is unknown, or the forms are mixed.
 pub(crate) fn targets(words: &[String]) -> Result<Vec<Target>, CommandError> {
     let Some((first, rest)) = words.split_first() else {
-        return Err(CommandError::Usage("name a kind: `keel get pods`, `keel get deployment/web`, `keel get all`"));
+        return Err(CommandError::Usage(
+            "name a kind: `keel get pods`, `keel get deployment/web`, `keel get all`",
+        ));
     };
     if words.iter().any(|word| word.contains('/')) {
         return named(words);

@@ -127,7 +127,8 @@ fn collect(path: &Path, named: bool, found: &mut Vec<PathBuf>) -> Result<(), Com
         entries.push(entry.map_err(failed)?.path());
     }
     entries.sort();
-    let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let hidden =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     entries.iter().filter(|entry| !hidden(entry)).try_for_each(|entry| collect(entry, false, found))
 }
 

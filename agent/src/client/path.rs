@@ -31,7 +31,8 @@ impl ObjectPath {
     /// The path of the collection.
     pub(super) fn collection(&self) -> String {
         let version = self.kind.api_version();
-        let mut path = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+        let mut path =
+            if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
         if let Some(namespace) = &self.namespace {
             path.push_str("/namespaces/");
             path.push_str(&encode(namespace));
@@ -125,7 +126,8 @@ mod tests {
     #[test]
     fn selectors_are_escaped() {
         let mut query = Query::default();
-        Selectors { labels: "app in (a,b)".into(), fields: "status.phase!=Running".into() }.add_to(&mut query);
+        Selectors { labels: "app in (a,b)".into(), fields: "status.phase!=Running".into() }
+            .add_to(&mut query);
         assert_eq!(
             query.on("/x"),
             "/x?labelSelector=app%20in%20%28a%2Cb%29&fieldSelector=status.phase%21%3DRunning"

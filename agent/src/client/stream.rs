@@ -101,8 +101,9 @@ impl Watch {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            let mut event: WatchEvent = serde_json::from_slice(&line)
-                .map_err(|source| ClientError::Decode { target: format!("watch of {}", self.kind), source })?;
+            let mut event: WatchEvent = serde_json::from_slice(&line).map_err(|source| {
+                ClientError::Decode { target: format!("watch of {}", self.kind), source }
+            })?;
             match event.kind {
                 WatchKind::Bookmark => {}
                 WatchKind::Error => return Err(refused(&event.object)),

@@ -25,7 +25,8 @@ impl Agent {
     /// If it cannot be started, ends at once, or is not ready in time.
     pub(super) async fn start(stage: &Stage) -> Result<Self, DemoError> {
         let program = std::env::current_exe().map_err(DemoError::Start)?;
-        let log = OpenOptions::new().create(true).append(true).open(stage.agent_log()).map_err(DemoError::Start)?;
+        let log =
+            OpenOptions::new().create(true).append(true).open(stage.agent_log()).map_err(DemoError::Start)?;
         // It tells us as it would tell systemd.
         let told = stage.folder.join("notify.sock");
         let _stale = std::fs::remove_file(&told);

@@ -85,7 +85,8 @@ impl Clone {
     /// # Errors
     /// If Git refuses.
     pub(super) fn push(&self, subject: &str) -> Result<String, RepositoryError> {
-        let commit = self.commit(subject).map_err(|source| RepositoryError::Git { action: "commit to", source })?;
+        let commit =
+            self.commit(subject).map_err(|source| RepositoryError::Git { action: "commit to", source })?;
         let refused = std::cell::RefCell::new(None);
         let mut callbacks = git2::RemoteCallbacks::new();
         callbacks.push_update_reference(|_, status| {

@@ -106,7 +106,8 @@ impl Stage {
             }],
         });
         let path = self.configuration();
-        std::fs::write(&path, format!("{configuration:#}\n")).map_err(|source| DemoError::Folder { path, source })
+        std::fs::write(&path, format!("{configuration:#}\n"))
+            .map_err(|source| DemoError::Folder { path, source })
     }
 
     /// The demo's network, as the agent has it.

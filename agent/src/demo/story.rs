@@ -87,7 +87,8 @@ impl<'a> Story<'a> {
     async fn begin(&mut self) -> Result<(), DemoError> {
         let Stage { folder, bridge, pod_cidr, cgroup, .. } = self.stage;
         self.narrator.act("1. A repository and an agent");
-        self.narrator.event(&format!("folder {}, bridge {bridge} ({pod_cidr}), cgroup {cgroup}", folder.display()));
+        self.narrator
+            .event(&format!("folder {}, bridge {bridge} ({pod_cidr}), cgroup {cgroup}", folder.display()));
         self.stage.write_configuration()?;
         self.clone = Some(Clone::make(&self.stage.repository(), &self.stage.work())?);
         self.start_agent().await
@@ -210,7 +211,8 @@ impl<'a> Story<'a> {
         let pid = agent.pid();
         agent.kill().await?;
         self.narrator.event(&format!("killed the agent, PID {pid}"));
-        if let Some((name, pid)) = before.iter().find(|(_, pid)| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if let Some((name, pid)) = before.iter().find(|(_, pid)| !Path::new(&format!("/proc/{pid}")).exists())
+        {
             return Err(DemoError::Broken(format!("{name} (process {pid}) went with the agent")));
         }
         self.narrator.event(&format!("all {} containers still run", before.len()));
@@ -229,7 +231,9 @@ impl<'a> Story<'a> {
         let program = std::env::current_exe().unwrap_or_else(|_| "keel".into());
         let socket = self.client.socket();
         self.narrator.say(&format!("  export KEEL_SOCKET={}", socket.display()));
-        for command in ["status", "get all -n demo", "status deployment/web -n demo", "logs deployment/web -n demo -f"] {
+        for command in
+            ["status", "get all -n demo", "status deployment/web -n demo", "logs deployment/web -n demo -f"]
+        {
             self.narrator.say(&format!("  {} {command}", program.display()));
         }
         self.narrator.say(&format!("  edit, commit and push in {}", self.stage.work().display()));
@@ -324,7 +328,8 @@ impl<'a> Story<'a> {
 
     /// The first pod of the Deployment.
     async fn a_web_pod(&self) -> Result<Pod, DemoError> {
-        let living = |pod: &Pod| (is_web(pod) && pod.metadata.deletion_timestamp.is_none()).then(|| pod.clone());
+        let living =
+            |pod: &Pod| (is_web(pod) && pod.metadata.deletion_timestamp.is_none()).then(|| pod.clone());
         self.find(Kind::Pod, "a pod of the Deployment", living).await
     }
 
@@ -372,4 +377,35 @@ fn kill(pid: i32) -> Result<(), DemoError> {
 
 fn millis(since: Instant) -> String {
     format!("{} ms", since.elapsed().as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use manifests::parse::{SourceFile, parse};
+
+    fn file(name: &str, content: &str) -> SourceFile {
+        SourceFile { path: name.to_owned(), content: content.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn the_examples_are_valid_and_the_broken_manifest_is_not() {
+        let mut files: Vec<_> = EXAMPLES.iter().map(|(name, content)| file(name, content)).collect();
+        let parsed = parse(files.clone());
+        assert_eq!(parsed.diagnostics, []);
+        assert_eq!(parsed.objects.len(), 7);
+        files.push(file("broken.yaml", BROKEN));
+        let broken = parse(files).diagnostics;
+        let codes: Vec<_> = broken.iter().map(|found| (found.code, found.line)).collect();
+        assert_eq!(codes.first().map(|(code, _)| *code), Some("unknown-field"), "{broken:#?}");
+        assert_eq!(codes.len(), 2, "{broken:#?}");
+    }
+
+    #[test]
+    fn the_edits_of_the_story_find_their_places() {
+        let (_, web) = EXAMPLES[1];
+        for text in ["Hello from Git", "version 1"] {
+            assert_eq!(web.matches(text).count(), 1, "{text}");
+        }
+    }
 }

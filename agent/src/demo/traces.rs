@@ -33,7 +33,8 @@ pub(super) fn left(stage: &Stage, links: &BTreeSet<String>) -> Vec<String> {
 /// The bridge and the links that are its ports.
 pub(super) fn links(stage: &Stage) -> BTreeSet<String> {
     let ports = std::fs::read_dir(Path::new("/sys/class/net").join(&stage.bridge).join("brif"));
-    let ports = ports.into_iter().flatten().flatten().map(|port| port.file_name().to_string_lossy().into_owned());
+    let ports =
+        ports.into_iter().flatten().flatten().map(|port| port.file_name().to_string_lossy().into_owned());
     ports.chain([stage.bridge.clone()]).collect()
 }
 

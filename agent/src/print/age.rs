@@ -44,12 +44,7 @@ pub(crate) fn seconds_between(from: Timestamp, to: Timestamp) -> i64 {
 /// systemctl's `2h 3min`: two units at most, spelled out.
 pub(crate) fn human_duration_long(seconds: i64) -> String {
     let seconds = seconds.max(0);
-    let units = [
-        (DAY, "day", "days"),
-        (HOUR, "h", "h"),
-        (MINUTE, "min", "min"),
-        (1, "s", "s"),
-    ];
+    let units = [(DAY, "day", "days"), (HOUR, "h", "h"), (MINUTE, "min", "min"), (1, "s", "s")];
     let mut rest = seconds;
     let mut words = Vec::new();
     for (length, one, many) in units {

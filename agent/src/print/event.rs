@@ -103,8 +103,11 @@ pub(crate) fn seen_row(event: &Event, with_namespace: bool, now: Timestamp) -> V
         cells[0] = format!("{} (x{count} over {})", cells[0], age(first_seen(event), now));
     }
     let object = &event.involved_object;
-    cells[3] =
-        format!("{}/{}", object.kind.as_deref().unwrap_or_default(), object.name.as_deref().unwrap_or_default());
+    cells[3] = format!(
+        "{}/{}",
+        object.kind.as_deref().unwrap_or_default(),
+        object.name.as_deref().unwrap_or_default()
+    );
     if with_namespace {
         cells.insert(0, event.metadata.namespace.clone().unwrap_or_default());
     }

@@ -7,7 +7,8 @@ use k8s_openapi::api::batch::v1::{CronJob, Job, JobSpec, JobStatus};
 
 const WIDE: &[&str] = &["CONTAINERS", "IMAGES", "SELECTOR"];
 
-pub(super) const JOB_HEADS: (&[&str], &[&str]) = (&["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"], WIDE);
+pub(super) const JOB_HEADS: (&[&str], &[&str]) =
+    (&["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"], WIDE);
 pub(super) const CRON_JOB_HEADS: (&[&str], &[&str]) =
     (&["NAME", "SCHEDULE", "TIMEZONE", "SUSPEND", "ACTIVE", "LAST SCHEDULE", "AGE"], WIDE);
 

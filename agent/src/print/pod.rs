@@ -6,10 +6,8 @@ use super::or_none;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 
-pub(super) const HEADS: (&[&str], &[&str]) = (
-    &["NAME", "READY", "STATUS", "RESTARTS", "AGE"],
-    &["IP", "NODE", "NOMINATED NODE", "READINESS GATES"],
-);
+pub(super) const HEADS: (&[&str], &[&str]) =
+    (&["NAME", "READY", "STATUS", "RESTARTS", "AGE"], &["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
 
 /// What the table says of a Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +31,15 @@ impl PodSummary {
         status.contains("BackOff")
             || status.contains("Err")
             || status.contains("Error")
-            || ["Failed", "OOMKilled", "ContainerCannotRun", "DeadlineExceeded", "Evicted", "InvalidImageName"]
-                .contains(&status)
+            || [
+                "Failed",
+                "OOMKilled",
+                "ContainerCannotRun",
+                "DeadlineExceeded",
+                "Evicted",
+                "InvalidImageName",
+            ]
+            .contains(&status)
             || status.starts_with("ExitCode:")
             || status.starts_with("Signal:")
     }
@@ -119,12 +124,7 @@ fn first_reason(status: &PodStatus) -> String {
 
 /// Looks at the init containers up to the first that is not done; returns true
 /// if there is one.
-fn init_reason(
-    status: &PodStatus,
-    init: &[Container],
-    summary: &mut PodSummary,
-    tally: &mut Tally,
-) -> bool {
+fn init_reason(status: &PodStatus, init: &[Container], summary: &mut PodSummary, tally: &mut Tally) -> bool {
     for (at, container) in status.init_container_statuses.iter().flatten().enumerate() {
         let sidecar = init.iter().any(|c| c.name == container.name && is_sidecar(c));
         tally.all.count(container);
@@ -219,3 +219,5 @@ fn readiness_gates(pod: &Pod) -> String {
     format!("{open}/{}", gates.len())
 }
 
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,5 @@ fn events(events: &[Event], paint: Paint, now: Timestamp) -> String {
     text
 }
 
+#[cfg(test)]
+mod tests;

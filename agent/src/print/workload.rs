@@ -13,10 +13,8 @@ pub(super) const DEPLOYMENT_HEADS: (&[&str], &[&str]) =
     (&["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"], WIDE);
 pub(super) const REPLICA_SET_HEADS: (&[&str], &[&str]) =
     (&["NAME", "DESIRED", "CURRENT", "READY", "AGE"], WIDE);
-pub(super) const DAEMON_SET_HEADS: (&[&str], &[&str]) = (
-    &["NAME", "DESIRED", "CURRENT", "READY", "UP-TO-DATE", "AVAILABLE", "NODE SELECTOR", "AGE"],
-    WIDE,
-);
+pub(super) const DAEMON_SET_HEADS: (&[&str], &[&str]) =
+    (&["NAME", "DESIRED", "CURRENT", "READY", "UP-TO-DATE", "AVAILABLE", "NODE SELECTOR", "AGE"], WIDE);
 
 pub(super) fn deployment_row(o: &Deployment, wide: bool, now: Timestamp) -> Vec<String> {
     let status = o.status.clone().unwrap_or_default();
@@ -72,7 +70,8 @@ pub(super) fn template_cells(
     template: Option<&PodTemplateSpec>,
     selector: Option<&LabelSelector>,
 ) -> [String; 3] {
-    let containers = template.and_then(|t| t.spec.as_ref()).map(|s| s.containers.as_slice()).unwrap_or_default();
+    let containers =
+        template.and_then(|t| t.spec.as_ref()).map(|s| s.containers.as_slice()).unwrap_or_default();
     let names: Vec<_> = containers.iter().map(|c| c.name.as_str()).collect();
     let images: Vec<_> = containers.iter().map(|c| c.image.as_deref().unwrap_or_default()).collect();
     [names.join(","), images.join(","), selector_text(selector)]

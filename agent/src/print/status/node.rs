@@ -88,7 +88,8 @@ fn source(source: &SourceStatus, paint: Paint, now: Timestamp) -> String {
     let dot = paint.paint(colour, symbol(colour));
     let mut sheet = Sheet::default();
     sheet.line(&format!("{dot} {}: {result}{since}", source.name));
-    let reference = if source.reference.is_empty() { String::new() } else { format!(" ({})", source.reference) };
+    let reference =
+        if source.reference.is_empty() { String::new() } else { format!(" ({})", source.reference) };
     sheet.field("From", &format!("{}{reference}", source.url));
     if source.commit.is_empty() {
         sheet.field("In force", "nothing yet");

@@ -72,9 +72,11 @@ pub(crate) fn activity(pod: &Pod) -> Activity {
         found.and_then(|c| c.last_transition_time.as_ref()).map(|at| at.0)
     };
     let started = status.start_time.as_ref().map(|at| at.0);
-    let ended = status.container_statuses.iter().flatten().filter_map(|c| {
-        Some(c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0)
-    });
+    let ended = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0));
     let (colour, text, since) = match status.phase.as_deref() {
         _ if pod.metadata.deletion_timestamp.is_some() && word == "Terminating" => {
             let asked = pod.metadata.deletion_timestamp.as_ref().map(|at| at.0);
@@ -82,7 +84,9 @@ pub(crate) fn activity(pod: &Pod) -> Activity {
         }
         Some("Succeeded") => (Colour::Dim, format!("inactive ({word})"), ended.max()),
         Some("Failed") => (Colour::Bad, format!("failed ({word})"), ended.max()),
-        _ if summary.is_failing() => (Colour::Bad, format!("failed ({word})"), condition("Ready").or(started)),
+        _ if summary.is_failing() => {
+            (Colour::Bad, format!("failed ({word})"), condition("Ready").or(started))
+        }
         Some("Running") if summary.ready == summary.total => {
             (Colour::Good, "active (running)".to_owned(), condition("Ready").or(started))
         }

@@ -37,7 +37,10 @@ pub(crate) fn workload(report: &WorkloadReport, paint: Paint, now: Timestamp) ->
         sheet.field(&head, &cell);
     }
     if let Object::Revision(revision) = object {
-        sheet.field("Commit", &format!("{} {:?}", print::short_commit(&revision.spec.commit), revision.spec.subject));
+        sheet.field(
+            "Commit",
+            &format!("{} {:?}", print::short_commit(&revision.spec.commit), revision.spec.subject),
+        );
         sheet.field("Author", &revision.spec.author);
         sheet.section(&revision.status.message.lines().map(|line| format!("{line}\n")).collect::<String>());
     }
@@ -62,7 +65,11 @@ pub(crate) fn branch(object: &Object, paint: Paint, now: Timestamp) -> Branch {
         Object::Pod(_) => rest.join("  "),
         Object::ReplicaSet(set) => {
             let ready = set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
-            format!("{ready}/{}  {}", set.spec.replicas.unwrap_or(1), rest.last().cloned().unwrap_or_default())
+            format!(
+                "{ready}/{}  {}",
+                set.spec.replicas.unwrap_or(1),
+                rest.last().cloned().unwrap_or_default()
+            )
         }
         Object::Job(_) => rest.join("  "),
         Object::Namespace(_)
@@ -106,12 +113,18 @@ pub(crate) fn activity(object: &Object) -> Activity {
             "Failed" => (Colour::Bad, "failed (Failed)".to_owned()),
             word => (Colour::Good, format!("active ({word})")),
         },
-        Object::CronJob(o) if o.spec.suspend == Some(true) => (Colour::Dim, "inactive (suspended)".to_owned()),
+        Object::CronJob(o) if o.spec.suspend == Some(true) => {
+            (Colour::Dim, "inactive (suspended)".to_owned())
+        }
         Object::CronJob(o) => (Colour::Good, format!("active (waiting for {})", o.spec.schedule)),
         Object::Revision(o) if o.status.result == "Synced" => (Colour::Good, "active (Synced)".to_owned()),
         Object::Revision(o) => {
             let at = o.status.since.parse().ok();
-            return Activity { colour: Colour::Bad, text: format!("failed ({})", o.status.result), since: at };
+            return Activity {
+                colour: Colour::Bad,
+                text: format!("failed ({})", o.status.result),
+                since: at,
+            };
         }
         Object::Namespace(_)
         | Object::Node(_)
@@ -130,9 +143,13 @@ fn details(object: &Object, now: Timestamp) -> Vec<(String, String)> {
     let cells = print::row(object, columns, now);
     let wanted = |head: &str| match object.kind() {
         Kind::Pod | Kind::Event | Kind::Revision => false,
-        Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet => ["UP-TO-DATE", "IMAGES", "SELECTOR"].contains(&head),
+        Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet => {
+            ["UP-TO-DATE", "IMAGES", "SELECTOR"].contains(&head)
+        }
         Kind::Job | Kind::CronJob => !["NAME", "STATUS", "AGE", "CONTAINERS", "SELECTOR"].contains(&head),
-        Kind::Namespace | Kind::Node | Kind::ConfigMap | Kind::Secret | Kind::Service => !["NAME", "AGE"].contains(&head),
+        Kind::Namespace | Kind::Node | Kind::ConfigMap | Kind::Secret | Kind::Service => {
+            !["NAME", "AGE"].contains(&head)
+        }
     };
     let short = |head: &str| {
         let word = head.split(' ').next_back().unwrap_or(head).to_ascii_lowercase();
@@ -151,7 +168,8 @@ fn details(object: &Object, now: Timestamp) -> Vec<(String, String)> {
         }
     };
     let named = heads.into_iter().zip(cells);
-    named.filter(|(head, cell)| wanted(head) && !cell.is_empty() && cell != "<none>")
+    named
+        .filter(|(head, cell)| wanted(head) && !cell.is_empty() && cell != "<none>")
         .map(|(head, cell)| (short(head), cell))
         .collect()
 }
@@ -159,21 +177,29 @@ fn details(object: &Object, now: Timestamp) -> Vec<(String, String)> {
 /// Conditions that say what went wrong: `Failed: BackoffLimitExceeded: Job has…`.
 fn bad_conditions(object: &Object) -> Vec<String> {
     let line = |kind: &str, reason: Option<&String>, message: Option<&String>| {
-        [Some(&kind.to_owned()), reason, message].into_iter().flatten().cloned().collect::<Vec<_>>().join(": ")
+        [Some(&kind.to_owned()), reason, message]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(": ")
     };
     match object {
         Object::Job(job) => {
             let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref());
-            let bad = conditions.unwrap_or_default().iter().filter(|c| c.type_ == "Failed" && c.status == "True");
+            let bad =
+                conditions.unwrap_or_default().iter().filter(|c| c.type_ == "Failed" && c.status == "True");
             bad.map(|c| line(&c.type_, c.reason.as_ref(), c.message.as_ref())).collect()
         }
         Object::Deployment(deployment) => {
             let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_deref());
             let bad = conditions.unwrap_or_default().iter().filter(|c| {
                 let status = (c.type_.as_deref(), c.status.as_deref());
-                [(Some("Progressing"), Some("False")), (Some("ReplicaFailure"), Some("True"))].contains(&status)
+                [(Some("Progressing"), Some("False")), (Some("ReplicaFailure"), Some("True"))]
+                    .contains(&status)
             });
-            bad.map(|c| line(c.type_.as_deref().unwrap_or_default(), c.reason.as_ref(), c.message.as_ref())).collect()
+            bad.map(|c| line(c.type_.as_deref().unwrap_or_default(), c.reason.as_ref(), c.message.as_ref()))
+                .collect()
         }
         Object::Namespace(_)
         | Object::Node(_)

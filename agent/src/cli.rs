@@ -159,3 +159,6 @@ fn finish(result: Result<ExitCode, CommandError>) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

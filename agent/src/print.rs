@@ -90,10 +90,11 @@ pub(crate) fn row(object: &Object, columns: Columns, now: Timestamp) -> Vec<Stri
         Object::Event(o) if columns.wide => event::wide_row(o, now),
         Object::Event(o) => event::row(o, now),
     };
-    if columns.prefix && object.kind() != Kind::Event {
-        if let Some(name) = cells.first_mut() {
-            *name = qualified_name(object.kind(), name);
-        }
+    if columns.prefix
+        && object.kind() != Kind::Event
+        && let Some(name) = cells.first_mut()
+    {
+        *name = qualified_name(object.kind(), name);
     }
     if columns.namespace && object.kind().is_namespaced() {
         cells.insert(0, object.namespace().to_owned());
@@ -122,3 +123,6 @@ pub(crate) fn labels(labels: Option<&BTreeMap<String, String>>) -> String {
 fn or_none(text: String) -> String {
     if text.is_empty() { "<none>".into() } else { text }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,9 +42,10 @@ pub(super) async fn run(args: &StatusArgs, output: &mut Output<'_>) -> Result<Ex
     } else {
         let (kind, name) = target::one(&args.object, Some(Kind::Pod))?;
         let object = client.get_object(&ObjectPath::one(kind, &args.scope.namespace, &name)).await?;
-        match object {
-            Object::Pod(pod) => self::pod(&client, *pod, paint).await?,
-            other => workload(&client, other, paint).await?,
+        if let Object::Pod(pod) = object {
+            self::pod(&client, *pod, paint).await?
+        } else {
+            workload(&client, object, paint).await?
         }
     };
     output.write(text)?;

@@ -96,11 +96,15 @@ pub(crate) enum ClientError {
 impl ClientError {
     pub(super) fn connect(socket: &Path, source: io::Error) -> Self {
         let socket = socket.to_owned();
-        match source.kind() {
-            io::ErrorKind::NotFound => Self::NoAgent { socket },
-            io::ErrorKind::ConnectionRefused => Self::Refused { socket },
-            io::ErrorKind::PermissionDenied => Self::Denied { socket },
-            _ => Self::Connect { socket, source },
+        let kind = source.kind();
+        if kind == io::ErrorKind::NotFound {
+            Self::NoAgent { socket }
+        } else if kind == io::ErrorKind::ConnectionRefused {
+            Self::Refused { socket }
+        } else if kind == io::ErrorKind::PermissionDenied {
+            Self::Denied { socket }
+        } else {
+            Self::Connect { socket, source }
         }
     }
 

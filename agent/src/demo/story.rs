@@ -378,3 +378,34 @@ fn kill(pid: i32) -> Result<(), DemoError> {
 fn millis(since: Instant) -> String {
     format!("{} ms", since.elapsed().as_millis())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use manifests::parse::{SourceFile, parse};
+
+    fn file(name: &str, content: &str) -> SourceFile {
+        SourceFile { path: name.to_owned(), content: content.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn the_examples_are_valid_and_the_broken_manifest_is_not() {
+        let mut files: Vec<_> = EXAMPLES.iter().map(|(name, content)| file(name, content)).collect();
+        let parsed = parse(files.clone());
+        assert_eq!(parsed.diagnostics, []);
+        assert_eq!(parsed.objects.len(), 7);
+        files.push(file("broken.yaml", BROKEN));
+        let broken = parse(files).diagnostics;
+        let codes: Vec<_> = broken.iter().map(|found| (found.code, found.line)).collect();
+        assert_eq!(codes.first().map(|(code, _)| *code), Some("unknown-field"), "{broken:#?}");
+        assert_eq!(codes.len(), 2, "{broken:#?}");
+    }
+
+    #[test]
+    fn the_edits_of_the_story_find_their_places() {
+        let (_, web) = EXAMPLES[1];
+        for text in ["Hello from Git", "version 1"] {
+            assert_eq!(web.matches(text).count(), 1, "{text}");
+        }
+    }
+}

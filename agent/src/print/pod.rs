@@ -218,3 +218,6 @@ fn readiness_gates(pod: &Pod) -> String {
     let open = gates.iter().filter(|gate| is_true(&status, &gate.condition_type)).count();
     format!("{open}/{}", gates.len())
 }
+
+#[cfg(test)]
+mod tests;

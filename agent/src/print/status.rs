@@ -111,3 +111,6 @@ fn events(events: &[Event], paint: Paint, now: Timestamp) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

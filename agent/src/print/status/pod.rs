@@ -115,10 +115,10 @@ fn containers(
         let found = inspection?.containers.iter().find(|container| container.name == name)?;
         found.pid
     };
-    if let ([only], []) = (usual.as_slice(), init.as_slice()) {
-        if let Some(pid) = pid(&only.name) {
-            sheet.field("Main PID", &format!("{pid} ({})", only.name));
-        }
+    if let ([only], []) = (usual.as_slice(), init.as_slice())
+        && let Some(pid) = pid(&only.name)
+    {
+        sheet.field("Main PID", &format!("{pid} ({})", only.name));
     }
     let lines: Vec<String> = init
         .iter()

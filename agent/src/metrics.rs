@@ -47,7 +47,10 @@ fn buckets() -> Vec<f64> {
 struct Maker(Registry);
 
 impl Maker {
-    fn add<C: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
+    fn add<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> prometheus::Result<C> {
         let collector = made?;
         self.0.register(Box::new(collector.clone()))?;
         Ok(collector)
@@ -76,20 +79,35 @@ impl Metrics {
     /// If two metrics share a name: a mistake in this file.
     pub(crate) fn new(node_name: &str) -> prometheus::Result<Self> {
         let make = Maker(Registry::new());
-        make.gauges("kubelet_node_name", "The node's name.", &["node"])?.with_label_values(&[node_name]).set(1.0);
+        make.gauges("kubelet_node_name", "The node's name.", &["node"])?
+            .with_label_values(&[node_name])
+            .set(1.0);
         make.gauges("keel_build_info", "The version of keel.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
         Ok(Self {
             running_pods: make.gauge("kubelet_running_pods", "Pods that have a running container.")?,
-            containers: make.gauges("kubelet_running_containers", "Containers by state.", &["container_state"])?,
+            containers: make.gauges(
+                "kubelet_running_containers",
+                "Containers by state.",
+                &["container_state"],
+            )?,
             pod_start: make.histogram(
                 "kubelet_pod_start_duration_seconds",
                 "From the first sight of a pod to its containers running.",
             )?,
-            reconcile: make.histograms("keel_reconcile_duration_seconds", "One pass of a controller.", &["controller"])?,
-            node_pass: make.histogram("kubelet_pleg_relist_duration_seconds", "One look at all pods of the node.")?,
-            operations: make.counters("kubelet_runtime_operations_total", "Asked of the runtime.", &["operation_type"])?,
+            reconcile: make.histograms(
+                "keel_reconcile_duration_seconds",
+                "One pass of a controller.",
+                &["controller"],
+            )?,
+            node_pass: make
+                .histogram("kubelet_pleg_relist_duration_seconds", "One look at all pods of the node.")?,
+            operations: make.counters(
+                "kubelet_runtime_operations_total",
+                "Asked of the runtime.",
+                &["operation_type"],
+            )?,
             operation_errors: make.counters(
                 "kubelet_runtime_operations_errors_total",
                 "Asked of the runtime, and failed.",
@@ -105,9 +123,21 @@ impl Metrics {
                 "The commit in force.",
                 &["source", "url", "reference", "commit"],
             )?,
-            sync_result: make.gauges("keel_git_last_sync_result", "1 for the newest sync's result.", &["source", "result"])?,
-            sync_time: make.gauges("keel_git_last_sync_timestamp_seconds", "When a source was last looked at.", &["source"])?,
-            sync_seconds: make.histograms("keel_git_sync_duration_seconds", "One look at a source.", &["source"])?,
+            sync_result: make.gauges(
+                "keel_git_last_sync_result",
+                "1 for the newest sync's result.",
+                &["source", "result"],
+            )?,
+            sync_time: make.gauges(
+                "keel_git_last_sync_timestamp_seconds",
+                "When a source was last looked at.",
+                &["source"],
+            )?,
+            sync_seconds: make.histograms(
+                "keel_git_sync_duration_seconds",
+                "One look at a source.",
+                &["source"],
+            )?,
             resident_bytes: make.gauge("process_resident_memory_bytes", "Resident memory of the agent.")?,
             cpu_seconds: make.gauge("process_cpu_seconds_total", "CPU time of the agent.")?,
             open_files: make.gauge("process_open_fds", "Open descriptors of the agent.")?,
@@ -119,7 +149,11 @@ impl Metrics {
     ///
     /// # Errors
     /// Those of `work`.
-    pub(crate) async fn operation<T, E>(&self, name: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    pub(crate) async fn operation<T, E>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let timer = self.operation_seconds.with_label_values(&[name]).start_timer();
         self.operations.with_label_values(&[name]).inc();
         let result = work.await;

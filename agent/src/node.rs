@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use manifests::{Kind, Object, ObjectKey};
 use memory::Memory;
 use netstack::Network;
-use reconcile::{Action, Busy, Seen, Wanted};
+use reconcile::{Action, Wanted};
 use reconciler::controllers::Note;
 use reconciler::events::Recorder;
 use reconciler::store::{Store, Write, WriteError};
@@ -90,7 +90,9 @@ impl Node {
         let mut wake = RESYNC;
         for (uid, action) in actions {
             match action {
-                Action::WaitUntil(at) => wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default()),
+                Action::WaitUntil(at) => {
+                    wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default())
+                }
                 Action::Forget => writes.extend(pods.get(&uid).map(|pod| forget(pod))),
                 Action::Fail => writes.extend(pods.get(&uid).and_then(|pod| cut_short(pod))),
                 Action::Start | Action::Stop { .. } | Action::Release | Action::Remove => {
@@ -176,7 +178,9 @@ impl Node {
             match self.store.write(vec![write]).await {
                 // The pod went away, or somebody was faster: the next look sees it.
                 Ok(_) | Err(WriteError::NotFound(_) | WriteError::Conflict { .. }) => {}
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a pod's status was not stored"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a pod's status was not stored")
+                }
             }
         }
     }
@@ -208,7 +212,9 @@ impl Node {
         match self.network.sweep(&live).await {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => tracing::info!(?removed, "links of pods that are gone were removed"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot sweep the pod network"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot sweep the pod network")
+            }
         }
     }
 

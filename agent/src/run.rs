@@ -88,7 +88,11 @@ fn make_folders(configuration: &AgentConfiguration) -> anyhow::Result<()> {
         [(&configuration.state_dir, 0o700), (&configuration.run_dir, 0o755), (&configuration.log_dir, 0o755)]
     {
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(mode).create(path).with_context(|| format!("cannot make {}", path.display()))?;
+        builder
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
     }
     Ok(())
 }
@@ -130,7 +134,8 @@ struct Parts {
 async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let started_at = jiff::Timestamp::now();
     let metrics = Metrics::new(&configuration.node_name)?;
-    let store = Arc::new(Store::open(&configuration.state_dir.join("store")).context("cannot open the store")?);
+    let store =
+        Arc::new(Store::open(&configuration.state_dir.join("store")).context("cannot open the store")?);
     let cidr: Cidr = configuration.network.pod_cidr.parse().context("network.podCIDR")?;
     let network = open_network(&configuration, cidr).await?;
     let warnings: Vec<String> = network.warnings().iter().map(ToString::to_string).collect();
@@ -142,7 +147,8 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
         runtime: Runtime::open(runtime_options(&configuration)).await.context("cannot open the runtime")?,
-        images: ImageStore::open(configuration.state_dir.join("images")).context("cannot open the image store")?,
+        images: ImageStore::open(configuration.state_dir.join("images"))
+            .context("cannot open the image store")?,
         store: Arc::clone(&store),
         network,
         facts: facts(&configuration, &machine),
@@ -150,7 +156,8 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         metrics: metrics.clone(),
     });
     node.sweep().await;
-    let (sync, syncer) = syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
+    let (sync, syncer) =
+        syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
     let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
     Ok(Parts { configuration, store, node, recorder, events, sync, syncer, metrics, warnings, started_at })
 }
@@ -213,7 +220,9 @@ impl Parts {
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());
         add(finished(self.syncer.run(stop.clone())).boxed());
-        add(serve::control(listener, api, stop.clone()).map(|result| result.context("the control socket")).boxed());
+        add(serve::control(listener, api, stop.clone())
+            .map(|result| result.context("the control socket"))
+            .boxed());
         let address = self.configuration.metrics_address.clone();
         if !address.is_empty() {
             add(serve::scrape(address, self.metrics, stop.clone()).map(|result| Ok(result?)).boxed());
@@ -228,7 +237,10 @@ async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {
 }
 
 /// Waits for a signal, or for a task that ended; then stops the others.
-async fn until_the_end(mut tasks: JoinSet<anyhow::Result<()>>, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn until_the_end(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let first = tokio::select! {

@@ -78,7 +78,11 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, ServeError> {
 ///
 /// # Errors
 /// If accepting fails for good.
-pub(crate) async fn control(listener: UnixListener, api: Api, stop: CancellationToken) -> std::io::Result<()> {
+pub(crate) async fn control(
+    listener: UnixListener,
+    api: Api,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))
@@ -99,7 +103,11 @@ pub(crate) async fn control(listener: UnixListener, api: Api, stop: Cancellation
 ///
 /// # Errors
 /// If `address` cannot be listened on.
-pub(crate) async fn scrape(address: String, metrics: Metrics, stop: CancellationToken) -> Result<(), ServeError> {
+pub(crate) async fn scrape(
+    address: String,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
     let failed = |source| ServeError::Metrics { address: address.clone(), source };
     let listener = TcpListener::bind(&address).await.map_err(failed)?;
     let router = Router::new()

@@ -54,7 +54,9 @@ fn count(store: &Store, metrics: &Metrics, report: &SyncReport, shown: &mut Hash
     let seconds = std::time::Duration::from_millis(report.duration_millis).as_secs_f64();
     metrics.sync_seconds.with_label_values(&[source]).observe(seconds);
     let object = store.get(&ObjectKey::new(Kind::Revision, "", source));
-    let Some(revision) = object.as_deref().and_then(|object| <&Revision>::try_from(object).ok()) else { return };
+    let Some(revision) = object.as_deref().and_then(|object| <&Revision>::try_from(object).ok()) else {
+        return;
+    };
     let spec = &revision.spec;
     let labels = [source.to_owned(), spec.url.clone(), spec.reference.clone(), spec.commit.clone()];
     if let Some(old) = shown.insert(source.to_owned(), labels.clone())

@@ -91,8 +91,7 @@ fn unsafe_code_stands_only_under_sys() {
 
 #[test]
 fn no_module_file_is_called_mod_rs() {
-    let strays: Vec<PathBuf> =
-        all_rust_files().into_iter().filter(|path| path.ends_with("mod.rs")).collect();
+    let strays: Vec<PathBuf> = all_rust_files().into_iter().filter(|path| path.ends_with("mod.rs")).collect();
     assert!(strays.is_empty(), "name the file after its noun: {strays:#?}");
 }
 

@@ -95,7 +95,7 @@ pub(crate) fn judge(api_version: &str, kind: &str) -> Verdict {
 }
 
 fn own(kind: Kind) -> Verdict {
-    let message = format!("a {kind} is made by Evenkeel itself and cannot stand in a manifest");
+    let message = format!("objects of kind {kind} are made by Evenkeel itself and cannot be in a manifest");
     Verdict::Refused { code: "kind-not-allowed", field: "kind", message, help: None }
 }
 

@@ -111,7 +111,7 @@ impl Findings {
             message: error.message,
             help: error.help,
             length: error.place.length,
-            source_line: source.line(error.place.line).map(str::to_owned),
+            source_line: source.shown_line(error.place.line),
         });
     }
 }
@@ -199,7 +199,7 @@ impl Reading<'_> {
                 message: format!("{key} is here a second time"),
                 help: Some(format!("it is first at {}:{}", first.path, first.line)),
                 length: at.length,
-                source_line: source.line(at.line).map(str::to_owned),
+                source_line: source.excerpt(at.line),
             });
             return;
         }
@@ -231,7 +231,7 @@ fn identify(report: &mut Report<'_>) -> Option<Verdict> {
 
 fn missing_word(report: &mut Report<'_>, field: &'static str) {
     let entries = report.tree.entries(report.root);
-    let keys = || entries.iter().map(|e| &*e.key);
+    let keys = || entries.iter().map(|e| &*e.key).filter(|key| *key != field);
     let near = crate::suggest::nearest(field, keys());
     let help = match near {
         Some(near) => Some(format!("is `{near}` meant to be `{field}`?")),

@@ -40,6 +40,11 @@ impl<'p> Path<'p> {
         Self { parent: Some(self), segment: Segment::Index(index) }
     }
 
+    /// The path without its last step.
+    pub(crate) fn parent(&self) -> Option<&'p Path<'p>> {
+        self.parent
+    }
+
     /// The steps from the root, fields split at their dots.
     pub(crate) fn segments(&self) -> Vec<Segment<'p>> {
         let mut segments = self.parent.map(Path::segments).unwrap_or_default();

@@ -17,6 +17,11 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    /// True if whatever else is found is only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= MAX_DIAGNOSTICS
+    }
+
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         if self.list.len() < MAX_DIAGNOSTICS { self.list.push(diagnostic) } else { self.left_out += 1 }
     }
@@ -71,6 +76,11 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         help: Option<String>,
     ) {
+        if self.findings.is_full() {
+            self.failed = true;
+            self.findings.left_out += 1;
+            return;
+        }
         let field = path.to_string();
         if self.replaced.iter().any(|r| within(r, &field) || within(&field, r)) {
             self.failed = true;
@@ -107,6 +117,30 @@ impl<'a> Report<'a> {
         self.tree.entries(at).iter().map(|e| e.key.clone().into_owned()).collect()
     }
 
+    /// An error at the key that `path` ends with, if `check` finds one in that key.
+    pub(crate) fn key(&mut self, path: &Path<'_>, check: fn(&str) -> Result<(), Wrong>) {
+        let Some(Segment::Key(key)) = path.segments().pop() else { return };
+        if let Err((rule, help)) = check(key) {
+            let field = path.to_string();
+            let place =
+                if self.findings.is_full() { self.tree.node(self.root).place } else { self.locate_key(path) };
+            self.tell(Severity::Error, place, field, ("bad-name", format!("`{key}` {rule}"), help));
+        }
+    }
+
+    /// True if the value at `path` is a secret, which no message may show.
+    pub(crate) fn hides(&self, field: &str) -> bool {
+        self.secret && (field.starts_with("data") || field.starts_with("stringData"))
+    }
+
+    /// The word that the user wrote at `path`.
+    pub(crate) fn text(&self, path: &Path<'_>) -> Option<&str> {
+        match (self.walk(path), &self.tree.node(self.walk(path).2).content) {
+            ((_, true, _), Content::Scalar(scalar)) => Some(scalar.text()),
+            _ => None,
+        }
+    }
+
     /// A finding at a known place: code, message, help.
     pub(crate) fn tell(
         &mut self,
@@ -116,13 +150,17 @@ impl<'a> Report<'a> {
         (code, message, help): (&'static str, String, Option<String>),
     ) {
         self.failed |= severity == Severity::Error;
-        let hidden = self.secret && (field.starts_with("data") || field.starts_with("stringData"));
+        if self.findings.is_full() {
+            self.findings.left_out += 1;
+            return;
+        }
+        let hidden = self.hides(&field);
         let field = match (self.prefix.is_empty(), field.is_empty()) {
             (true, _) => field,
             (false, true) => self.prefix.clone(),
             (false, false) => format!("{}.{field}", self.prefix),
         };
-        let source_line = if hidden { None } else { self.source.line(place.line).map(str::to_owned) };
+        let source_line = if hidden { None } else { self.source.excerpt(place.line) };
         self.findings.push(Diagnostic {
             severity,
             path: self.source.path.to_owned(),
@@ -146,6 +184,18 @@ impl<'a> Report<'a> {
     /// the nearest field around it if the user did not write it.
     pub(crate) fn locate(&self, path: &Path<'_>) -> Place {
         self.walk(path).0
+    }
+
+    /// The place of the key that `path` ends with.
+    fn locate_key(&self, path: &Path<'_>) -> Place {
+        let (place, written, _) = self.walk(path);
+        let parent = path.parent().map(|p| self.walk(p).2);
+        match (path.segments().pop(), parent) {
+            (Some(Segment::Key(key)), Some(parent)) if written => {
+                self.tree.entry(parent, key).map_or(place, |e| e.at)
+            }
+            _ => place,
+        }
     }
 
     /// Place, whether the whole path was written, and the last node on it.

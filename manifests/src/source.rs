@@ -2,6 +2,9 @@
 
 use crate::parse::SourceFile;
 
+/// The longest line that a finding keeps, in bytes.
+const MAX_SHOWN_LINE: usize = 8 << 10;
+
 /// A file that is text.
 #[derive(Debug)]
 pub(crate) struct Source<'f> {
@@ -50,6 +53,11 @@ impl<'f> Source<'f> {
         Ok(Self { path: &file.path, text })
     }
 
+    /// The line to show with a finding; none if it is too long to be of use.
+    pub(crate) fn excerpt(&self, number: u32) -> Option<String> {
+        self.line(number).filter(|line| line.len() <= MAX_SHOWN_LINE).map(str::to_owned)
+    }
+
     /// The line with this number, from 1, without its end. Breaks are those of YAML.
     pub(crate) fn line(&self, number: u32) -> Option<&'f str> {
         let mut rest = self.text;
@@ -58,6 +66,15 @@ impl<'f> Source<'f> {
             rest = rest[at..].strip_prefix("\r\n").unwrap_or(&rest[at + 1..]);
         }
         Some(rest.split(['\n', '\r']).next().unwrap_or(rest))
+    }
+}
+
+impl Source<'_> {
+    /// The line to show with an error that no object is known for; none if the
+    /// file may hold a Secret.
+    pub(crate) fn shown_line(&self, number: u32) -> Option<String> {
+        let secret = self.text.lines().any(|line| line.contains("kind") && line.contains("Secret"));
+        if secret { None } else { self.excerpt(number) }
     }
 }
 

@@ -100,6 +100,16 @@ impl Network {
         &self.warnings
     }
 
+    /// The addresses that [`Network::attach`] will give the pod `uid`, held for it from
+    /// here on until [`Network::detach`]. Repeating gives the same.
+    ///
+    /// # Errors
+    /// If there is no address left.
+    pub fn reserve(&self, uid: &str) -> Result<Vec<IpAddr>, crate::Exhausted> {
+        let name = names::link_of(&self.options.bridge, uid);
+        Ok(vec![self.pool().claim(&name)?.into()])
+    }
+
     /// The pod `uid`, whose network namespace is that of process `pid`, has an address
     /// on the bridge, a default route, and its loopback up. Repeating is harmless and
     /// repairs; a new namespace under the same uid keeps the address.

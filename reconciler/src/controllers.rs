@@ -3,13 +3,13 @@
 //! No clock, file, task or log in here. Each looks at one object by key, sees
 //! the whole state, and says what to write now and when to look again.
 
-pub mod garbage;
-pub mod revision;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod garbage;
 pub mod job;
 pub mod replicaset;
+pub mod revision;
 
 mod amount;
 mod backoff;

@@ -151,16 +151,21 @@ impl EventWriter {
         let namespace = if about.namespace.is_empty() { DEFAULT_NAMESPACE } else { about.namespace.as_str() };
         let name = format!("{}.{id:016x}", about.name);
         let stored = store.get(&ObjectKey::new(Kind::Event, namespace, name.as_str()));
-        if let Some(Object::Event(stored)) = stored.as_deref() {
+        let event = self.event_of(store, series);
+        let is_of_same = |stored: &Event| stored.involved_object.uid == event.involved_object.uid;
+        if let Some(Object::Event(stored)) = stored.as_deref()
+            && is_of_same(stored)
+        {
             let mut event = (**stored).clone();
             event.count = Some(event.count.unwrap_or(1).saturating_add(series.pending));
             event.last_timestamp = Some(Time(series.last));
             return Write::Update(event.into());
         }
-        let mut event = self.event_of(store, series);
+        let mut event = event;
         event.metadata.namespace = Some(namespace.to_owned());
         event.metadata.name = Some(name);
-        Write::Create(event.into())
+        // One about an object that had the name before tells nothing of this one.
+        if stored.is_some() { Write::Update(event.into()) } else { Write::Create(event.into()) }
     }
 
     fn event_of(&self, store: &Store, series: &Series) -> Event {

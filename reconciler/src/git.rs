@@ -29,4 +29,3 @@ pub use error::{Excess, GitError};
 pub use limits::Limits;
 pub use repository::{Fetched, Outcome, Repository};
 pub use transport::Fault;
-pub use tree::SourceFile;

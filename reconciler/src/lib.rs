@@ -9,6 +9,8 @@ pub mod scheduler;
 pub mod store;
 pub mod sync;
 mod sys;
+#[cfg(test)]
+mod testing;
 
 /// An error and all its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {

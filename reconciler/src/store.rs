@@ -67,6 +67,11 @@ impl Store {
     /// in it is damaged, or if the disk fails. A damaged store is never replaced by an empty one.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let (disk, state) = Disk::open(dir)?;
+        Self::on(disk, state)
+    }
+
+    /// The store whose objects are `state`, as they are on `disk`.
+    fn on(disk: Disk, state: State) -> Result<Self, OpenError> {
         let revision = state.revision();
         let shared = Arc::new(Shared(RwLock::new(Visible { state, ring: Ring::new(revision) })));
         let (changed, changes) = tokio::sync::watch::channel(revision);
@@ -168,6 +173,8 @@ impl Drop for Store {
     }
 }
 
+#[cfg(test)]
+mod failing_disk_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! The test runs itself again as the process that is killed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use manifests::k8s_openapi::api::core::v1::ConfigMap;
 use manifests::{Kind, Object, ObjectKey};
 use reconciler::store::{State, Store, Write};

@@ -4,13 +4,20 @@
 //! The store holds unpacked layers by the digest of their uncompressed tar
 //! archive, each once whatever the number of images that have it.
 
+mod blobs;
 mod config;
+mod digest;
+mod docker;
 mod error;
-mod reference;
+mod layer;
+mod layout;
+mod record;
 mod store;
+mod unpack;
 
 pub use config::ImageConfig;
-pub use error::ImageError;
+pub use error::{ImageError, LayerError};
+pub use layer::Limits;
 pub use store::ImageStore;
 
 use crate::plan::Rootfs;
@@ -49,3 +56,6 @@ impl PullPolicy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

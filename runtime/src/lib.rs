@@ -1,7 +1,13 @@
 //! What runs on this node: images, sandboxes, and the supervisor of each pod.
 
+pub mod cgroup;
 pub mod image;
+pub mod logs;
 pub mod plan;
+pub mod pods;
+mod sandbox;
 pub mod state;
 pub mod status;
+pub mod supervisor;
+mod sys;
 pub mod volume;

@@ -37,6 +37,8 @@ pub enum Stage {
     Stopping,
     /// No process is left and none will start.
     Finished,
+    /// The supervisor ended before its pod did, and took the containers with it.
+    Lost,
 }
 
 /// A container as its supervisor sees it.

@@ -128,3 +128,6 @@ fn addresses(
         _ => before.pod_ips.iter().flatten().map(|known| known.ip.clone()).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,11 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// If the store ended under it.
-pub(crate) async fn run(node: Arc<Node>, retry: Arc<tokio::sync::Notify>, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    node: Arc<Node>,
+    retry: Arc<tokio::sync::Notify>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut changes = node.store.changes();
     let mut seen = 0;
     loop {
@@ -47,13 +51,17 @@ fn update_all(node: &Node) {
     let (pods, _) = node.store.list(Kind::Pod, None);
     let running = node.runtime.observe();
     for object in pods.iter().filter(|object| running.contains_key(object.uid())) {
-        let Some(pod) = pod_of(object).filter(|pod| node.is_mine(pod) && mounts_configuration(pod)) else { continue };
+        let Some(pod) = pod_of(object).filter(|pod| node.is_mine(pod) && mounts_configuration(pod)) else {
+            continue;
+        };
         update(node, object, pod);
     }
 }
 
 fn mounts_configuration(pod: &Pod) -> bool {
-    let shows = |volume: &Volume| volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some();
+    let shows = |volume: &Volume| {
+        volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some()
+    };
     pod.spec.as_ref().is_some_and(|spec| spec.volumes.iter().flatten().any(shows))
 }
 

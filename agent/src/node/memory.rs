@@ -128,7 +128,9 @@ impl Memory {
         let entries = &self.entries;
         let waits = |uid: &String| {
             let problem = entries.get(uid).and_then(|entry| entry.problem.as_ref());
-            problem.is_some_and(|problem| matches!(words(problem).0, "CreateContainerConfigError" | "ContainerCreating"))
+            problem.is_some_and(|problem| {
+                matches!(words(problem).0, "CreateContainerConfigError" | "ContainerCreating")
+            })
         };
         self.busy.retain(|uid, busy| *busy == Busy::Working || !waits(uid));
     }

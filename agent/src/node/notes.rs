@@ -25,7 +25,10 @@ fn container_notes(about: &ObjectKey, before: Option<&ContainerStatus>, now: &Co
         && before.is_some()
         && last.reason == "OOMKilled"
     {
-        notes.push(warning("OOMKilling", format!("Container {name} used more memory than its limit and was killed")));
+        notes.push(warning(
+            "OOMKilling",
+            format!("Container {name} used more memory than its limit and was killed"),
+        ));
     }
     match &now.state {
         ContainerState::Running { .. } => notes.push(normal("Started", format!("Started container {name}"))),
@@ -101,8 +104,11 @@ mod tests {
         let first = pod(running(), None);
         assert_eq!(reasons(None, &first), ["Started"]);
         assert_eq!(reasons(Some(&first), &first), [""; 0]);
-        let waiting =
-            ContainerState::Waiting { reason: "CrashLoopBackOff".into(), message: String::new(), retry_at: None };
+        let waiting = ContainerState::Waiting {
+            reason: "CrashLoopBackOff".into(),
+            message: String::new(),
+            retry_at: None,
+        };
         let crashed = pod(waiting, Some(killed()));
         assert_eq!(reasons(Some(&first), &crashed), ["OOMKilling", "BackOff"]);
         let again = pod(running(), Some(killed()));

@@ -120,7 +120,8 @@ fn keep(wanted: &Wanted, seen: &Seen) -> Option<Action> {
 mod tests {
     use super::*;
 
-    const STAGES: [Stage; 5] = [Stage::Created, Stage::Started, Stage::Stopping, Stage::Finished, Stage::Lost];
+    const STAGES: [Stage; 5] =
+        [Stage::Created, Stage::Started, Stage::Stopping, Stage::Finished, Stage::Lost];
 
     fn all_wanted() -> Vec<Option<Wanted>> {
         let mut all = vec![None];
@@ -152,7 +153,8 @@ mod tests {
         match action {
             Action::Start => *have = fresh(Stage::Started),
             Action::Stop { grace_seconds } => {
-                *have = have.map(|seen| Seen { stop_asked: Some(grace_seconds), stage: Stage::Stopping, ..seen });
+                *have =
+                    have.map(|seen| Seen { stop_asked: Some(grace_seconds), stage: Stage::Stopping, ..seen });
             }
             Action::Release => *have = have.map(|seen| Seen { released: true, ..seen }),
             Action::Remove => *have = None,
@@ -211,13 +213,19 @@ mod tests {
             [("a".to_owned(), Action::WaitUntil(later))]
         );
         let deleting = Wanted { deleting: Some(30), ..wanted };
-        assert_eq!(reconcile(&one(deleting), &BTreeMap::new(), &busy, now), [("a".to_owned(), Action::Forget)]);
+        assert_eq!(
+            reconcile(&one(deleting), &BTreeMap::new(), &busy, now),
+            [("a".to_owned(), Action::Forget)]
+        );
     }
 
     #[test]
     fn a_pod_in_work_is_left_alone() {
         let busy = BTreeMap::from([("a".to_owned(), Busy::Working)]);
-        let wanted = BTreeMap::from([("a".to_owned(), Wanted { deleting: None, terminal: false, never_again: false })]);
+        let wanted = BTreeMap::from([(
+            "a".to_owned(),
+            Wanted { deleting: None, terminal: false, never_again: false },
+        )]);
         assert_eq!(reconcile(&wanted, &BTreeMap::new(), &busy, Timestamp::UNIX_EPOCH), []);
     }
 }

@@ -1,9 +1,7 @@
 //! The Node object: what this machine is and offers.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo,
-};
+use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use manifests::config::AgentConfiguration;
@@ -73,7 +71,11 @@ impl Machine {
             last_heartbeat_time: None,
         };
         Node {
-            metadata: ObjectMeta { name: Some(self.name.clone()), labels: Some(all), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                labels: Some(all),
+                ..ObjectMeta::default()
+            },
             spec: Some(NodeSpec::default()),
             status: Some(NodeStatus {
                 addresses: Some(addresses),
@@ -101,7 +103,11 @@ impl Machine {
 ///
 /// # Errors
 /// If the store cannot be written.
-pub(crate) async fn register(store: &Store, machine: &Machine, configuration: &AgentConfiguration) -> Result<(), WriteError> {
+pub(crate) async fn register(
+    store: &Store,
+    machine: &Machine,
+    configuration: &AgentConfiguration,
+) -> Result<(), WriteError> {
     let key = ObjectKey::new(Kind::Node, "", machine.name.clone());
     let stored = store.get(&key);
     let known = stored.as_deref().and_then(|object| <&Node>::try_from(object).ok());
@@ -116,5 +122,8 @@ pub(crate) async fn register(store: &Store, machine: &Machine, configuration: &A
     };
     // `unschedulable` and taints are somebody else's to set.
     let node = Node { spec: known.spec.clone(), ..node };
-    store.write(vec![Write::Update(Object::from(node.clone())), Write::UpdateStatus(Object::from(node))]).await.map(drop)
+    store
+        .write(vec![Write::Update(Object::from(node.clone())), Write::UpdateStatus(Object::from(node))])
+        .await
+        .map(drop)
 }

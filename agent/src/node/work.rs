@@ -6,6 +6,7 @@ use super::reconcile::Action;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
 use runtime::image::{Image, ImageError, PullPolicy};
+use runtime::plan::address::fill_in;
 use runtime::plan::{PlanError, PodInput, PodPlan, build};
 use runtime::state::Stage;
 use runtime::status::Problem;
@@ -40,18 +41,28 @@ pub(super) async fn perform(node: &Arc<Node>, uid: String, pod: Option<Arc<Objec
             if let Some(pod) = &pod {
                 node.note(&pod.key(), false, "Killing", "Stopping the pod's containers".into());
             }
-            metrics.operation("stop_pod", node.runtime.stop(&uid, grace_seconds)).await.map_err(|e| pod_problem("FailedKillPod", &e))
+            metrics
+                .operation("stop_pod", node.runtime.stop(&uid, grace_seconds))
+                .await
+                .map_err(|e| pod_problem("FailedKillPod", &e))
         }
-        Action::Release => {
-            metrics.operation("release_pod", node.network.detach(&uid)).await.map_err(|e| pod_problem("NetworkNotReady", &e))
-        }
+        Action::Release => metrics
+            .operation("release_pod", node.network.detach(&uid))
+            .await
+            .map_err(|e| pod_problem("NetworkNotReady", &e)),
         Action::Remove => metrics.operation("remove_pod", remove(node, &uid)).await,
         Action::Forget | Action::Fail | Action::WaitUntil(_) => Ok(()),
     };
     let failure = result.err().map(|problem| Failure { problem });
     if let Some(failure) = &failure {
         let (reason, message) = words(&failure.problem);
-        tracing::warn!(uid, pod = pod.as_ref().map(|pod| pod.key().to_string()), reason, message, "action failed");
+        tracing::warn!(
+            uid,
+            pod = pod.as_ref().map(|pod| pod.key().to_string()),
+            reason,
+            message,
+            "action failed"
+        );
         if let Some(pod) = &pod {
             node.note(&pod.key(), true, "Failed", format!("{reason}: {message}"));
         }
@@ -94,7 +105,7 @@ async fn remove(node: &Node, uid: &str) -> Result<(), Problem> {
 /// The pod's containers are told to run.
 async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), Problem> {
     let observed = node.runtime.observe().remove(uid);
-    let (inputs, plan) = {
+    let plan = {
         let node = Arc::clone(node);
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &object)).await;
         prepared.map_err(|error| pod_problem("CreatePodSandboxError", &error))??
@@ -104,21 +115,22 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
         Some(state) if state.stage == Stage::Created => state.supervisor_pid,
         _ => create(node, &plan).await?,
     };
-    let addresses = if plan.host_network {
-        Vec::new()
-    } else {
-        let attached = node.network.attach(uid, supervisor_pid).await;
+    let mut addresses = Vec::new();
+    if !plan.host_network {
+        let attached =
+            node.metrics.operation("attach_network", node.network.attach(uid, supervisor_pid)).await;
         let attached = attached.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
-        attached.addresses.iter().map(ToString::to_string).collect()
-    };
-    volume::etc::write(&inputs.input(node), &addresses).map_err(|error| volume_problem(&error))?;
+        addresses.extend(attached.addresses.iter().map(ToString::to_string));
+    }
     let started = node.runtime.start(uid, addresses).await;
     started.map_err(|error| pod_problem("CreatePodSandboxError", &error))
 }
 
 async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
     let created = node.metrics.operation("run_podsandbox", node.runtime.create(plan)).await;
-    created.map(|created| created.supervisor_pid).map_err(|error| pod_problem("CreatePodSandboxError", &error))
+    created
+        .map(|created| created.supervisor_pid)
+        .map_err(|error| pod_problem("CreatePodSandboxError", &error))
 }
 
 /// A pod and all that its plan is made from.
@@ -164,19 +176,34 @@ impl Inputs {
 }
 
 /// Images unpacked, volumes made, everything resolved. Blocking.
-fn prepare(node: &Node, object: &Object) -> Result<(Inputs, PodPlan), Problem> {
-    let pod: &Pod = object.try_into().map_err(|error: manifests::object::WrongKind| pod_problem("InvalidPod", &error))?;
+fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
+    let pod: &Pod =
+        object.try_into().map_err(|error: manifests::object::WrongKind| pod_problem("InvalidPod", &error))?;
     let mut inputs = Inputs::gather(node, pod);
     for container in containers(pod) {
         let reference = container.image.as_deref().unwrap_or_default();
         let policy = PullPolicy::from_manifest(container.image_pull_policy.as_deref());
-        let image = node.images.resolve(reference, policy).map_err(|error| image_problem(container, &error))?;
+        let image =
+            node.images.resolve(reference, policy).map_err(|error| image_problem(container, &error))?;
         inputs.images.insert(container.name.clone(), image);
     }
     let input = inputs.input(node);
+    let mut plan = build(&input).map_err(|error| plan_problem(&error))?;
     volume::prepare(&input).map_err(|error| volume_problem(&error))?;
-    let plan = build(&input).map_err(|error| plan_problem(&error))?;
-    Ok((inputs, plan))
+    // Reserved before there is a network to join: the supervisor brings its containers
+    // up to their start while the network is made, so their files must be there already.
+    let addresses = if plan.host_network {
+        node.facts.host_ips.clone()
+    } else {
+        let reserved = node.network.reserve(object.uid());
+        let reserved = reserved.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
+        reserved.iter().map(ToString::to_string).collect()
+    };
+    for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+        fill_in(&mut container.spec, &addresses);
+    }
+    volume::etc::write(&input, &addresses).map_err(|error| volume_problem(&error))?;
+    Ok(plan)
 }
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {

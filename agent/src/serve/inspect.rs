@@ -16,7 +16,8 @@ pub(crate) async fn answer(
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, Refusal> {
     let key = ObjectKey::new(Kind::Pod, namespace, name);
-    let pod = api.store.get(&key).ok_or_else(|| Refusal::not_found(format!("pods \"{}\" not found", key.name)))?;
+    let pod =
+        api.store.get(&key).ok_or_else(|| Refusal::not_found(format!("pods \"{}\" not found", key.name)))?;
     let observed = api.node.runtime.observe();
     let state = observed
         .get(pod.uid())

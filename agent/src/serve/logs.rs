@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use manifests::{Kind, ObjectKey};
-use runtime::logs::{Logs, Options};
+use runtime::logs::{LogOptions, Logs};
 use std::str::FromStr;
 
 /// Answers `GET …/pods/{name}/log`, with the query of Kubernetes' API.
@@ -25,8 +25,14 @@ pub(crate) async fn answer(api: &Api, target: &Target, query: &Query) -> Result<
     let folder = format!("{namespace}_{name}_{}", object.uid());
     let path = api.configuration.log_dir.join(folder).join(&container);
     let options = options(query)?;
-    let stream = Logs::open(&path, options).await.map_err(|error| {
-        Refusal::bad_request(format!("container \"{container}\" in pod \"{name}\" has no log to show: {error}"))
+    let stream = Logs::new(path).read(options).map_err(|error| {
+        let which = if query.contains_key("previous") { "previous run" } else { "run yet" };
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Refusal::bad_request(format!(
+                "container \"{container}\" in pod \"{name}\" has no {which} to show a log of"
+            )),
+            _ => Refusal::internal(format!("cannot read the log of container \"{container}\": {error}")),
+        }
     })?;
     Ok(([("content-type", "text/plain; charset=utf-8")], Body::from_stream(stream)).into_response())
 }
@@ -53,18 +59,18 @@ fn container(pod: &Pod, name: &str, query: &Query) -> Result<String, Refusal> {
     }
 }
 
-fn options(query: &Query) -> Result<Options, Refusal> {
+fn options(query: &Query) -> Result<LogOptions, Refusal> {
     let flag = |name: &str| query.get(name).is_some_and(|value| value == "true" || value == "1");
     let since = match (number::<i64>(query, "sinceSeconds")?, number::<Timestamp>(query, "sinceTime")?) {
         (Some(seconds), _) => Some(Timestamp::now() - SignedDuration::from_secs(seconds)),
         (None, time) => time,
     };
-    Ok(Options {
+    Ok(LogOptions {
         follow: flag("follow"),
         previous: flag("previous"),
         timestamps: flag("timestamps"),
         since,
-        tail_lines: number(query, "tailLines")?,
+        tail: number(query, "tailLines")?,
         limit_bytes: number(query, "limitBytes")?,
     })
 }
@@ -84,10 +90,11 @@ mod tests {
 
     #[test]
     fn the_query_is_kubernetes_own() {
-        let options = options(&query(&[("follow", "true"), ("tailLines", "5"), ("sinceTime", "2026-01-02T03:04:05Z")]))
-            .expect("understood");
+        let options =
+            options(&query(&[("follow", "true"), ("tailLines", "5"), ("sinceTime", "2026-01-02T03:04:05Z")]))
+                .expect("understood");
         assert!(options.follow && !options.previous);
-        assert_eq!(options.tail_lines, Some(5));
+        assert_eq!(options.tail, Some(5));
         assert_eq!(options.since, "2026-01-02T03:04:05Z".parse().ok());
     }
 
@@ -103,7 +110,10 @@ mod tests {
             {"name": "a"}, {"name": "b"}]}}))
         .expect("a pod");
         let refused = container(&pod, "web", &query(&[])).expect_err("which?");
-        assert!(refused.to_json()["message"].as_str().is_some_and(|text| text.contains("[a b]")), "{refused:?}");
+        assert!(
+            refused.to_json()["message"].as_str().is_some_and(|text| text.contains("[a b]")),
+            "{refused:?}"
+        );
         assert_eq!(container(&pod, "web", &query(&[("container", "b")])), Ok("b".into()));
     }
 }

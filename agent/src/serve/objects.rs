@@ -39,7 +39,11 @@ pub(crate) fn read(api: &Api, target: &Target, query: &Query) -> Result<Response
         return watch(&api.store, target, filter, query);
     }
     let (objects, revision) = api.store.list(target.kind, target.namespace.as_deref());
-    let items = objects.iter().filter(|object| filter.matches(object)).map(|o| json_of(o)).collect::<Result<Vec<_>, _>>()?;
+    let items = objects
+        .iter()
+        .filter(|object| filter.matches(object))
+        .map(|o| json_of(o))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(Json(json!({
         "apiVersion": target.kind.api_version(),
         "kind": format!("{}List", target.kind.as_str()),
@@ -53,7 +57,9 @@ fn watch(store: &Arc<Store>, target: &Target, filter: Filter, query: &Query) -> 
     let asked = query.get("resourceVersion").map(String::as_str).unwrap_or_default();
     let from = match asked {
         "" | "0" => store.list(target.kind, target.namespace.as_deref()).1,
-        text => text.parse().map_err(|_| Refusal::bad_request(format!("resourceVersion `{text}` is no number")))?,
+        text => text
+            .parse()
+            .map_err(|_| Refusal::bad_request(format!("resourceVersion `{text}` is no number")))?,
     };
     // Without a version, what is there comes first, as additions.
     let first: Vec<Arc<Object>> = if matches!(asked, "" | "0") {
@@ -103,31 +109,39 @@ fn line(word: &str, object: &Object) -> Option<String> {
 
 /// Answers PUT of one object: replaces all but its status.
 pub(crate) async fn replace(api: &Api, target: &Target, body: &[u8]) -> Result<Response, Refusal> {
-    let name = target.name.as_deref().ok_or_else(|| Refusal::method_not_allowed("PUT needs one object's path"))?;
-    let value: Value = serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("body: {e}")))?;
+    let name =
+        target.name.as_deref().ok_or_else(|| Refusal::method_not_allowed("PUT needs one object's path"))?;
+    let value: Value =
+        serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("body: {e}")))?;
     let object = Object::from_json(target.kind, value).map_err(|e| Refusal::invalid(e.to_string()))?;
     if object.key() != key(target, name) {
-        return Err(Refusal::bad_request(format!("the body is {}, the path {}", object.key(), key(target, name))));
+        return Err(Refusal::bad_request(format!(
+            "the body is {}, the path {}",
+            object.key(),
+            key(target, name)
+        )));
     }
     written(&api.store, Write::Update(object)).await
 }
 
 /// Answers DELETE of one object.
 pub(crate) async fn delete(api: &Api, target: &Target, query: &Query) -> Result<Response, Refusal> {
-    let name = target.name.as_deref().ok_or_else(|| Refusal::method_not_allowed("DELETE needs one object's path"))?;
+    let name = target
+        .name
+        .as_deref()
+        .ok_or_else(|| Refusal::method_not_allowed("DELETE needs one object's path"))?;
     let grace_seconds = match query.get("gracePeriodSeconds") {
         None => None,
-        Some(text) => Some(
-            text.parse::<i64>()
-                .ok()
-                .filter(|seconds| *seconds >= 0)
-                .ok_or_else(|| Refusal::bad_request(format!("gracePeriodSeconds `{text}`: want seconds, 0 or more")))?,
-        ),
+        Some(text) => Some(text.parse::<i64>().ok().filter(|seconds| *seconds >= 0).ok_or_else(|| {
+            Refusal::bad_request(format!("gracePeriodSeconds `{text}`: want seconds, 0 or more"))
+        })?),
     };
     let key = key(target, name);
     let object = api.store.get(&key).ok_or_else(|| not_found(target, name))?;
     if key.kind == Kind::Revision || key.kind == Kind::Node {
-        return Err(Refusal::method_not_allowed(format!("{key} belongs to the agent; change its configuration instead")));
+        return Err(Refusal::method_not_allowed(format!(
+            "{key} belongs to the agent; change its configuration instead"
+        )));
     }
     written(&api.store, Write::Delete { key, uid: None, grace_seconds }).await?;
     Ok(Json(json_of(&object)?).into_response())
@@ -137,7 +151,9 @@ async fn written(store: &Store, write: Write) -> Result<Response, Refusal> {
     match store.write(vec![write]).await {
         Ok(objects) => match objects.first() {
             Some(object) => Ok(Json(json_of(object)?).into_response()),
-            None => Ok(Json(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})).into_response()),
+            None => {
+                Ok(Json(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})).into_response())
+            }
         },
         Err(error @ (WriteError::Conflict { .. } | WriteError::AlreadyExists(_))) => {
             Err(Refusal::conflict(error.to_string()))

@@ -16,7 +16,8 @@ pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Val
     let containers = observed.values().flat_map(|pod| &pod.containers);
     let running = containers.filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
     let usage = crate::usage::of_self();
-    let sources: Vec<Value> = api.configuration.sources.iter().map(|source| source_status(&api, source)).collect();
+    let sources: Vec<Value> =
+        api.configuration.sources.iter().map(|source| source_status(&api, source)).collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "nodeName": api.configuration.node_name,
@@ -29,11 +30,21 @@ pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Val
             "total": api.store.list(Kind::Pod, None).0.len(),
         },
         "containers": {"running": running},
-        "memoryBytes": usage.map(|u| u.resident_bytes),
-        "cpuNanos": usage.map(|u| u.cpu_seconds * 1e9),
+        "memoryBytes": usage.map(|u| whole(u.resident_bytes)),
+        "cpuNanos": usage.map(|u| whole(u.cpu_seconds * 1e9)),
         "sources": sources,
         "warnings": *api.warnings,
     }))
+}
+
+/// JSON's readers want whole numbers where bytes and nanoseconds are told.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "never negative, and far below 2^53"
+)]
+fn whole(number: f64) -> u64 {
+    number as u64
 }
 
 fn source_status(api: &Api, source: &GitSource) -> Value {

@@ -26,7 +26,9 @@ pub(crate) fn parse(path: &str) -> Option<Target> {
     };
     let (namespace, rest) = match rest {
         // `/namespaces/<name>` alone is the Namespace itself.
-        ["namespaces", namespace, rest @ ..] if !rest.is_empty() && rest != ["status"] => (Some(*namespace), rest),
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() && rest != ["status"] => {
+            (Some(*namespace), rest)
+        }
         _ => (None, rest),
     };
     let (plural, name, subresource) = match rest {
@@ -63,9 +65,18 @@ mod tests {
             ("/api/v1/namespaces", Some(target(Kind::Namespace, None, None, None))),
             ("/api/v1/namespaces/web", Some(target(Kind::Namespace, None, Some("web"), None))),
             ("/api/v1/namespaces/web/pods", Some(target(Kind::Pod, Some("web"), None, None))),
-            ("/api/v1/namespaces/web/pods/a/log", Some(target(Kind::Pod, Some("web"), Some("a"), Some("log")))),
-            ("/apis/apps/v1/namespaces/web/deployments/a", Some(target(Kind::Deployment, Some("web"), Some("a"), None))),
-            ("/apis/evenkeel.dev/v1alpha1/revisions/site", Some(target(Kind::Revision, None, Some("site"), None))),
+            (
+                "/api/v1/namespaces/web/pods/a/log",
+                Some(target(Kind::Pod, Some("web"), Some("a"), Some("log"))),
+            ),
+            (
+                "/apis/apps/v1/namespaces/web/deployments/a",
+                Some(target(Kind::Deployment, Some("web"), Some("a"), None)),
+            ),
+            (
+                "/apis/evenkeel.dev/v1alpha1/revisions/site",
+                Some(target(Kind::Revision, None, Some("site"), None)),
+            ),
             ("/apis/apps/v1/pods", None),
             ("/api/v1/pods/a", None),
             ("/api/v1/namespaces/web/nodes", None),

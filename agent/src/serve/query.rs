@@ -42,8 +42,14 @@ impl Filter {
     pub(crate) fn new(query: &BTreeMap<String, String>) -> Result<Self, FilterError> {
         let given = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
         Ok(Self {
-            labels: split_terms(given("labelSelector")).into_iter().map(label_term).collect::<Result<_, _>>()?,
-            fields: split_terms(given("fieldSelector")).into_iter().map(field_term).collect::<Result<_, _>>()?,
+            labels: split_terms(given("labelSelector"))
+                .into_iter()
+                .map(label_term)
+                .collect::<Result<_, _>>()?,
+            fields: split_terms(given("fieldSelector"))
+                .into_iter()
+                .map(field_term)
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -113,7 +119,9 @@ fn field_term(term: &str) -> Result<FieldTerm, FilterError> {
     let (path, value, equal) = term
         .split_once("!=")
         .map(|(path, value)| (path, value, false))
-        .or_else(|| term.split_once("==").or_else(|| term.split_once('=')).map(|(path, value)| (path, value, true)))
+        .or_else(|| {
+            term.split_once("==").or_else(|| term.split_once('=')).map(|(path, value)| (path, value, true))
+        })
         .ok_or_else(|| FilterError::Field(term.to_owned()))?;
     let pointer = format!("/{}", path.trim().replace('.', "/"));
     Ok(FieldTerm { pointer, value: value.trim().to_owned(), equal })

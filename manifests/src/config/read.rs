@@ -101,8 +101,10 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     }
     let labels = root.field("nodeLabels");
     for (key, value) in &configuration.node_labels {
-        report.name(&labels.key(key), key, names::qualified);
-        report.name(&labels.key(key), value, names::label_value);
+        report.key(&labels.key(key), names::qualified);
+        if let Err((rule, help)) = names::label_value(value) {
+            report.error_with(&labels.key(key), "bad-name", format!("`{key}` {rule}"), help);
+        }
     }
     let folders = [
         ("stateDir", &configuration.state_dir),

@@ -54,7 +54,12 @@ fn ports(container: &Container, at: &Path<'_>, report: &mut Report<'_>) {
     for (index, port) in container.ports.iter().flatten().enumerate() {
         let at = list.index(index);
         report.between(&at.field("containerPort"), Some(port.container_port), 1, 65_535);
-        report.between(&at.field("hostPort"), port.host_port.filter(|p| *p != 0), 1, 65_535);
+        report.between(
+            &at.field("hostPort"),
+            port.host_port.filter(|p| *p != 0 && *p != port.container_port),
+            1,
+            65_535,
+        );
         report.one_of(&at.field("protocol"), port.protocol.as_deref(), &["TCP", "UDP", "SCTP"]);
         if let Some(ip) = port.host_ip.as_ref().filter(|ip| !ip.is_empty())
             && ip.parse::<std::net::IpAddr>().is_err()
@@ -130,6 +135,10 @@ fn amounts<'r>(
     let mut read = BTreeMap::new();
     for (name, text) in amounts.into_iter().flatten() {
         let at = at.key(name);
+        if !report.is_written(&at) {
+            // A request that is the default from a limit, which is judged itself.
+            continue;
+        }
         resource_name(name, &at, report);
         // The structure check has refused what is no quantity.
         let Ok(quantity) = Quantity::parse(&text.0) else { continue };
@@ -155,7 +164,7 @@ fn resource_name(name: &str, at: &Path<'_>, report: &mut Report<'_>) {
         return;
     }
     if name.contains('/') {
-        report.name(at, name, names::qualified);
+        report.key(at, names::qualified);
         return;
     }
     let help =

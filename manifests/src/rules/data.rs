@@ -12,7 +12,7 @@ pub(super) fn config_map(map: &ConfigMap, report: &mut Report<'_>) {
     let (data, binary) = (Path::ROOT.field("data"), Path::ROOT.field("binaryData"));
     let mut size = 0;
     for (key, value) in map.data.iter().flatten() {
-        report.name(&data.key(key), key, names::data_key);
+        report.key(&data.key(key), names::data_key);
         size += value.len();
         if map.binary_data.as_ref().is_some_and(|b| b.contains_key(key)) {
             let message = format!("key `{key}` stands in both data and binaryData");
@@ -20,7 +20,7 @@ pub(super) fn config_map(map: &ConfigMap, report: &mut Report<'_>) {
         }
     }
     for (key, value) in map.binary_data.iter().flatten() {
-        report.name(&binary.key(key), key, names::data_key);
+        report.key(&binary.key(key), names::data_key);
         size += value.0.len();
     }
     too_large(size, &data, report);
@@ -31,9 +31,11 @@ pub(super) fn secret(secret: &Secret, report: &mut Report<'_>) {
     let (data, strings) = (Path::ROOT.field("data"), Path::ROOT.field("stringData"));
     let mut size = 0;
     for (key, value) in secret.data.iter().flatten() {
-        let written = strings.key(key);
-        let at = if report.is_written(&written) { written } else { data.key(key) };
-        report.name(&at, key, names::data_key);
+        if names::data_key(key).is_err() {
+            let written = strings.key(key);
+            let at = if report.is_written(&written) { written } else { data.key(key) };
+            report.key(&at, names::data_key);
+        }
         size += value.0.len();
     }
     too_large(size, &data, report);

@@ -72,9 +72,7 @@ pub(super) fn words(meta: &ObjectMeta, at: &Path<'_>, report: &mut Report<'_>) {
     let mut size = 0;
     for (key, value) in meta.annotations.iter().flatten() {
         size += key.len() + value.len();
-        if let Err((rule, help)) = names::qualified(&key.to_ascii_lowercase()) {
-            report.error_with(&annotations.key(key), "bad-name", format!("annotation `{key}` {rule}"), help);
-        }
+        report.key(&annotations.key(key), |key| names::qualified(&key.to_ascii_lowercase()));
     }
     if size > MAX_ANNOTATIONS {
         let message = format!("annotations have {size} bytes; at most {MAX_ANNOTATIONS} are kept");
@@ -86,10 +84,9 @@ pub(super) fn words(meta: &ObjectMeta, at: &Path<'_>, report: &mut Report<'_>) {
 pub(super) fn labels(labels: Option<&BTreeMap<String, String>>, at: &Path<'_>, report: &mut Report<'_>) {
     for (key, value) in labels.into_iter().flatten() {
         let at = at.key(key);
-        for check in [names::qualified(key), names::label_value(value)] {
-            if let Err((rule, help)) = check {
-                report.error_with(&at, "bad-label", format!("label `{key}` {rule}"), help);
-            }
+        report.key(&at, names::qualified);
+        if let Err((rule, help)) = names::label_value(value) {
+            report.error_with(&at, "bad-name", format!("`{key}` {rule}"), help);
         }
     }
 }

@@ -105,9 +105,10 @@ fn files(items: Option<&[KeyToPath]>, mode: Option<i32>, at: &Path<'_>, report: 
 
 fn file_mode(mode: Option<i32>, at: &Path<'_>, report: &mut Report<'_>) {
     let Some(mode) = mode.filter(|m| !(0..=0o777).contains(m)) else { return };
-    let octal = mode.to_string();
-    let help = (octal.len() <= 3 && octal.bytes().all(|b| (b'0'..=b'7').contains(&b)))
-        .then(|| format!("did you mean the octal `0{octal}`?"));
+    let word = mode.to_string();
+    let octal = word.len() == 3 && word.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let meant = octal && report.text(at) == Some(word.as_str());
+    let help = meant.then(|| format!("did you mean the octal `0{word}`?"));
     report.error_with(
         at,
         "out-of-range",

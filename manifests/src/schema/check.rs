@@ -44,12 +44,17 @@ impl<'c, 'a> Checker<'c, 'a> {
             (Content::Sequence(items), Shape::List(item)) => Some(self.list(items, item, path)),
             (Content::Scalar(scalar), _) => match word(scalar, shape) {
                 Ok(value) => Some(value),
-                Err(finding) => self.refuse(tree.node(id).place, path, finding),
+                Err(finding) => {
+                    let finding =
+                        if self.report.hides(&path.to_string()) { hidden(finding, shape) } else { finding };
+                    self.refuse(tree.node(id).place, path, finding)
+                }
             },
             (_, Shape::Any) => Some(self.anything(id)),
             (content, _) => {
                 let place = self.report.locate(path);
-                self.refuse(place, path, wrong_type(shape, &describe(content), None))
+                let help = matches!(shape, Shape::List(_)).then(|| "begin each item with `- `".to_owned());
+                self.refuse(place, path, wrong_type(shape, &describe(content), help))
             }
         }
     }
@@ -57,7 +62,9 @@ impl<'c, 'a> Checker<'c, 'a> {
     fn refuse<T>(&mut self, place: Place, path: &Path<'_>, finding: Finding) -> Option<T> {
         let field = path.to_string();
         self.report.tell(Severity::Error, place, field.clone(), finding);
-        self.report.replaced.push(field);
+        if !self.report.findings.is_full() {
+            self.report.replaced.push(field);
+        }
         None
     }
 
@@ -123,7 +130,6 @@ impl<'c, 'a> Checker<'c, 'a> {
     }
 
     fn support(&mut self, field: &Field, entry: &Entry<'_>, definition: &Definition, at: &Path<'_>) {
-        let message = |why| format!("`{}` of {}: {why}", field.name, with_article(&definition.name));
         match field.support {
             Support::Full => {}
             Support::NoEffect(why) => {
@@ -133,11 +139,7 @@ impl<'c, 'a> Checker<'c, 'a> {
             Support::Refused(why) => {
                 let code =
                     if definition.name == "Volume" { "unsupported-volume" } else { "unsupported-field" };
-                let finding = (
-                    code,
-                    format!("{} is not supported yet", message("it").replace(": it", "")),
-                    Some(why.to_owned()),
-                );
+                let finding = (code, format!("`{}` is not supported yet", field.name), Some(why.to_owned()));
                 self.report.tell(Severity::Error, entry.at, at.to_string(), finding);
             }
         }
@@ -184,11 +186,6 @@ impl<'c, 'a> Checker<'c, 'a> {
 
 fn path_is_root(path: &Path<'_>) -> bool {
     path.segments().is_empty()
-}
-
-fn with_article(name: &str) -> String {
-    let article = if name.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
-    format!("{article} {name}")
 }
 
 fn untyped(scalar: &Scalar<'_>) -> Value {
@@ -295,6 +292,14 @@ fn wrong_type(shape: &Shape, found: &str, help: Option<String>) -> Finding {
         Shape::Map(_) | Shape::Object(_) => "a mapping",
     };
     ("wrong-type", format!("expected {wanted}, found {found}"), help)
+}
+
+/// The finding without the value that it is about.
+fn hidden((code, message, help): Finding, shape: &Shape) -> Finding {
+    match code {
+        "wrong-type" => wrong_type(shape, "something else", Some("is it to be quoted?".to_owned())),
+        _ => (code, message, help),
+    }
 }
 
 fn describe(content: &Content<'_>) -> String {

@@ -4,11 +4,13 @@
 use super::scalar::Scalar;
 use super::tree::{Content, Entry, Node, NodeId, Place, Tree};
 use super::{MAX_DEPTH, MAX_NODES};
+use crate::report::MAX_DIAGNOSTICS;
 use serde_yaml::granit_parser::{
     ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag, options,
 };
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map;
 
 /// One file's trees.
 #[derive(Debug, Default)]
@@ -65,7 +67,7 @@ impl<'s> Composer<'s> {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(Abandoned) => {
-                    if self.out.tree.len() as u64 > MAX_NODES || self.out.errors.len() > 100 {
+                    if self.out.tree.len() as u64 >= MAX_NODES || self.out.errors.len() > 100 {
                         return;
                     }
                     match self.parser.proceed_next_document() {
@@ -152,6 +154,13 @@ impl<'s> Composer<'s> {
         Ok(self.out.tree.add(Node { content, place, weight }))
     }
 
+    /// Notes what does not keep the rest from being read; only so much of it.
+    fn note(&mut self, error: SyntaxError) {
+        if self.out.errors.len() < MAX_DIAGNOSTICS {
+            self.out.errors.push(error);
+        }
+    }
+
     fn spend(&mut self, weight: u64, place: Place) -> Step<()> {
         self.spent += weight;
         if self.spent > 2 * MAX_NODES { self.abandon(bomb(place)) } else { Ok(()) }
@@ -174,7 +183,7 @@ impl<'s> Composer<'s> {
                 _ if tag.original() == "!" => Scalar::String(text),
                 _ => {
                     let message = format!("tag `{}` is not supported", tag.original());
-                    self.out.errors.push(SyntaxError { code: "unsupported-tag", place, message, help: None });
+                    self.note(SyntaxError { code: "unsupported-tag", place, message, help: None });
                     Scalar::String(text)
                 }
             },
@@ -211,7 +220,7 @@ impl<'s> Composer<'s> {
             if merge {
                 merges.push((value, at));
             } else if let Some(first) = map.put(Entry { key, at, value }) {
-                self.out.errors.push(duplicate_key(&map.entries[first], at));
+                self.note(duplicate_key(&map.entries[first], at));
             }
         }
         for (value, at) in merges {
@@ -219,7 +228,11 @@ impl<'s> Composer<'s> {
         }
         // A block mapping's own place is where its first key stands.
         let place = map.entries.first().map_or(place, |e| if e.at.line >= place.line { e.at } else { place });
-        self.add(Content::Mapping(map.entries), place, weight)
+        let id = self.add(Content::Mapping(map.entries), place, weight)?;
+        if !map.seen.is_empty() {
+            self.out.tree.index(id, map.seen);
+        }
+        Ok(id)
     }
 
     fn key(&mut self, event: Event<'s>, span: &Span) -> Step<(Cow<'s, str>, Place, bool)> {
@@ -238,7 +251,7 @@ impl<'s> Composer<'s> {
                     Ok((text, at, false))
                 }
                 Scalar::Null => {
-                    self.out.errors.push(refuse("a key is missing or null".to_owned(), None));
+                    self.note(refuse("a key is missing or null".to_owned(), None));
                     Ok((text, at, false))
                 }
                 _ => Ok((text, at, false)),
@@ -268,7 +281,7 @@ impl<'s> Composer<'s> {
             sources.iter().all(|id| matches!(self.out.tree.node(*id).content, Content::Mapping(_)));
         if sources.is_empty() || !all_mappings {
             let message = "`<<` merges a mapping or a list of mappings".to_owned();
-            self.out.errors.push(SyntaxError { code: "bad-merge", place: at, message, help: None });
+            self.note(SyntaxError { code: "bad-merge", place: at, message, help: None });
             return Ok(());
         }
         for source in sources {
@@ -286,7 +299,7 @@ impl<'s> Composer<'s> {
 #[derive(Default)]
 struct Map<'s> {
     entries: Vec<Entry<'s>>,
-    seen: HashSet<Cow<'s, str>>,
+    seen: HashMap<Cow<'s, str>, usize>,
 }
 
 impl<'s> Map<'s> {
@@ -294,14 +307,19 @@ impl<'s> Map<'s> {
 
     /// Adds an entry, or says which one has its key already.
     fn put(&mut self, entry: Entry<'s>) -> Option<usize> {
-        if self.entries.len() > Self::FEW {
+        let next = self.entries.len();
+        if next > Self::FEW {
             if self.seen.is_empty() {
-                self.seen = self.entries.iter().map(|e| e.key.clone()).collect();
+                self.seen = self.entries.iter().enumerate().map(|(i, e)| (e.key.clone(), i)).collect();
             }
-            if self.seen.insert(entry.key.clone()) {
-                self.entries.push(entry);
-                return None;
-            }
+            return match self.seen.entry(entry.key.clone()) {
+                hash_map::Entry::Occupied(first) => Some(*first.get()),
+                hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(next);
+                    self.entries.push(entry);
+                    None
+                }
+            };
         }
         let found = self.entries.iter().position(|e| e.key == entry.key);
         if found.is_none() {

@@ -3,6 +3,7 @@
 
 use super::scalar::Scalar;
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// Where something stands: line and column from 1, length, all in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(crate) struct Entry<'s> {
 #[derive(Debug, Default)]
 pub(crate) struct Tree<'s> {
     nodes: Vec<Node<'s>>,
+    /// Where each key stands, for mappings too large to search.
+    indices: HashMap<usize, HashMap<Cow<'s, str>, usize>>,
 }
 
 impl<'s> Tree<'s> {
@@ -55,6 +58,10 @@ impl<'s> Tree<'s> {
     pub(super) fn add(&mut self, node: Node<'s>) -> NodeId {
         self.nodes.push(node);
         NodeId(self.nodes.len() - 1)
+    }
+
+    pub(super) fn index(&mut self, id: NodeId, index: HashMap<Cow<'s, str>, usize>) {
+        self.indices.insert(id.0, index);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -71,7 +78,10 @@ impl<'s> Tree<'s> {
 
     /// The entry of `key`, if `id` is a mapping that has it.
     pub(crate) fn entry(&self, id: NodeId, key: &str) -> Option<&Entry<'s>> {
-        self.entries(id).iter().find(|e| e.key == key)
+        match self.indices.get(&id.0) {
+            Some(index) => index.get(key).map(|at| &self.entries(id)[*at]),
+            None => self.entries(id).iter().find(|e| e.key == key),
+        }
     }
 
     /// The item at `index`, if `id` is a sequence that has it.

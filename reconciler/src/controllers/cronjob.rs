@@ -187,7 +187,8 @@ impl Round<'_> {
     }
 
     fn finish(mut self) -> Outcome {
-        if self.cron_job.status.as_ref() != Some(&self.status) {
+        // With any write goes one to the CronJob itself, so that a decision on an old view is refused.
+        if !self.outcome.writes.is_empty() || self.cron_job.status.as_ref() != Some(&self.status) {
             self.outcome.update_status(CronJob { status: Some(self.status), ..self.cron_job.clone() }.into());
         }
         self.outcome

@@ -31,14 +31,17 @@ pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> O
         return outcome;
     }
     let objects = claim::claim(state, owner, Kind::Pod, &set.spec.selector, &mut outcome);
+    let places = places(state, set, &pod::among(&objects));
     let mut round = Round {
         state,
         owner,
         set,
         now: context.now,
         hash: hash::of_template(&set.spec.template, 0),
-        places: places(state, set, &pod::among(&objects)),
+        max_surge: update::max_surge(set, &places),
+        places,
         deleted: BTreeSet::new(),
+        created: BTreeSet::new(),
         outcome,
     };
     round.keep_one_each(context);
@@ -84,9 +87,13 @@ struct Round<'a> {
     now: Timestamp,
     /// Of the present template.
     hash: String,
+    /// How many nodes may have a new pod beside the old one; 0 without surge.
+    max_surge: i32,
     places: BTreeMap<String, Place<'a>>,
     /// The uids of the pods that this decision deletes.
     deleted: BTreeSet<String>,
+    /// The nodes for which this decision makes a pod.
+    created: BTreeSet<String>,
     outcome: Outcome,
 }
 
@@ -95,7 +102,9 @@ impl Round<'_> {
     fn keep_one_each(&mut self, context: &mut Context<'_>) {
         let places = std::mem::take(&mut self.places);
         for (node, place) in &places {
-            if !place.tolerated {
+            if node.is_empty() {
+                // Adopted and not bound yet: it has its place once the scheduler gave it one.
+            } else if !place.tolerated {
                 place.pods.iter().for_each(|pod| self.delete(pod));
             } else if place.pods.is_empty() && place.wanted {
                 self.create(node, None, context);
@@ -110,10 +119,14 @@ impl Round<'_> {
         let running: Vec<&Pod> = place.pods.iter().copied().filter(|pod| pod::is_active(pod)).collect();
         let ended = place.pods.iter().copied().filter(|pod| pod::is_finished(pod) && !pod::is_deleted(pod));
         let last = ended.clone().max_by_key(|pod| backoff::retry_at(pod, self.now));
+        let surging = self.max_surge > 0;
         for pod in ended {
             let retry_at = backoff::retry_at(pod, self.now);
             let is_last = last.is_some_and(|last| pod::uid(last) == pod::uid(pod));
-            if retry_at > self.now && running.is_empty() && is_last {
+            // With surge, a new pod has a place of its own beside the old one.
+            let beside = surging && self.is_updated(pod);
+            let is_free = !running.iter().any(|other| !beside || self.is_updated(other));
+            if is_last && is_free && retry_at > self.now {
                 self.outcome.wake_by(retry_at);
                 continue;
             }
@@ -130,12 +143,8 @@ impl Round<'_> {
             );
             self.outcome.warn(&self.owner.key(), found.0, message);
             self.delete(pod);
-            // The place is free in this very batch, unless another pod has or still holds it.
-            if is_last
-                && running.is_empty()
-                && place.wanted
-                && !place.pods.iter().any(|pod| pod::is_terminating(pod))
-            {
+            let is_ending = place.pods.iter().any(|pod| pod::is_terminating(pod));
+            if is_last && is_free && place.wanted && !is_ending {
                 self.create(node, Some(pod), context);
             }
         }
@@ -145,7 +154,7 @@ impl Round<'_> {
     /// One pod of the present template and one older may be side by side, while
     /// an update with surge waits for the former; of each, the oldest stays.
     fn delete_doubles(&mut self, running: &[&Pod]) {
-        let surging = self.max_surge() > 0;
+        let surging = self.max_surge > 0;
         let (new, old): (Vec<&Pod>, Vec<&Pod>) =
             running.iter().copied().partition(|pod| self.is_updated(pod));
         if !surging {
@@ -170,6 +179,7 @@ impl Round<'_> {
         let message = format!("Created pod: {}", pod::name(&pod));
         self.outcome.note(&self.owner.key(), "SuccessfulCreate", message);
         self.outcome.writes.push(Write::Create(pod.into()));
+        self.created.insert(node.into());
     }
 
     fn delete(&mut self, pod: &Pod) {

@@ -121,7 +121,8 @@ impl<'a> Round<'a> {
                 self.outcome.update(deployment.clone().into());
             }
         }
-        if self.deployment.status.as_ref() != Some(&self.status) {
+        // With any write goes one to the Deployment itself, so that a decision on an old view is refused.
+        if !self.outcome.writes.is_empty() || self.deployment.status.as_ref() != Some(&self.status) {
             deployment.status = Some(self.status);
             self.outcome.update_status(deployment.into());
         }

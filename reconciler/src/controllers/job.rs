@@ -281,7 +281,8 @@ impl Round<'_> {
     }
 
     fn finish(mut self) -> Outcome {
-        if self.job.status.as_ref() != Some(&self.status) {
+        // With any write goes one to the Job itself, so that a decision on an old view is refused.
+        if !self.outcome.writes.is_empty() || self.job.status.as_ref() != Some(&self.status) {
             self.outcome.update_status(Job { status: Some(self.status), ..self.job.clone() }.into());
         }
         self.outcome

@@ -42,9 +42,12 @@ impl Outcome {
     /// A batch is all or nothing, so its first write to an object checks the
     /// `resourceVersion` for all of them; a later one would meet the first's.
     fn pass_own_check(&self, object: &mut Object) {
-        let key = object.key();
+        let is_same = |other: &Object| {
+            (other.kind(), other.namespace(), other.name())
+                == (object.kind(), object.namespace(), object.name())
+        };
         let written = |write: &Write| match write {
-            Write::Update(other) | Write::UpdateStatus(other) => other.key() == key,
+            Write::Update(other) | Write::UpdateStatus(other) => is_same(other),
             Write::Create(_) | Write::Delete { .. } | Write::Remove { .. } => false,
         };
         if self.writes.iter().any(written) {

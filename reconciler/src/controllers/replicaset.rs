@@ -30,7 +30,7 @@ pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> O
     let mut round = Round { state, key, owner, set, outcome };
     let (surplus, created) = round.bring_to_number(&pods, context);
     let status = round.status(&pods, &surplus, created, context.now);
-    round.report(status, created > 0);
+    round.report(status);
     round.outcome
 }
 
@@ -134,11 +134,11 @@ impl Round<'_> {
             .all(|(key, value)| pod::label(pod, key) == Some(value))
     }
 
-    /// Writes `status` if it is news. A batch that makes pods always writes it:
-    /// the check of the `resourceVersion` that comes with it refuses a decision
-    /// which was taken on an old view, and would make the same pods again.
-    fn report(&mut self, status: ReplicaSetStatus, always: bool) {
-        if always || self.set.status.as_ref() != Some(&status) {
+    /// Writes `status` if it is news, and with every other write: the check of
+    /// the `resourceVersion` that comes with it refuses a decision which was
+    /// taken on an old view, and would make the same pods again.
+    fn report(&mut self, status: ReplicaSetStatus) {
+        if !self.outcome.writes.is_empty() || self.set.status.as_ref() != Some(&status) {
             self.outcome.update_status(ReplicaSet { status: Some(status), ..self.set.clone() }.into());
         }
     }

@@ -42,7 +42,7 @@ pub(crate) fn fresh_pod_name(
     loop {
         let name = format!("{base}{}", suffix(context.random.next()));
         let key = ObjectKey::new(Kind::Pod, namespace, name);
-        let planned = |write: &Write| matches!(write, Write::Create(object) if object.key() == key);
+        let planned = |write: &Write| matches!(write, Write::Create(object) if object.kind() == Kind::Pod && object.name() == key.name);
         if state.get(&key).is_none() && !outcome.writes.iter().any(planned) {
             return key.name;
         }

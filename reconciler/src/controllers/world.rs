@@ -1,6 +1,8 @@
 //! A small world for the controllers' tests: a store, a clock, a node that runs
 //! pods, and a collector of orphans, all driven by one seed.
 
+mod store;
+
 use super::{Context, Outcome, RandomSource, cronjob, daemonset, deployment, job, pod, replicaset};
 use crate::store::{State, Write};
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +12,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::{Kind, Object, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Chance that a seed fixes.
 #[derive(Debug, Clone)]
@@ -105,108 +106,6 @@ impl World {
         };
         self.apply(&[write]).unwrap();
         key
-    }
-
-    /// Applies a batch, all or nothing, as the store does.
-    pub(crate) fn apply(&mut self, batch: &[Write]) -> Result<(), String> {
-        let mut next = self.clone();
-        for write in batch {
-            next.write(write)?;
-        }
-        *self = next;
-        Ok(())
-    }
-
-    fn write(&mut self, write: &Write) -> Result<(), String> {
-        let revision = self.state.revision() + 1;
-        match write {
-            Write::Create(object) => {
-                let mut object = object.clone();
-                if self.state.get(&object.key()).is_some() {
-                    return Err(format!("{} is there", object.key()));
-                }
-                self.uids += 1;
-                let uid = format!("uid-{:06}", self.uids);
-                let now = Timestamp::from_second(self.now.as_second()).unwrap();
-                let meta = object.metadata_mut();
-                meta.uid = Some(uid);
-                meta.creation_timestamp = Some(Time(now));
-                meta.generation = Some(1);
-                self.put_object(object, revision);
-            }
-            Write::Update(object) => {
-                let stored = self.checked(object)?;
-                let mut next = object.clone();
-                copy_status(&stored, &mut next);
-                let given = stored.metadata().clone();
-                let meta = next.metadata_mut();
-                meta.uid.clone_from(&given.uid);
-                meta.creation_timestamp.clone_from(&given.creation_timestamp);
-                meta.deletion_timestamp.clone_from(&given.deletion_timestamp);
-                meta.deletion_grace_period_seconds = given.deletion_grace_period_seconds;
-                meta.resource_version.clone_from(&given.resource_version);
-                meta.generation = given.generation;
-                let meta = std::mem::replace(next.metadata_mut(), given.clone());
-                let changed = next != *stored;
-                *next.metadata_mut() = meta;
-                if next == *stored {
-                    return Ok(());
-                }
-                if changed {
-                    next.metadata_mut().generation = given.generation.map(|generation| generation + 1);
-                }
-                self.put_object(next, revision);
-            }
-            Write::UpdateStatus(object) => {
-                let stored = self.checked(object)?;
-                let mut next = (*stored).clone();
-                copy_status(object, &mut next);
-                if next != *stored {
-                    self.put_object(next, revision);
-                }
-            }
-            Write::Delete { key, uid, .. } => {
-                let stored = self.of_uid(key, uid.as_deref())?;
-                let runs = <&Pod>::try_from(stored.as_ref())
-                    .is_ok_and(|pod| !pod::node_name(pod).is_empty() && !pod::is_finished(pod));
-                if !runs {
-                    self.state.remove(key, revision);
-                } else if stored.metadata().deletion_timestamp.is_none() {
-                    let mut next = (*stored).clone();
-                    next.metadata_mut().deletion_timestamp = Some(Time(self.now));
-                    self.put_object(next, revision);
-                }
-            }
-            Write::Remove { key, uid } => {
-                self.of_uid(key, uid.as_deref())?;
-                self.state.remove(key, revision);
-            }
-        }
-        Ok(())
-    }
-
-    /// As read back from the disk: what JSON does not keep is lost.
-    fn put_object(&mut self, mut object: Object, revision: u64) {
-        object.metadata_mut().resource_version = Some(revision.to_string());
-        let object = Object::from_json(object.kind(), object.to_json().unwrap()).unwrap();
-        self.state.insert(Arc::new(object), revision);
-    }
-
-    fn of_uid(&self, key: &ObjectKey, uid: Option<&str>) -> Result<Arc<Object>, String> {
-        let stored = self.state.get(key).ok_or_else(|| format!("{key} is not there"))?;
-        if uid.is_some_and(|uid| uid != stored.uid()) {
-            return Err(format!("{key} is another one"));
-        }
-        Ok(Arc::clone(stored))
-    }
-
-    fn checked(&self, object: &Object) -> Result<Arc<Object>, String> {
-        let stored = self.of_uid(&object.key(), object.metadata().uid.as_deref())?;
-        let version = object.metadata().resource_version.as_ref();
-        if version.is_some() && version != stored.metadata().resource_version.as_ref() {
-            return Err(format!("{} has changed", object.key()));
-        }
-        Ok(stored)
     }
 
     /// What the controller of `key` decides now.
@@ -394,6 +293,14 @@ impl World {
         self.run_until(self.now + SignedDuration::from_secs(seconds));
     }
 
+    /// A second look at everything must find nothing to write.
+    pub(crate) fn assert_silent_but_notes(&mut self) {
+        for key in self.controlled() {
+            let outcome = self.decide(&key);
+            assert!(outcome.writes.is_empty(), "{key} goes on: {outcome:#?}");
+        }
+    }
+
     /// A second look at everything must find nothing to do.
     pub(crate) fn assert_silent(&mut self) {
         for key in self.controlled() {
@@ -401,20 +308,6 @@ impl World {
             assert!(outcome.writes.is_empty() && outcome.notes.is_empty(), "{key} goes on: {outcome:#?}");
         }
     }
-}
-
-/// Gives `to` the status of `from`.
-fn copy_status(from: &Object, to: &mut Object) {
-    macro_rules! copy {
-        ($($kind:ident),+) => {
-            #[allow(clippy::wildcard_enum_match_arm, reason = "other kinds have no status here")]
-            match (from, to) {
-                $((Object::$kind(from), Object::$kind(to)) => to.status.clone_from(&from.status),)+
-                _ => {}
-            }
-        };
-    }
-    copy!(Node, DaemonSet, Deployment, ReplicaSet, CronJob, Job, Pod);
 }
 
 /// The pod's `Ready` condition, since `at`.

@@ -30,8 +30,16 @@ pub fn controllers() -> Vec<Controller> {
         },
         Controller { name: "replicaset", keys: replicaset_keys, reconcile: replicaset::reconcile },
         Controller { name: "daemonset", keys: daemonset_keys, reconcile: daemonset::reconcile },
-        Controller { name: "cronjob", keys: |_, event| own_and_owner(Kind::CronJob, event), reconcile: cronjob::reconcile },
-        Controller { name: "job", keys: |_, event| own_and_owner(Kind::Job, event), reconcile: job::reconcile },
+        Controller {
+            name: "cronjob",
+            keys: |_, event| own_and_owner(Kind::CronJob, event),
+            reconcile: cronjob::reconcile,
+        },
+        Controller {
+            name: "job",
+            keys: |_, event| own_and_owner(Kind::Job, event),
+            reconcile: job::reconcile,
+        },
         Controller { name: "scheduler", keys: scheduler::keys, reconcile: scheduler::reconcile },
         Controller { name: "garbage", keys: garbage::keys, reconcile: garbage::reconcile },
     ]

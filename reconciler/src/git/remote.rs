@@ -67,7 +67,7 @@ struct Visit<'a> {
 impl Visit<'_> {
     fn run(&self) -> Result<Answer, Failure> {
         if let Wanted::Commit(id) = self.question.wanted {
-            return self.pinned(*id).map(Answer::Tip);
+            return self.pinned(*id);
         }
         match self.question.must_descend_from {
             None => self.newest(),
@@ -114,9 +114,9 @@ impl Visit<'_> {
 
     /// One commit by its id: from a reference that happens to be there, by asking for the
     /// id, which not every server allows, or else out of everything that there is.
-    fn pinned(&self, id: Oid) -> Result<Oid, Failure> {
+    fn pinned(&self, id: Oid) -> Result<Answer, Failure> {
         if self.has(id)? {
-            return Ok(id);
+            return self.arrived(id);
         }
         let mut remote = self.remote()?;
         self.connect(&mut remote)?;
@@ -126,8 +126,7 @@ impl Visit<'_> {
         let by_name = self.download(&mut remote, &[format!("+{source}:{FETCHED}")], 1);
         drop(remote);
         if by_name.is_ok() && self.has(id)? {
-            remember(self.repository, id, None)?;
-            return Ok(id);
+            return self.arrived(id);
         }
         if let Err(Failure::Refused(error @ (GitError::Unreachable { .. } | GitError::TooLarge { .. }))) =
             by_name
@@ -142,8 +141,7 @@ impl Visit<'_> {
         if !self.has(id)? {
             return Err(self.missing(&[]).into());
         }
-        remember(self.repository, id, None)?;
-        Ok(id)
+        self.arrived(id)
     }
 
     fn remote(&self) -> Result<Remote<'_>, Failure> {

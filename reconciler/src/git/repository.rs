@@ -4,17 +4,18 @@ use super::bare_clone::BareClone;
 use super::error::{Failure, GitError};
 use super::history::{Ancestry, ancestry};
 use super::limits::Limits;
+use super::local;
 use super::location::Location;
 use super::reference::Wanted;
 use super::remote::{self, Answer, Question};
 use super::transport::http::HttpClient;
 use super::transport::ssh::SshEndpoint;
 use super::transport::{self, Endpoint, Session};
-use super::tree::{self, SourceFile};
-use super::{local, tree::Manifests};
+use super::tree::{self, Manifests};
 use git2::{Commit, Oid};
 use jiff::Timestamp;
 use manifests::config::{GitAuth, GitSource};
+use manifests::parse::SourceFile;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub enum Outcome {
 }
 
 /// A commit and the manifests in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Fetched {
     /// The full id.
     pub commit: String,

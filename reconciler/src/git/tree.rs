@@ -3,21 +3,13 @@
 use super::error::{Excess, Failure, GitError};
 use super::limits::Limits;
 use git2::{Commit, ObjectType, Odb, Oid, Repository, Tree, TreeEntry};
+use manifests::parse::SourceFile;
 use std::collections::BTreeMap;
 
 const LINK_MODE: i32 = 0o120_000;
 const LFS_HEADER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// A pointer file is small by its specification.
 const LFS_MAX_BYTES: usize = 1024;
-
-/// One manifest of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFile {
-    /// From the repository's root.
-    pub path: String,
-    /// As it stands in the repository.
-    pub content: Vec<u8>,
-}
 
 /// What the configured paths hold.
 #[derive(Debug)]

@@ -167,9 +167,9 @@ fn matters(event: &Event) -> bool {
     };
     let noise = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        name.ends_with(b".lock") || NOISY.iter().any(|noisy| *noisy == name)
+        name.ends_with(b".lock") || NOISY.contains(&name)
     };
-    kind && !(event.paths.iter().all(noise) && !event.paths.is_empty())
+    kind && (event.paths.is_empty() || !event.paths.iter().all(noise))
 }
 
 /// Files beside `HEAD` that change with every work in a repository and name no commit.

@@ -1,1 +1,119 @@
+//! Who is bound where, and who is told why not.
 
+use super::*;
+use crate::testing::{Bench, key, node, object};
+use serde_json::{Value, json};
+
+fn pod_with(spec: &Value) -> Object {
+    let mut value = json!({"spec": {"containers": []}});
+    for (name, field) in spec.as_object().into_iter().flatten() {
+        value["spec"][name] = field.clone();
+    }
+    object(Kind::Pod, "web", value)
+}
+
+fn placed(pod: &Object) -> (Option<String>, Option<(String, Option<String>)>) {
+    let pod: &Pod = pod.try_into().unwrap();
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let condition = conditions.into_iter().find(|c| c.type_ == "PodScheduled");
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    (node, condition.map(|c| (c.status.clone(), c.reason.clone())))
+}
+
+/// Where a Pod with `spec` goes on a node that `node` says.
+fn place(spec: &Value, node: Value) -> Option<String> {
+    let bench = Bench::new();
+    bench.create(object(Kind::Node, "n", node));
+    bench.create(pod_with(spec));
+    bench.settle(reconcile, &key(Kind::Pod, "web"));
+    placed(&bench.get(&key(Kind::Pod, "web")).unwrap()).0
+}
+
+#[test]
+fn a_pod_is_bound_with_its_condition_in_one_batch() {
+    let bench = Bench::new();
+    bench.create(node("n"));
+    bench.create(pod_with(&json!({})));
+    let outcome = bench.decide(reconcile, &key(Kind::Pod, "web"));
+    assert_eq!(outcome.notes[0].reason, "Scheduled");
+    bench.write(outcome.writes);
+    let bound = bench.get(&key(Kind::Pod, "web")).unwrap();
+    assert_eq!(placed(&bound), (Some("n".into()), Some(("True".into(), None))));
+    assert_eq!(bench.decide(reconcile, &key(Kind::Pod, "web")), Outcome::default());
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_is_told_so_once_and_bound_when_it_fits() {
+    let bench = Bench::new();
+    bench.create(node("n"));
+    bench.create(pod_with(&json!({"nodeSelector": {"disk": "ssd"}})));
+    let web = key(Kind::Pod, "web");
+    let notes = bench.settle(reconcile, &web);
+    assert_eq!(notes.len(), 1);
+    assert_eq!(
+        notes[0].message,
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    );
+    let unbound = bench.get(&web).unwrap();
+    assert_eq!(placed(&unbound), (None, Some(("False".into(), Some("Unschedulable".into())))));
+    let node = object(Kind::Node, "n", json!({"metadata": {"labels": {"disk": "ssd"}}}));
+    let changed = bench.write(vec![Write::Update(node)]).remove(0);
+    let event = Event { change: crate::store::Change::Modified, revision: 0, object: changed };
+    assert_eq!(bench.store.read(|state| keys(state, &event)), std::slice::from_ref(&web));
+    bench.settle(reconcile, &web);
+    assert_eq!(placed(&bench.get(&web).unwrap()), (Some("n".into()), Some(("True".into(), None))));
+}
+
+#[test]
+fn without_any_node_a_pod_waits() {
+    let bench = Bench::new();
+    bench.create(pod_with(&json!({})));
+    let notes = bench.settle(reconcile, &key(Kind::Pod, "web"));
+    assert_eq!(notes[0].message, "no nodes available to schedule pods");
+}
+
+#[test]
+fn cordons_and_taints_keep_out_who_does_not_tolerate_them() {
+    let cordoned = json!({"spec": {"unschedulable": true}});
+    assert_eq!(place(&json!({}), cordoned.clone()), None);
+    let tolerant =
+        json!({"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]});
+    assert_eq!(place(&tolerant, cordoned), Some("n".into()));
+    let tainted = json!({"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}});
+    assert_eq!(place(&json!({}), tainted.clone()), None);
+    for (value, fits) in [("yes", true), ("no", false)] {
+        let tolerant = json!({"tolerations": [{"key": "gpu", "value": value}]});
+        assert_eq!(place(&tolerant, tainted.clone()).is_some(), fits, "{value}");
+    }
+    let soft = json!({"spec": {"taints": [{"key": "gpu", "effect": "PreferNoSchedule"}]}});
+    assert_eq!(place(&json!({}), soft), Some("n".into()));
+}
+
+#[test]
+fn required_node_affinity_is_kept() {
+    let labelled = json!({"metadata": {"labels": {"zone": "a", "cores": "8"}}});
+    let term = |expressions: Value| {
+        let terms = json!([{ "matchExpressions": expressions }]);
+        json!({"affinity": {"nodeAffinity":
+            {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+    };
+    for (expression, fits) in [
+        (json!([{"key": "zone", "operator": "In", "values": ["a", "b"]}]), true),
+        (json!([{"key": "zone", "operator": "NotIn", "values": ["a"]}]), false),
+        (json!([{"key": "disk", "operator": "NotIn", "values": ["hdd"]}]), true),
+        (json!([{"key": "zone", "operator": "Exists"}, {"key": "x", "operator": "DoesNotExist"}]), true),
+        (json!([{"key": "cores", "operator": "Gt", "values": ["7"]}]), true),
+        (json!([{"key": "cores", "operator": "Lt", "values": ["8"]}]), false),
+        (json!([]), false),
+    ] {
+        assert_eq!(place(&term(expression.clone()), labelled.clone()).is_some(), fits, "{expression}");
+    }
+    let by_name = |name: &str| {
+        let fields = json!([{"key": "metadata.name", "operator": "In", "values": [name]}]);
+        let terms = json!([{ "matchFields": fields }]);
+        json!({"affinity": {"nodeAffinity":
+            {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+    };
+    assert!(place(&by_name("n"), json!({})).is_some());
+    assert!(place(&by_name("m"), json!({})).is_none());
+}

@@ -203,14 +203,13 @@ impl Entry<'_, '_> {
                 .to_json_bytes()
                 .map_err(|source| WriteError::Encode { key: key.clone(), source: Arc::new(source) })
         };
-        if let Some(before) = before {
-            // Equal once written down, though not in memory: fractions of a second.
-            let generation = object.metadata().generation;
-            object.metadata_mut().generation = before.metadata().generation;
-            if encode(&object)? == encode(before)? {
-                return Ok(Arc::clone(before));
-            }
-            object.metadata_mut().generation = generation;
+        // Equal once written down, though not in memory: fractions of a second. Where the
+        // generation grew, more than a time has changed.
+        if let Some(before) = before
+            && object.metadata().generation == before.metadata().generation
+            && encode(&object)? == encode(before)?
+        {
+            return Ok(Arc::clone(before));
         }
         let revision = self.next_revision();
         object.metadata_mut().resource_version = Some(revision.to_string());

@@ -4,9 +4,12 @@ use super::apply::Decided;
 use super::{State, StorageError};
 use manifests::{Kind, Object, ObjectKey};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::collections::HashSet;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,16 +79,36 @@ fn held_by(holder: &str) -> String {
 }
 
 /// The open file.
-#[derive(Debug)]
 pub(super) struct Disk {
-    database: Database,
+    /// None after a failure, until it is opened again.
+    database: Option<Database>,
+    path: PathBuf,
+    opener: Opener,
     /// Held for as long as the database is open; declared after it, so freed after it.
     _lock: File,
+}
+
+/// Opens the database of a path. A test puts a disk that fails behind it.
+pub(super) type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::DatabaseError> + Send>;
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn open_file(path: &Path) -> Result<Database, redb::DatabaseError> {
+    redb::Builder::new().set_cache_size(CACHE_BYTES).open(path)
 }
 
 impl Disk {
     /// Opens or makes the store in `dir` and reads all of it.
     pub(super) fn open(dir: &Path) -> Result<(Self, State), OpenError> {
+        Self::open_with(dir, Box::new(open_file))
+    }
+
+    /// As [`Disk::open`], with another way to open the file.
+    pub(super) fn open_with(dir: &Path, opener: Opener) -> Result<(Self, State), OpenError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("make", dir))?;
         let lock = lock(&dir.join("store.lock"))?;
         let path = dir.join("store.redb");
@@ -99,36 +122,61 @@ impl Disk {
             return Err(OpenError::Damaged { path, what: "it is empty".into() });
         }
         // redb asserts what it reads: a damaged page can be a panic instead of an error.
-        let opened = std::panic::catch_unwind(|| {
-            let database = redb::Builder::new().set_cache_size(CACHE_BYTES).open(&path);
-            let database = database.map_err(|error| refused(&path, error))?;
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let database = opener(&path).map_err(|error| refused(&path, error))?;
             let state = load(&database, &path)?;
             Ok((database, state))
-        });
+        }));
         let damaged = || OpenError::Damaged { path: path.clone(), what: "its pages contradict".into() };
         let (database, state) = opened.unwrap_or_else(|_| Err(damaged()))?;
-        Ok((Self { database, _lock: lock }, state))
+        Ok((Self { database: Some(database), path, opener, _lock: lock }, state))
     }
 
     /// Makes `changes` durable, with `revision` as the newest resource version.
-    pub(super) fn commit(&self, changes: &[Decided], revision: u64) -> Result<(), StorageError> {
-        let mut transaction = self.database.begin_write()?;
-        // Two-phase, and no scan of the whole file after a crash.
-        transaction.set_quick_repair(true);
-        {
-            let mut objects = transaction.open_table(OBJECTS)?;
-            for change in changes {
-                let key = name_of(&change.key);
-                match &change.json {
-                    Some(json) => drop(objects.insert(key.as_str(), sealed(json).as_slice())?),
-                    None => drop(objects.remove(key.as_str())?),
-                }
-            }
-            transaction.open_table(NUMBERS)?.insert("revision", revision)?;
+    ///
+    /// # Errors
+    /// If the disk fails. Whether the changes are there is then to be asked of
+    /// [`Disk::recover`], before any further commit.
+    pub(super) fn commit(&mut self, changes: &[Decided], revision: u64) -> Result<(), StorageError> {
+        let Some(database) = &self.database else { return Err(redb::Error::DatabaseClosed.into()) };
+        let result = commit(database, changes, revision);
+        if result.is_err() {
+            // redb takes no more after a failure of its file.
+            self.database = None;
         }
-        transaction.commit()?;
-        Ok(())
+        result
     }
+
+    /// Opens the file again after a failed commit. Answers with the newest
+    /// revision in it, which tells whether that commit is there.
+    pub(super) fn recover(&mut self) -> Result<u64, StorageError> {
+        let database = (self.opener)(&self.path)?;
+        let revision =
+            database.begin_read()?.open_table(NUMBERS)?.get("revision")?.map(|value| value.value());
+        self.database = Some(database);
+        Ok(revision.unwrap_or_default())
+    }
+}
+
+fn commit(database: &Database, changes: &[Decided], revision: u64) -> Result<(), StorageError> {
+    let mut transaction = database.begin_write()?;
+    // Two-phase, and no scan of the whole file after a crash.
+    transaction.set_quick_repair(true);
+    {
+        let mut objects = transaction.open_table(OBJECTS)?;
+        // Of several versions of one object only the last is to stay.
+        let mut seen = HashSet::with_capacity(changes.len());
+        for change in changes.iter().rev().filter(|change| seen.insert(&change.key)) {
+            let key = name_of(&change.key);
+            match &change.json {
+                Some(json) => drop(objects.insert(key.as_str(), sealed(json).as_slice())?),
+                None => drop(objects.remove(key.as_str())?),
+            }
+        }
+        transaction.open_table(NUMBERS)?.insert("revision", revision)?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn io_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {

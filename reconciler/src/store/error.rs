@@ -32,7 +32,8 @@ pub enum WriteError {
         #[source]
         source: Arc<serde_json::Error>,
     },
-    /// The disk did not take it. Whether it is there is known only after the store is opened again.
+    /// The disk did not take it, as far as is known: a failure in the last step may leave it
+    /// there, which the next write that succeeds makes visible.
     #[error("the store's file cannot be written")]
     Storage(#[source] StorageError),
     /// The store is closing.

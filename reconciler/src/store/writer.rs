@@ -31,8 +31,8 @@ pub(super) struct Writer {
     changed: watch::Sender<u64>,
     queue: mpsc::Receiver<Vec<Request>>,
     random: OsRandom,
-    /// Set by a failed commit: what is on disk is unknown until it is read again.
-    broken: Option<StorageError>,
+    /// Set by a failed commit: whether it is on disk is unknown until the disk answers again.
+    doubtful: Option<Vec<Decided>>,
 }
 
 impl Writer {
@@ -42,7 +42,7 @@ impl Writer {
         changed: watch::Sender<u64>,
         queue: mpsc::Receiver<Vec<Request>>,
     ) -> Self {
-        Self { disk, shared, changed, queue, random: OsRandom::new(), broken: None }
+        Self { disk, shared, changed, queue, random: OsRandom::new(), doubtful: None }
     }
 
     /// Writes until every sender is gone.
@@ -59,20 +59,36 @@ impl Writer {
 
     /// One durable transaction for all that the batches of `group` decide.
     fn commit(&mut self, group: Vec<Request>) {
-        if let Some(error) = &self.broken {
-            let error = WriteError::Storage(error.clone());
+        if let Err(error) = self.recover() {
+            let error = WriteError::Storage(error);
             return answer_all(group.into_iter().map(|request| (request.answer, Err(error.clone()))));
         }
         let (answers, changes) = self.decide(group);
         if let Some(newest) = changes.last().map(|change| change.revision) {
             if let Err(error) = self.disk.commit(&changes, newest) {
-                self.broken = Some(error.clone());
+                self.doubtful = Some(changes);
                 let refuse = |answer: Answer| answer.and(Err(WriteError::Storage(error.clone())));
                 return answer_all(answers.into_iter().map(|(to, answer)| (to, refuse(answer))));
             }
             self.publish(changes, newest);
         }
         answer_all(answers);
+    }
+
+    /// Nothing is in doubt: what a failed commit left is known, and visible if it is there.
+    fn recover(&mut self) -> Result<(), StorageError> {
+        if self.doubtful.is_none() {
+            return Ok(());
+        }
+        let stored = self.disk.recover()?;
+        let changes = self.doubtful.take().unwrap_or_default();
+        // A commit is all or nothing, so the newest revision tells of every change.
+        if let Some(newest) = changes.last().map(|change| change.revision).filter(|newest| *newest == stored)
+        {
+            self.publish(changes, newest);
+        }
+        tracing::info!(revision = stored, "the store's file can be written again");
+        Ok(())
     }
 
     fn decide(&mut self, group: Vec<Request>) -> (Vec<(oneshot::Sender<Answer>, Answer)>, Vec<Decided>) {

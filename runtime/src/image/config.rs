@@ -1,10 +1,11 @@
 //! The part of an image's configuration that a runtime uses.
 
 use oci_spec::image::ImageConfiguration;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What an image says of running it; empty where it says nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// Comes before the arguments.
     pub entrypoint: Vec<String>,

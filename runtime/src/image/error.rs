@@ -1,7 +1,7 @@
 //! Why an image cannot be used.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An image could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -12,11 +12,12 @@ pub enum ImageError {
         /// As in the manifest.
         reference: String,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: String,
     },
     /// A registry's image.
     #[error(
-        "image \"{reference}\" is in a registry; this version reads host:, oci:, oci-archive: and docker-archive: only"
+        "image \"{reference}\" is in a registry; this version reads host:, oci:, oci-archive: and \
+         docker-archive: only"
     )]
     Registry {
         /// As in the manifest.
@@ -28,8 +29,95 @@ pub enum ImageError {
         /// As in the manifest.
         reference: String,
     },
+    /// What the store noted of the image cannot be read.
+    #[error("the store's record {path} is damaged")]
+    DamagedRecord {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The place has no image of that tag.
+    #[error("no image is tagged \"{tag}\"; there are: {}", known.join(", "))]
+    NoSuchTag {
+        /// Wanted.
+        tag: String,
+        /// There.
+        known: Vec<String>,
+    },
+    /// The place has several images, and the reference does not say which.
+    #[error("several images are there, name one by its tag: {}", known.join(", "))]
+    Ambiguous {
+        /// Their tags.
+        known: Vec<String>,
+    },
+    /// No image for this machine.
+    #[error("no image for linux/{wanted} is there, only for {found}")]
+    Platform {
+        /// This machine's architecture, in Go's words.
+        wanted: String,
+        /// What is there.
+        found: String,
+    },
+    /// A file that is no JSON, or not of its kind.
+    #[error("{file} is malformed")]
+    Malformed {
+        /// Named from the image's root.
+        file: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file that the image needs is not there.
+    #[error("{file} is not in the image")]
+    MissingFile {
+        /// Named from the image's root.
+        file: String,
+    },
+    /// A description larger than any that is meant well.
+    #[error("{file} has {bytes} bytes, more than {limit}")]
+    TooLarge {
+        /// Named from the image's root.
+        file: String,
+        /// Its size.
+        bytes: u64,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// Not a digest that can be checked.
+    #[error("\"{digest}\" is no sha256 digest")]
+    BadDigest {
+        /// As written.
+        digest: String,
+    },
+    /// The content is not what its name says.
+    #[error("{what} should have the digest {wanted}, but has {found}")]
+    DigestMismatch {
+        /// `blob`, `configuration`, `uncompressed layer`.
+        what: &'static str,
+        /// By its name.
+        wanted: String,
+        /// By its content.
+        found: String,
+    },
+    /// The image's parts do not fit together.
+    #[error("the image {problem}")]
+    Inconsistent {
+        /// Completes the sentence.
+        problem: &'static str,
+    },
+    /// A layer could not be unpacked.
+    #[error("cannot unpack layer {diff_id}")]
+    Layer {
+        /// The digest of its archive.
+        diff_id: String,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
     /// A file could not be read or written.
-    #[error("{operation} {path}")]
+    #[error("cannot {operation} {path}")]
     Io {
         /// `read`, `write`…
         operation: &'static str,
@@ -48,13 +136,67 @@ impl ImageError {
         match self {
             Self::InvalidName { .. } => "InvalidImageName",
             Self::NotPresent { .. } => "ErrImageNeverPull",
-            Self::Registry { .. } | Self::Io { .. } => "ErrImagePull",
+            Self::DamagedRecord { .. } => "ImageInspectError",
+            Self::Registry { .. }
+            | Self::NoSuchTag { .. }
+            | Self::Ambiguous { .. }
+            | Self::Platform { .. }
+            | Self::Malformed { .. }
+            | Self::MissingFile { .. }
+            | Self::TooLarge { .. }
+            | Self::BadDigest { .. }
+            | Self::DigestMismatch { .. }
+            | Self::Inconsistent { .. }
+            | Self::Layer { .. }
+            | Self::Io { .. } => "ErrImagePull",
         }
     }
 
     /// True if trying again later can help although nothing is changed.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Io { .. })
+        matches!(self, Self::Io { .. } | Self::Layer { source: LayerError::Write { .. }, .. })
     }
+
+    pub(super) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+}
+
+/// A layer's archive could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// An entry that would reach out of the layer, or is not what an archive
+    /// that is meant well has.
+    #[error("entry {path:?} is refused: {problem}")]
+    Refused {
+        /// Its path, as in the archive.
+        path: String,
+        /// Why.
+        problem: &'static str,
+    },
+    /// More entries than allowed.
+    #[error("more than {limit} entries")]
+    TooManyEntries {
+        /// The most allowed.
+        limit: u64,
+    },
+    /// More bytes than allowed.
+    #[error("more than {limit} bytes when unpacked")]
+    TooManyBytes {
+        /// The most allowed.
+        limit: u64,
+    },
+    /// The archive or its compression is broken.
+    #[error("the archive cannot be read")]
+    Read(#[source] io::Error),
+    /// The disk did not take it.
+    #[error("cannot write {path:?}")]
+    Write {
+        /// The entry's path.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }

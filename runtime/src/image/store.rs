@@ -1,43 +1,227 @@
-//! The image store on disk.
+//! The image store on disk:
+//!
+//! ```text
+//! layers/<digest of the uncompressed archive>/fs   unpacked, never changed
+//! references/<digest of the reference>.json        what it led to
+//! tmp/                                             unfinished; emptied at each start
+//! ```
+//!
+//! A layer is unpacked in `tmp` and renamed when it is whole, verified and on
+//! the disk, so that whatever is under `layers` can be used. Only root can
+//! enter the store: images bring setuid programs and device nodes.
 
+use super::blobs::Blobs;
+use super::digest::{digest_of, hex_of};
 use super::error::ImageError;
-use super::reference::Reference;
-use super::{Image, ImageConfig, PullPolicy};
+use super::layer::{self, Limits};
+use super::layout::{self, Description, LayerSource};
+use super::record::{self, Record};
+use super::{Image, ImageConfig, PullPolicy, docker};
 use crate::plan::Rootfs;
+use manifests::image::{Archive, Reference};
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-/// Unpacked layers and what is known of the references that led to them.
+/// Unpacked layers, and what the references that led to them were.
 #[derive(Debug)]
 pub struct ImageStore {
-    #[allow(dead_code)]
     root: PathBuf,
+    limits: Limits,
+    /// Held while something is unpacked: two pods that want one image unpack it once.
+    import: Mutex<()>,
+    scratches: AtomicU64,
 }
 
 impl ImageStore {
-    /// The store in `root`, made if it is not there.
+    /// The store in `root`, made if it is not there; what an earlier process
+    /// left unfinished is removed. One process at a time may have it open.
     ///
     /// # Errors
-    /// If the folder cannot be made.
+    /// If a folder cannot be made or cleared.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageError> {
-        let root = root.into();
-        std::fs::create_dir_all(&root).map_err(|source| ImageError::Io {
-            operation: "create",
-            path: root.clone(),
-            source,
-        })?;
-        Ok(Self { root })
+        let store = Self {
+            root: root.into(),
+            limits: Limits::default(),
+            import: Mutex::new(()),
+            scratches: AtomicU64::new(0),
+        };
+        let tmp = store.root.join("tmp");
+        match fs::remove_dir_all(&tmp) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(ImageError::io("remove", &tmp, source));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        for folder in [&tmp, &store.layers(), &store.references()] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(|source| ImageError::io("create", folder, source))?;
+        }
+        Ok(store)
     }
 
-    /// The image of `reference`, unpacked.
+    /// With other limits for what one layer may cost.
+    #[must_use]
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    fn references(&self) -> PathBuf {
+        self.root.join("references")
+    }
+
+    /// The image of `reference`, with every layer unpacked. Blocking.
+    ///
+    /// `Never` takes what the store has, `IfNotPresent` too if it has it;
+    /// `Always` looks whether the reference's file has changed, and reads it again then.
     ///
     /// # Errors
     /// With the reason that a container's status shows.
-    pub fn resolve(&self, reference: &str, _policy: PullPolicy) -> Result<Image, ImageError> {
-        match Reference::parse(reference)? {
-            Reference::Host => Ok(host()),
-            _ => Err(ImageError::Registry { reference: reference.to_owned() }),
+    pub fn resolve(&self, reference: &str, policy: PullPolicy) -> Result<Image, ImageError> {
+        let invalid = |problem: String| ImageError::InvalidName { reference: reference.to_owned(), problem };
+        let parsed = Reference::parse(reference).map_err(|error| invalid(error.to_string()))?;
+        let archive = match &parsed {
+            Reference::Host => return Ok(host()),
+            Reference::Registry(_) => return Err(ImageError::Registry { reference: reference.to_owned() }),
+            Reference::OciLayout(archive)
+            | Reference::OciArchive(archive)
+            | Reference::DockerArchive(archive) => archive,
+        };
+        if !archive.path.starts_with('/') {
+            return Err(invalid(format!("the path {} must be absolute", archive.path)));
+        }
+        if let Some(image) = self.present(reference, &parsed, archive, policy)? {
+            return Ok(image);
+        }
+        if policy == PullPolicy::Never {
+            return Err(ImageError::NotPresent { reference: reference.to_owned() });
+        }
+        let _one_at_a_time = self.import.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have had the lock for the same image.
+        match self.present(reference, &parsed, archive, policy)? {
+            Some(image) => Ok(image),
+            None => self.import(reference, &parsed, archive),
         }
     }
+
+    /// The image as the store has it, if `policy` allows that.
+    fn present(
+        &self,
+        reference: &str,
+        parsed: &Reference,
+        archive: &Archive,
+        policy: PullPolicy,
+    ) -> Result<Option<Image>, ImageError> {
+        let record = match record::read(&self.references(), reference) {
+            // It can be made anew.
+            Err(ImageError::DamagedRecord { .. }) if policy != PullPolicy::Never => return Ok(None),
+            record => record?,
+        };
+        let Some(record) = record else { return Ok(None) };
+        if policy == PullPolicy::Always && stamp(parsed, archive)? != record.stamp {
+            return Ok(None);
+        }
+        let layers = self.layer_paths(&record.diff_ids)?;
+        Ok(layers.iter().all(|layer| layer.is_dir()).then(|| image(record, layers)))
+    }
+
+    fn import(&self, reference: &str, parsed: &Reference, archive: &Archive) -> Result<Image, ImageError> {
+        let scratch = Scratch::new(&self.root.join("tmp"), self.scratches.fetch_add(1, Ordering::Relaxed))?;
+        let path = Path::new(&archive.path);
+        // Taken before the content: a change in between is seen the next time.
+        let stamp = stamp(parsed, archive)?;
+        let blobs = if matches!(parsed, Reference::OciLayout(_)) {
+            Blobs::Folder(path.to_owned())
+        } else {
+            Blobs::archive(path, &scratch.0)?
+        };
+        let tag = archive.tag.as_deref();
+        let found = if matches!(parsed, Reference::DockerArchive(_)) {
+            docker::describe(&blobs, tag)?
+        } else {
+            layout::describe(&blobs, tag)?
+        };
+        for layer in &found.layers {
+            self.unpack(&blobs, layer, &scratch)?;
+        }
+        let Description { id, digest, config, layers } = found;
+        let diff_ids = layers.into_iter().map(|layer| layer.diff_id).collect();
+        let record = Record { reference: reference.to_owned(), stamp, id, digest, diff_ids, config };
+        record::write(&self.references(), &scratch.0, &record)?;
+        let layers = self.layer_paths(&record.diff_ids)?;
+        Ok(image(record, layers))
+    }
+
+    /// Makes sure that the layer is in the store.
+    fn unpack(&self, blobs: &Blobs, source: &LayerSource, scratch: &Scratch) -> Result<(), ImageError> {
+        let layer = self.layers().join(hex_of(&source.diff_id)?);
+        if layer.join("fs").is_dir() {
+            return Ok(());
+        }
+        let unfinished = scratch.0.join("layer");
+        let folder = unfinished.join("fs");
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
+        // A container's root must be open to its users, whatever our umask.
+        let made = made.and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(0o755)));
+        made.map_err(|source| ImageError::io("create", &folder, source))?;
+        layer::extract(blobs, source, &folder, self.limits)?;
+        let synced = File::open(&folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
+        synced.map_err(|source| ImageError::io("write", &folder, source))?;
+        let renamed = fs::rename(&unfinished, &layer).and_then(|()| File::open(self.layers())?.sync_all());
+        renamed.map_err(|source| ImageError::io("rename", &layer, source))
+    }
+
+    /// Where the layers are, topmost first. A layer that an image has twice is
+    /// named once: its upper place hides all of its lower one, and the kernel
+    /// takes no folder twice.
+    fn layer_paths(&self, diff_ids: &[String]) -> Result<Vec<PathBuf>, ImageError> {
+        let mut seen = BTreeSet::new();
+        let topmost_first = diff_ids.iter().rev().filter(|diff_id| seen.insert(diff_id.as_str()));
+        topmost_first.map(|diff_id| Ok(self.layers().join(hex_of(diff_id)?).join("fs"))).collect()
+    }
+}
+
+/// A folder for unfinished work, removed when it is done or given up.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(tmp: &Path, number: u64) -> Result<Self, ImageError> {
+        let path = tmp.join(number.to_string());
+        fs::create_dir(&path).map_err(|source| ImageError::io("create", &path, source))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays is removed when the store is next opened.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn image(record: Record, layers: Vec<PathBuf>) -> Image {
+    Image { id: record.id, digest: record.digest, rootfs: Rootfs::Layers(layers), config: record.config }
+}
+
+/// What tells a changed file from the same one: a layout's index by its digest,
+/// an archive by its inode, size and time.
+fn stamp(parsed: &Reference, archive: &Archive) -> Result<String, ImageError> {
+    let path = Path::new(&archive.path);
+    if matches!(parsed, Reference::OciLayout(_)) {
+        return Ok(digest_of(&Blobs::Folder(path.to_owned()).description("index.json")?));
+    }
+    let found = fs::metadata(path).map_err(|source| ImageError::io("read", path, source))?;
+    let (seconds, nanos) = (found.mtime(), found.mtime_nsec());
+    Ok(format!("{}:{}:{}:{seconds}.{nanos:09}", found.dev(), found.ino(), found.size()))
 }
 
 /// The host's own root.

@@ -1,11 +1,12 @@
 //! From pods of an older template to the present one.
 
 use super::{Place, Round};
+use crate::controllers::Context;
 use crate::controllers::amount::{self, count};
-use crate::controllers::{Context, pod};
-use k8s_openapi::api::apps::v1::RollingUpdateDaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
 
 impl Round<'_> {
     /// Replaces as many old pods as the update strategy allows now.
@@ -16,7 +17,7 @@ impl Round<'_> {
         }
         let places = std::mem::take(&mut self.places);
         let wanted: Vec<_> = places.iter().filter(|(_, place)| place.wanted).collect();
-        if self.max_surge() > 0 {
+        if self.max_surge > 0 {
             self.surge(&wanted, context);
         } else {
             self.replace(&wanted);
@@ -53,7 +54,7 @@ impl Round<'_> {
         };
         let surging =
             count(wanted.iter().filter(|(_, place)| has(self, place, true) && has(self, place, false)));
-        let mut may_come = self.max_surge() - surging;
+        let mut may_come = self.max_surge - surging;
         for (node, place) in wanted {
             if has(self, place, true) || !has(self, place, false) {
                 continue;
@@ -73,25 +74,20 @@ impl Round<'_> {
         }
     }
 
-    fn rolling(&self) -> Option<&RollingUpdateDaemonSet> {
-        self.set.spec.update_strategy.as_ref()?.rolling_update.as_ref()
-    }
-
     fn max_unavailable(&self, wanted: &[(&String, &Place<'_>)]) -> i32 {
         let one = IntOrString::Int(1);
-        let amount = self.rolling().and_then(|rolling| rolling.max_unavailable.as_ref()).unwrap_or(&one);
+        let amount = rolling(self.set).and_then(|rolling| rolling.max_unavailable.as_ref()).unwrap_or(&one);
         amount::share(amount, count(wanted), amount::Round::Up)
-    }
-
-    /// `maxSurge` in pods.
-    pub(super) fn max_surge(&self) -> i32 {
-        let wanted = count(self.places.values().filter(|place| place.wanted));
-        let surge = self.rolling().and_then(|rolling| rolling.max_surge.as_ref());
-        surge.map_or(0, |surge| amount::share(surge, wanted, amount::Round::Up))
     }
 }
 
-/// The pod that a status speaks of where a node has several.
-pub(super) fn main_pod<'p>(place: &Place<'p>) -> Option<&'p Pod> {
-    place.pods.iter().copied().find(|pod| pod::is_active(pod)).or_else(|| place.pods.first().copied())
+/// `maxSurge` in pods; 0 without rolling updates.
+pub(super) fn max_surge(set: &DaemonSet, places: &BTreeMap<String, Place<'_>>) -> i32 {
+    let wanted = count(places.values().filter(|place| place.wanted));
+    let surge = rolling(set).and_then(|rolling| rolling.max_surge.as_ref());
+    surge.map_or(0, |surge| amount::share(surge, wanted, amount::Round::Up))
+}
+
+fn rolling(set: &DaemonSet) -> Option<&RollingUpdateDaemonSet> {
+    set.spec.update_strategy.as_ref()?.rolling_update.as_ref()
 }

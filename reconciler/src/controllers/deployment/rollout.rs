@@ -39,13 +39,16 @@ impl Round<'_> {
         let revision = self.next_revision();
         let annotations = self.deployment.metadata.annotations.as_ref();
         let Some(new) = &mut self.new else { return };
+        let before = new.revision();
         new.annotate(annotations, revision);
+        // The deadline of a way back counts from here, not from when the set was new.
+        let came_back = new.revision() != before;
         let min_ready = self.deployment.spec.min_ready_seconds;
         if new.replica_set.spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0) {
             new.replica_set.spec.min_ready_seconds = min_ready;
         }
         let name = new.name().to_owned();
-        self.tell_of_new_set("FoundNewReplicaSet", format!("Found new replica set \"{name}\""), false);
+        self.tell_of_new_set("FoundNewReplicaSet", format!("Found new replica set \"{name}\""), came_back);
     }
 
     fn next_revision(&self) -> i64 {

@@ -94,7 +94,7 @@ impl Round<'_> {
 
     fn wake_for_deadline(&mut self, deadline: SignedDuration) {
         let Some(condition) = conditions::get(&self.status, PROGRESSING) else { return };
-        if self.is_complete() || condition.reason.as_deref() == Some(TIMED_OUT) {
+        if self.is_complete() || matches!(condition.reason.as_deref(), Some(COMPLETE | TIMED_OUT)) {
             return;
         }
         let Some(from) = &condition.last_update_time else { return };

@@ -215,10 +215,8 @@ impl Read for Connection {
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.input.write(bytes).map_err(|error| {
-            let fault = match error.kind() {
-                ErrorKind::BrokenPipe => self.last_words(),
-                _ => Fault::Broken(error),
-            };
+            let ended = error.kind() == ErrorKind::BrokenPipe;
+            let fault = if ended { self.last_words() } else { Fault::Broken(error) };
             self.session.fail(fault)
         })
     }

@@ -1,0 +1,205 @@
+"""keel itself: an agent of its own, fed from a bare repository."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from measure import cpu_percent, processes, pss_mib, remove_cgroup, timed_ms, wait, wait_for_stamps
+from peers import ONE
+
+PUSHED = "1 pod: `git push` begun → its process running, ms"
+BRANCH = "refs/heads/main"
+
+
+class Keel:
+    """An agent with folders, bridge and cgroup of its own."""
+
+    name = "keel"
+    one_measures = [ONE, PUSHED]
+
+    def __init__(self, folder: Path, image: Path, program: Path):
+        self.folder = folder / "keel"
+        self.root = image
+        self.out = self.folder / "out"
+        self.program = program
+        self.rounds = 0
+        self.agent = None
+        self.bare = self.folder / "manifests.git"
+        self.work = self.folder / "work"
+
+    def open(self):
+        self.out.mkdir(parents=True)
+        self.image = f"docker-archive:{self.pack(self.root)}"
+        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.bare], check=True)
+        subprocess.run(["git", "clone", "-q", self.bare, self.work], check=True, capture_output=True)
+        for key, value in {"user.name": "bench", "user.email": "bench@example.com", "gc.auto": "0"}.items():
+            self.git("config", key, value)
+        # Something always stays, so that no revision is empty.
+        (self.work / "settings.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n")
+        self.commit()
+        self.git("push", "-q", "origin", "HEAD:main")
+        self.start()
+
+    def there(self) -> bool:
+        return True
+
+    def pack(self, image: Path) -> Path:
+        """The image as `docker save` writes it, by hand: podman may not be there."""
+        parts = self.folder / "image"
+        parts.mkdir()
+        subprocess.run(["tar", "--owner=0", "--group=0", "-C", image, "-cf", parts / "layer.tar", "."], check=True)
+        digest = subprocess.run(["sha256sum", parts / "layer.tar"], check=True, capture_output=True, text=True)
+        layers = ["sha256:" + digest.stdout.split()[0]]
+        config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": layers}}
+        (parts / "config.json").write_text(json.dumps(config))
+        manifest = [{"Config": "config.json", "RepoTags": ["stamp:latest"], "Layers": ["layer.tar"]}]
+        (parts / "manifest.json").write_text(json.dumps(manifest))
+        archive = self.folder / "image.tar"
+        subprocess.run(["tar", "-C", parts, "-cf", archive, "manifest.json", "config.json", "layer.tar"], check=True)
+        return archive
+
+    def start(self):
+        number = os.getpid()
+        config = {
+            "apiVersion": "evenkeel.dev/v1alpha1",
+            "kind": "AgentConfiguration",
+            "stateDir": str(self.folder / "state"),
+            "runDir": str(self.folder / "run"),
+            "logDir": str(self.folder / "log"),
+            "cgroupRoot": f"keel-bench-{number}",
+            "metricsAddress": "",
+            "network": {"bridge": f"kb{number}", "podCIDR": "10.213.0.0/16"},
+            # Long: what is measured is that the agent sees the change by itself.
+            "sources": [{"name": "main", "url": f"file://{self.bare}", "branch": "main", "interval": "1h", "allowEmpty": True}],
+        }
+        self.config = self.folder / "config.yaml"
+        self.config.write_text(json.dumps(config))
+        log = (self.folder / "agent.log").open("w")
+        self.agent = subprocess.Popen(
+            [self.program, "agent", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        wait(self.serves, "the agent to answer")
+        # The first pod pays for the unpacking of the image, as with the peers.
+        self.start_one()
+
+    def serves(self) -> bool:
+        if self.agent.poll() is not None:
+            raise RuntimeError(f"the agent ended:\n{(self.folder / 'agent.log').read_text()[-3000:]}")
+        command = [self.program, "get", "configmaps", "--config", self.config, "-o", "name"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.returncode == 0 and "settings" in done.stdout
+
+    def git(self, *args) -> str:
+        command = ["git", "-C", self.work, *args]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(self) -> str:
+        self.git("add", "-A")
+        self.git("commit", "-qm", f"Round {self.rounds}")
+        return self.git("rev-parse", "HEAD")
+
+    def land(self, commit: str) -> int:
+        """Lands a commit whose objects are there already, as the last step of a push
+        does. Returns when, in nanoseconds."""
+        ref = self.bare / BRANCH
+        lock = ref.with_suffix(".lock")
+        lock.write_text(commit + "\n")
+        now = time.time_ns()
+        lock.rename(ref)
+        return now
+
+    def offer(self, commit: str):
+        """The objects of the commit are in the repository, under a name that no agent follows."""
+        self.git("push", "-q", "-f", "origin", f"{commit}:refs/offers/next")
+        # What the agent does about the news must not overlap with what is measured.
+        time.sleep(0.3)
+
+    def start_one(self) -> dict[str, float]:
+        self.offer(self.declare("one.yaml", self.pod))
+        start = self.land(self.git("rev-parse", "HEAD"))
+        landed = (wait_for_stamps(self.out / f"round-{self.rounds}", 1) - start) / 1e6
+        self.stop_many()
+        self.declare("one.yaml", self.pod)
+        start = time.time_ns()
+        self.git("push", "-q", "origin", "HEAD:main")
+        pushed = (wait_for_stamps(self.out / f"round-{self.rounds}", 1) - start) / 1e6
+        self.stop_many()
+        return {ONE: landed, PUSHED: pushed}
+
+    def start_many(self, pods: int) -> float:
+        self.offer(self.declare("many.yaml", lambda: self.deployment(pods)))
+        start = self.land(self.git("rev-parse", "HEAD"))
+        return (wait_for_stamps(self.out / f"round-{self.rounds}", pods) - start) / 1e6
+
+    def declare(self, name: str, text) -> str:
+        self.rounds += 1
+        (self.work / name).write_text(text())
+        return self.commit()
+
+    def template(self) -> dict:
+        container = {"name": "main", "image": self.image, "command": ["/stamp", f"/out/round-{self.rounds}"]}
+        container |= {"volumeMounts": [{"name": "out", "mountPath": "/out"}]}
+        volume = {"name": "out", "hostPath": {"path": str(self.out)}}
+        return {"containers": [container], "terminationGracePeriodSeconds": 1, "volumes": [volume]}
+
+    def pod(self) -> str:
+        meta = {"name": f"bench-{self.rounds}"}
+        return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": self.template()})
+
+    def deployment(self, pods: int) -> str:
+        labels = {"app": "bench"}
+        spec = {"replicas": pods, "selector": {"matchLabels": labels}}
+        spec["template"] = {"metadata": {"labels": labels}, "spec": self.template()}
+        meta = {"name": f"bench-{self.rounds}"}
+        return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})
+
+    def stop_many(self):
+        for name in ["one.yaml", "many.yaml"]:
+            (self.work / name).unlink(missing_ok=True)
+        self.rounds += 1
+        self.commit()
+        self.git("push", "-q", "origin", "HEAD:main")
+        wait(lambda: not self.supervisors(), "the pods to be gone")
+
+    def supervisors(self) -> list[int]:
+        """The agent's other processes run the same program."""
+        ours = str(self.program)
+        found = processes(lambda path: path.removesuffix(" (deleted)") == ours or "memfd:keel" in path)
+        return [pid for pid in found if pid != self.agent.pid and str(self.folder) in environment_of(pid)]
+
+    def weigh(self, window: float) -> dict[str, float]:
+        supervisors = self.supervisors()
+        agent, rest = pss_mib([self.agent.pid]), pss_mib(supervisors)
+        print(f"  agent {agent:.1f} MiB, {len(supervisors)} supervisors {rest:.1f} MiB", flush=True)
+        idle = cpu_percent([self.agent.pid, *supervisors], window)
+        return {"memory (PSS), MiB": agent + rest, "idle CPU, % of a core": idle}
+
+    def validate(self, folder: Path) -> float:
+        return timed_ms([self.program, "validate", folder])
+
+    def close(self):
+        if self.agent is None:
+            return
+        try:
+            if self.agent.poll() is None:
+                self.stop_many()
+                self.agent.send_signal(signal.SIGTERM)
+                self.agent.wait(timeout=30)
+        finally:
+            # Only after a failure is there anything to kill.
+            for pid in [*([self.agent.pid] if self.agent.poll() is None else []), *self.supervisors()]:
+                os.kill(pid, signal.SIGKILL)
+            for root in Path("/sys/fs/cgroup").glob(f"**/keel-bench-{os.getpid()}"):
+                remove_cgroup(root)
+
+
+def environment_of(pid: int) -> str:
+    """How a process was called, by which several agents' processes are told apart."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        return (folder / "cmdline").read_text() + (folder / "environ").read_text() + str((folder / "cwd").readlink())
+    except OSError:
+        return ""

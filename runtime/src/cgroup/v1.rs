@@ -1,0 +1,179 @@
+//! Control groups v1: one tree per controller.
+
+use super::CgroupError;
+use super::stats::{GroupStats, field};
+use crate::plan::Resources;
+use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::memory::MemController;
+use cgroups_rs::fs::pid::PidController;
+use cgroups_rs::fs::{Hierarchy, MaxValue, Subsystem, hierarchies};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The CPU quota's period in microseconds, as Kubernetes has it.
+const PERIOD_US: u64 = 100_000;
+
+/// Where the controllers that pods need are mounted.
+#[derive(Debug, Clone)]
+pub(super) struct V1 {
+    cpu: PathBuf,
+    cpuacct: PathBuf,
+    memory: PathBuf,
+    pids: PathBuf,
+    /// systemd's tree of names, so that a pod is not taken for a part of the agent's unit.
+    named: Option<PathBuf>,
+}
+
+impl V1 {
+    pub(super) fn detect() -> Result<Self, CgroupError> {
+        let (mut cpu, mut cpuacct, mut memory, mut pids, mut named) = (None, None, None, None, None);
+        for subsystem in hierarchies::V1::new().subsystems() {
+            let path = subsystem.to_controller().path().to_owned();
+            #[allow(clippy::wildcard_enum_match_arm, reason = "pods need no other controller")]
+            match subsystem {
+                Subsystem::Cpu(_) => cpu = Some(path),
+                Subsystem::CpuAcct(_) => cpuacct = Some(path),
+                Subsystem::Mem(_) => memory = Some(path),
+                Subsystem::Pid(_) => pids = Some(path),
+                Subsystem::Systemd(_) => named = Some(path),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            cpu: cpu.ok_or(CgroupError::Controller("cpu"))?,
+            cpuacct: cpuacct.ok_or(CgroupError::Controller("cpuacct"))?,
+            memory: memory.ok_or(CgroupError::Controller("memory"))?,
+            pids: pids.ok_or(CgroupError::Controller("pids"))?,
+            named,
+        })
+    }
+
+    /// Distinct trees: cpu and cpuacct are often one.
+    pub(super) fn roots(&self, group: &str) -> Vec<PathBuf> {
+        let mut roots: Vec<PathBuf> = [&self.memory, &self.cpu, &self.cpuacct, &self.pids]
+            .into_iter()
+            .chain(&self.named)
+            .map(|root| root.join(group))
+            .collect();
+        roots.dedup();
+        roots
+    }
+
+    /// Folder name and controllers of each tree; controllers that share a tree come together.
+    pub(super) fn mounts(&self) -> Vec<(String, Vec<&'static str>)> {
+        let all =
+            [("memory", &self.memory), ("cpu", &self.cpu), ("cpuacct", &self.cpuacct), ("pids", &self.pids)];
+        let mut mounts: Vec<(String, Vec<&'static str>)> = Vec::new();
+        for (controller, path) in all {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            match mounts.iter_mut().find(|(have, _)| *have == name) {
+                Some((_, controllers)) => controllers.push(controller),
+                None => mounts.push((name, vec![controller])),
+            }
+        }
+        mounts
+    }
+
+    pub(super) fn ensure(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        for path in self.roots(group) {
+            fs::create_dir_all(&path).map_err(|source| CgroupError::Create { path, source })?;
+        }
+        self.limit_memory(group, limits)?;
+        self.limit_cpu(group, limits)?;
+        let path = self.pids.join(group);
+        let most = match limits.pids {
+            Some(pids) => MaxValue::Value(i64::try_from(pids).unwrap_or(i64::MAX)),
+            None => MaxValue::Max,
+        };
+        PidController::new(path.clone(), self.pids.clone(), false)
+            .set_pid_max(most)
+            .map_err(|source| CgroupError::Limit { what: "pids", path, source })
+    }
+
+    fn limit_memory(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        let Some(bytes) = limits.memory_bytes else { return Ok(()) };
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let path = self.memory.join(group);
+        let memory = MemController::new(path.clone(), self.memory.clone(), false);
+        memory.set_limit(bytes).map_err(|source| CgroupError::Limit {
+            what: "memory",
+            path: path.clone(),
+            source,
+        })?;
+        // No swap beside it. Kernels without swap accounting lack the file.
+        if path.join("memory.memsw.limit_in_bytes").exists() {
+            memory.set_memswap_limit(bytes).map_err(|source| CgroupError::Limit {
+                what: "swap",
+                path,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn limit_cpu(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        let path = self.cpu.join(group);
+        let cpu = CpuController::new(path.clone(), self.cpu.clone(), false);
+        let fail = |source| CgroupError::Limit { what: "cpu", path: path.clone(), source };
+        if let Some(shares) = limits.cpu_shares {
+            cpu.set_shares(shares.clamp(2, cgroups_rs::CPU_SHARES_V1_MAX)).map_err(fail)?;
+        }
+        if let Some(millis) = limits.cpu_millis {
+            let quota = i64::try_from(quota_us(millis)).unwrap_or(i64::MAX);
+            cpu.set_cfs_quota_and_period(Some(quota), Some(PERIOD_US)).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn attach(&self, group: &str, pid: i32) -> Result<(), CgroupError> {
+        for root in self.roots(group) {
+            let path = root.join("cgroup.procs");
+            fs::write(&path, pid.to_string()).map_err(|source| CgroupError::Write {
+                path,
+                value: pid.to_string(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing in the group can fork any more; what was configured before is set again by `ensure`.
+    pub(super) fn forbid_forks(&self, group: &str) {
+        let _ = fs::write(self.pids.join(group).join("pids.max"), "0");
+    }
+
+    pub(super) fn oom_kills(&self, group: &str) -> u64 {
+        let text = read(&self.memory.join(group), "memory.oom_control");
+        field(&text, "oom_kill").unwrap_or(0)
+    }
+
+    pub(super) fn stats(&self, group: &str) -> GroupStats {
+        let memory = self.memory.join(group);
+        let usage = number(&memory, "memory.usage_in_bytes");
+        let inactive = field(&read(&memory, "memory.stat"), "total_inactive_file").unwrap_or(0);
+        let cpu = read(&self.cpu.join(group), "cpu.stat");
+        let processes = read(&self.pids.join(group), "cgroup.procs");
+        GroupStats {
+            cgroup: group.to_owned(),
+            memory_bytes: usage,
+            working_set_bytes: usage.saturating_sub(inactive),
+            cpu_nanoseconds: number(&self.cpuacct.join(group), "cpuacct.usage"),
+            throttled_periods: field(&cpu, "nr_throttled").unwrap_or(0),
+            pids: number(&self.pids.join(group), "pids.current"),
+            processes: processes.lines().filter_map(|line| line.parse().ok()).collect(),
+        }
+    }
+}
+
+/// Microseconds of CPU per period; the kernel takes no less than one millisecond.
+pub(super) fn quota_us(millis: u64) -> u64 {
+    (millis.saturating_mul(PERIOD_US) / 1000).max(1000)
+}
+
+fn read(group: &Path, file: &str) -> String {
+    fs::read_to_string(group.join(file)).unwrap_or_default()
+}
+
+fn number(group: &Path, file: &str) -> u64 {
+    read(group, file).trim().parse().unwrap_or(0)
+}

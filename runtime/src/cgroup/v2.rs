@@ -1,0 +1,230 @@
+//! Control groups v2: one tree.
+
+use super::stats::{GroupStats, field};
+use super::v1::quota_us;
+use super::{CgroupError, SUPERVISOR};
+use crate::plan::Resources;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// What pods need, in each ancestor's `cgroup.subtree_control`.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// The unified tree.
+#[derive(Debug, Clone)]
+pub(super) struct V2 {
+    root: PathBuf,
+}
+
+impl V2 {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(super) fn path(&self, group: &str) -> PathBuf {
+        self.root.join(group)
+    }
+
+    /// The pod's group with its limits, and the leaf of its supervisor.
+    pub(super) fn ensure_pod(&self, pod: &str, limits: &Resources) -> Result<(), CgroupError> {
+        let mut folder = self.root.clone();
+        for name in Path::new(pod).components() {
+            enable_controllers(&folder)?;
+            folder.push(name);
+            create(&folder)?;
+        }
+        enable_controllers(&folder)?;
+        limit(&folder, limits)?;
+        create(&folder.join(SUPERVISOR))
+    }
+
+    pub(super) fn ensure_container(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        let folder = self.path(group);
+        create(&folder)?;
+        limit(&folder, limits)?;
+        // Kubernetes' choice on v2: a container that lost one process to the OOM killer is
+        // not left running half.
+        write(&folder.join("memory.oom.group"), "1")
+    }
+
+    pub(super) fn open(&self, group: &str) -> Result<OwnedFd, CgroupError> {
+        let path = self.path(group);
+        match fs::File::open(&path) {
+            Ok(file) => Ok(file.into()),
+            Err(source) => Err(CgroupError::Read { path, source }),
+        }
+    }
+
+    pub(super) fn attach(&self, group: &str, pid: i32) -> Result<(), CgroupError> {
+        write(&self.path(group).join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// Linux 5.14.
+    pub(super) fn kill(&self, group: &str) -> Result<(), CgroupError> {
+        write(&self.path(group).join("cgroup.kill"), "1")
+    }
+
+    pub(super) fn oom_kills(&self, group: &str) -> u64 {
+        let folder = self.path(group);
+        let events = read(&folder, "memory.events");
+        // A group kill counts once here and per process in oom_kill.
+        field(&events, "oom_kill").unwrap_or(0)
+    }
+
+    pub(super) fn stats(&self, group: &str) -> GroupStats {
+        let folder = self.path(group);
+        let usage = read(&folder, "memory.current").trim().parse().unwrap_or(0);
+        let inactive = field(&read(&folder, "memory.stat"), "inactive_file").unwrap_or(0);
+        let cpu = read(&folder, "cpu.stat");
+        GroupStats {
+            cgroup: group.to_owned(),
+            memory_bytes: usage,
+            working_set_bytes: usage.saturating_sub(inactive),
+            cpu_nanoseconds: field(&cpu, "usage_usec").unwrap_or(0).saturating_mul(1000),
+            throttled_periods: field(&cpu, "nr_throttled").unwrap_or(0),
+            pids: read(&folder, "pids.current").trim().parse().unwrap_or(0),
+            processes: read(&folder, "cgroup.procs").lines().filter_map(|line| line.parse().ok()).collect(),
+        }
+    }
+}
+
+fn create(folder: &Path) -> Result<(), CgroupError> {
+    match fs::create_dir(folder) {
+        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(CgroupError::Create { path: folder.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn enable_controllers(folder: &Path) -> Result<(), CgroupError> {
+    let path = folder.join("cgroup.subtree_control");
+    let enabled = read(folder, "cgroup.subtree_control");
+    let missing: Vec<String> = CONTROLLERS
+        .iter()
+        .filter(|name| !enabled.split_whitespace().any(|have| have == **name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if missing.is_empty() { Ok(()) } else { write(&path, &missing.join(" ")) }
+}
+
+fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
+    if let Some(bytes) = limits.memory_bytes {
+        write(&folder.join("memory.max"), &bytes.to_string())?;
+        // Kernels without swap accounting lack the file.
+        let swap = folder.join("memory.swap.max");
+        if swap.exists() {
+            write(&swap, "0")?;
+        }
+    }
+    if let Some(shares) = limits.cpu_shares {
+        write(&folder.join("cpu.weight"), &weight(shares).to_string())?;
+    }
+    if let Some(millis) = limits.cpu_millis {
+        write(&folder.join("cpu.max"), &format!("{} 100000", quota_us(millis)))?;
+    }
+    if let Some(pids) = limits.pids {
+        write(&folder.join("pids.max"), &pids.to_string())?;
+    }
+    Ok(())
+}
+
+/// v1 shares (2 to 262144) as v2 weight (1 to 10000), by the formula that runtimes share.
+fn weight(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
+    fs::write(path, value).map_err(|source| CgroupError::Write {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        source,
+    })
+}
+
+fn read(folder: &Path, file: &str) -> String {
+    fs::read_to_string(folder.join(file)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, V2) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let v2 = V2::new(folder.path());
+        (folder, v2)
+    }
+
+    #[test]
+    fn limits_are_written_in_the_kernels_words() {
+        let (folder, v2) = tree();
+        let limits = Resources {
+            memory_bytes: Some(64 << 20),
+            cpu_millis: Some(200),
+            cpu_shares: Some(1024),
+            pids: Some(100),
+        };
+        v2.ensure_pod("keel/podx", &limits).expect("pod");
+        v2.ensure_container("keel/podx/web", &limits).expect("container");
+        let have =
+            |file: &str| fs::read_to_string(folder.path().join("keel/podx/web").join(file)).expect(file);
+        assert_eq!(have("memory.max"), "67108864");
+        assert_eq!(have("cpu.max"), "20000 100000");
+        assert_eq!(have("cpu.weight"), "39");
+        assert_eq!(have("pids.max"), "100");
+        assert_eq!(have("memory.oom.group"), "1");
+    }
+
+    #[test]
+    fn controllers_are_enabled_in_every_ancestor_and_the_pod_but_in_no_leaf() {
+        let (folder, v2) = tree();
+        v2.ensure_pod("keel/podx", &Resources::default()).expect("pod");
+        v2.ensure_container("keel/podx/web", &Resources::default()).expect("container");
+        for group in ["", "keel", "keel/podx"] {
+            let enabled = read(&folder.path().join(group), "cgroup.subtree_control");
+            assert_eq!(enabled, "+cpu +memory +pids", "{group:?}");
+        }
+        for leaf in ["keel/podx/supervisor", "keel/podx/web"] {
+            assert!(!folder.path().join(leaf).join("cgroup.subtree_control").exists(), "{leaf}");
+        }
+    }
+
+    #[test]
+    fn only_missing_controllers_are_asked_for() {
+        let (folder, v2) = tree();
+        fs::write(folder.path().join("cgroup.subtree_control"), "cpuset cpu pids\n").expect("write");
+        v2.ensure_pod("keel", &Resources::default()).expect("pod");
+        assert_eq!(read(folder.path(), "cgroup.subtree_control"), "+memory");
+    }
+
+    #[test]
+    fn weight_covers_its_whole_range() {
+        assert_eq!((weight(0), weight(2), weight(1024), weight(262_144)), (1, 1, 39, 10_000));
+        assert_eq!(weight(u64::MAX), 10_000);
+    }
+
+    #[test]
+    fn usage_and_kills_are_read_from_the_kernels_files() {
+        let (folder, v2) = tree();
+        let group = folder.path().join("g");
+        fs::create_dir(&group).expect("folder");
+        let files = [
+            ("memory.current", "1000\n"),
+            ("memory.stat", "anon 5\ninactive_file 400\n"),
+            ("memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 1\n"),
+            ("cpu.stat", "usage_usec 7\nnr_throttled 4\n"),
+            ("pids.current", "3\n"),
+            ("cgroup.procs", "10\n11\n"),
+        ];
+        for (name, text) in files {
+            fs::write(group.join(name), text).expect(name);
+        }
+        assert_eq!(v2.oom_kills("g"), 2);
+        let stats = v2.stats("g");
+        assert_eq!((stats.memory_bytes, stats.working_set_bytes), (1000, 600));
+        assert_eq!((stats.cpu_nanoseconds, stats.throttled_periods), (7000, 4));
+        assert_eq!((stats.pids, stats.processes), (3, vec![10, 11]));
+    }
+}

@@ -1,0 +1,57 @@
+//! What the store remembers of a reference: one small file each.
+
+use super::config::ImageConfig;
+use super::digest::{digest_of, hex_of};
+use super::error::ImageError;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// An image as it was when its reference was last read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// As in the manifest.
+    pub(super) reference: String,
+    /// What the reference's file was like; another value means that it changed.
+    pub(super) stamp: String,
+    pub(super) id: String,
+    pub(super) digest: String,
+    /// Digests of the uncompressed layers, lowest first.
+    pub(super) diff_ids: Vec<String>,
+    pub(super) config: ImageConfig,
+}
+
+fn path(folder: &Path, reference: &str) -> Result<PathBuf, ImageError> {
+    Ok(folder.join(format!("{}.json", hex_of(&digest_of(reference.as_bytes()))?)))
+}
+
+/// The record of `reference`, if there is one.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn read(folder: &Path, reference: &str) -> Result<Option<Record>, ImageError> {
+    let path = path(folder, reference)?;
+    let content = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        content => content.map_err(|source| ImageError::io("read", &path, source))?,
+    };
+    serde_json::from_slice(&content).map(Some).map_err(|source| ImageError::DamagedRecord { path, source })
+}
+
+/// Keeps `record`; it is on the disk, whole, when this returns.
+///
+/// # Errors
+/// If it cannot be written; the one before then stands.
+pub(super) fn write(folder: &Path, scratch: &Path, record: &Record) -> Result<(), ImageError> {
+    let path = path(folder, &record.reference)?;
+    let next = scratch.join("record");
+    let written = serde_json::to_vec(record).map_err(io::Error::other).and_then(|content| {
+        let mut file = File::create(&next)?;
+        file.write_all(&content)?;
+        file.sync_all()?;
+        fs::rename(&next, &path)?;
+        File::open(folder)?.sync_all()
+    });
+    written.map_err(|source| ImageError::io("write", &path, source))
+}

@@ -1,0 +1,328 @@
+//! The pods of this node, as an agent sees them: one supervisor each, found again after a restart.
+
+mod connection;
+mod error;
+mod remains;
+
+pub use error::{CreateError, OpenError, PodError, RemoveError};
+
+use crate::cgroup::{Cgroups, PodStats};
+use crate::plan::PodPlan;
+use crate::state::{PodState, Stage};
+use crate::supervisor::protocol::Request;
+use crate::supervisor::{PLAN_FILE, READY, socket_path};
+use connection::{Connection, Link};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long a supervisor may take to make its namespaces.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a removal waits for a supervisor to end before its cgroup is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where everything is, and how a supervisor is started.
+#[derive(Debug, Clone)]
+pub struct RuntimeOptions {
+    /// Holds `pods/<uid>/`.
+    pub state_dir: PathBuf,
+    /// Holds `pods/<uid>.sock`.
+    pub run_dir: PathBuf,
+    /// Holds `<namespace>_<name>_<uid>/`.
+    pub log_dir: PathBuf,
+    /// Below the root of each hierarchy; holds `pod<uid>/`.
+    pub cgroup_root: String,
+    /// The words before the plan's path and the socket's: a program and what makes it a supervisor.
+    pub supervisor: Vec<OsString>,
+}
+
+impl RuntimeOptions {
+    /// The folder of a pod.
+    #[must_use]
+    pub fn pod_folder(&self, uid: &str) -> PathBuf {
+        self.state_dir.join("pods").join(uid)
+    }
+
+    /// The cgroup of a pod.
+    #[must_use]
+    pub fn pod_cgroup(&self, uid: &str) -> String {
+        format!("{}/pod{uid}", self.cgroup_root)
+    }
+
+    /// The log folder of a pod.
+    #[must_use]
+    pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.log_dir.join(format!("{namespace}_{name}_{uid}"))
+    }
+}
+
+/// A sandbox that waits for its network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// The supervisor's process.
+    pub supervisor_pid: i32,
+    /// The pod's network namespace.
+    pub netns: PathBuf,
+}
+
+impl Created {
+    fn of(pid: i32) -> Self {
+        Self { supervisor_pid: pid, netns: PathBuf::from(format!("/proc/{pid}/ns/net")) }
+    }
+}
+
+/// The pods of this node.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+    /// The last clone takes the connections with it; the pods run on.
+    _alive: Arc<DropGuard>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: RuntimeOptions,
+    cgroups: Cgroups,
+    pods: Mutex<BTreeMap<String, Pod>>,
+    version: watch::Sender<u64>,
+    closed: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Pod {
+    state: PodState,
+    /// While the supervisor lives.
+    link: Option<Link>,
+}
+
+impl Shared {
+    fn pods(&self) -> MutexGuard<'_, BTreeMap<String, Pod>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    fn link(&self, uid: &str) -> Option<Link> {
+        self.pods().get(uid)?.link.clone()
+    }
+}
+
+impl Runtime {
+    /// Finds every pod of this node: those that run are attached to again; those whose
+    /// supervisor is gone are `Finished` or `Lost`, without a process left; what belongs to
+    /// no pod is removed.
+    ///
+    /// # Errors
+    /// If the folders cannot be made or the cgroups not be found.
+    pub async fn open(options: RuntimeOptions) -> Result<Self, OpenError> {
+        for folder in [options.state_dir.join("pods"), options.run_dir.join("pods"), options.log_dir.clone()]
+        {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
+            made.map_err(|source| OpenError::Folder { path: folder, source })?;
+        }
+        let cgroups = Cgroups::detect()?;
+        let shared = Arc::new(Shared {
+            options,
+            cgroups,
+            pods: Mutex::default(),
+            version: watch::Sender::new(0),
+            closed: CancellationToken::new(),
+        });
+        let alive = Arc::new(shared.closed.clone().drop_guard());
+        remains::find(&shared).await?;
+        Ok(Self { shared, _alive: alive })
+    }
+
+    /// Every pod, as last reported, by uid.
+    #[must_use]
+    pub fn observe(&self) -> BTreeMap<String, PodState> {
+        self.shared.pods().iter().map(|(uid, pod)| (uid.clone(), pod.state.clone())).collect()
+    }
+
+    /// Changes whenever [`Runtime::observe`] would.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    /// The pod has a supervisor with namespaces of its own, and waits for its start. A pod
+    /// that has one already is left as it is; one that was lost goes on with its counts. For
+    /// one pod, one call at a time.
+    ///
+    /// # Errors
+    /// [`CreateError`], with nothing left running.
+    pub async fn create(&self, plan: &PodPlan) -> Result<Created, CreateError> {
+        if let Some(pod) = self.shared.pods().get(&plan.uid) {
+            if pod.state.stage == Stage::Finished {
+                return Err(CreateError::Finished { uid: plan.uid.clone() });
+            }
+            if pod.link.is_some() {
+                return Ok(Created::of(pod.state.supervisor_pid));
+            }
+        }
+        let folder = self.shared.options.pod_folder(&plan.uid);
+        write_plan(&folder, plan)
+            .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
+        let mut child = self.spawn(&plan.uid, &folder)?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        match self.greet(&plan.uid, &mut child).await {
+            Ok(connection) => {
+                connection::serve(&self.shared, connection, Some(child));
+                Ok(Created::of(pid))
+            }
+            Err(error) => {
+                let _ = child.kill().await;
+                self.clear_cgroup(&plan.uid).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn spawn(&self, uid: &str, folder: &Path) -> Result<Child, CreateError> {
+        let options = &self.shared.options;
+        let (program, words) = options.supervisor.split_first().ok_or(CreateError::NoSupervisor)?;
+        Command::new(program)
+            .args(words)
+            .arg(folder.join(PLAN_FILE))
+            .arg(socket_path(&options.run_dir, uid))
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|source| CreateError::Spawn { program: program.into(), source })
+    }
+
+    async fn greet(&self, uid: &str, child: &mut Child) -> Result<Connection, CreateError> {
+        let said = async {
+            let mut line = String::new();
+            match child.stdout.take() {
+                Some(stdout) => BufReader::new(stdout).read_line(&mut line).await.map(|_| line),
+                None => Ok(line),
+            }
+        };
+        let line = match tokio::time::timeout(READY_TIMEOUT, said).await {
+            Ok(line) => line.map_err(CreateError::Talk)?,
+            Err(_) => return Err(CreateError::Timeout),
+        };
+        if line.trim_end() != READY {
+            return Err(CreateError::Supervisor { message: line.trim_end().to_owned() });
+        }
+        let path = socket_path(&self.shared.options.run_dir, uid);
+        Connection::open(&path).await.map_err(CreateError::Talk)
+    }
+
+    async fn clear_cgroup(&self, uid: &str) {
+        let (cgroups, group) = (self.shared.cgroups.clone(), self.shared.options.pod_cgroup(uid));
+        let cleared = tokio::task::spawn_blocking(move || {
+            cgroups.kill(&group);
+            cgroups.remove(&group)
+        });
+        if let Ok(Err(error)) = cleared.await {
+            tracing::warn!(uid, error = &error as &dyn std::error::Error, "cgroup of a failed pod stays");
+        }
+    }
+
+    /// The pod's containers are being run. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// [`PodError`] if the pod has no supervisor, or it refuses.
+    pub async fn start(&self, uid: &str, addresses: Vec<String>) -> Result<(), PodError> {
+        self.ask(uid, Request::Start { addresses }).await
+    }
+
+    /// The pod was asked to end, within the grace; its end is seen in [`Runtime::observe`].
+    ///
+    /// # Errors
+    /// [`PodError`] if the pod has no supervisor, or it refuses.
+    pub async fn stop(&self, uid: &str, grace_seconds: u32) -> Result<(), PodError> {
+        self.ask(uid, Request::Stop { grace_seconds }).await
+    }
+
+    /// The signal was sent to the container's first process.
+    ///
+    /// # Errors
+    /// [`PodError`] if the container does not run, or the signal does not exist.
+    pub async fn signal(&self, uid: &str, container: &str, signal: i32) -> Result<(), PodError> {
+        self.ask(uid, Request::Signal { container: container.to_owned(), signal }).await
+    }
+
+    async fn ask(&self, uid: &str, request: Request) -> Result<(), PodError> {
+        let link = self.shared.link(uid).ok_or_else(|| PodError::NotRunning { uid: uid.to_owned() })?;
+        link.ask(request).await
+    }
+
+    /// Nothing of the pod is left: no process, cgroup, folder, log or socket. A pod that does
+    /// not exist is gone.
+    ///
+    /// # Errors
+    /// [`RemoveError`] with everything that could not be removed; the rest was.
+    pub async fn remove(&self, uid: &str) -> Result<(), RemoveError> {
+        self.end(uid).await;
+        let state = self.shared.pods().get(uid).map(|pod| pod.state.clone());
+        let (shared, owned) = (Arc::clone(&self.shared), uid.to_owned());
+        let removed =
+            tokio::task::spawn_blocking(move || remains::remove_all(&shared, &owned, state.as_ref()));
+        let errors = removed.await.unwrap_or_else(|error| vec![error.to_string()]);
+        if !errors.is_empty() {
+            return Err(RemoveError { uid: uid.to_owned(), errors });
+        }
+        self.shared.pods().remove(uid);
+        self.shared.changed();
+        Ok(())
+    }
+
+    /// The pod's supervisor has ended, or did not in time.
+    async fn end(&self, uid: &str) {
+        let Some(link) = self.shared.link(uid) else { return };
+        let mut changes = self.changes();
+        let _ = link.ask(Request::Stop { grace_seconds: 0 }).await;
+        let ended = async {
+            while self.shared.link(uid).is_some() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+    }
+
+    /// What the pod uses now.
+    #[must_use]
+    pub fn stats(&self, uid: &str) -> PodStats {
+        let (cgroups, group) = (&self.shared.cgroups, self.shared.options.pod_cgroup(uid));
+        let mut stats = PodStats { pod: cgroups.stats(&group), ..PodStats::default() };
+        for name in cgroups.children(&group) {
+            let child = cgroups.stats(&format!("{group}/{name}"));
+            if cgroups.is_v2() && name == "supervisor" {
+                stats.supervisor = Some(child);
+            } else {
+                stats.containers.insert(name, child);
+            }
+        }
+        stats
+    }
+}
+
+/// The plan is on disk, for nobody else to read.
+fn write_plan(folder: &Path, plan: &PodPlan) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+    let new = folder.join("plan.json.new");
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = io::BufWriter::new(file);
+    serde_json::to_writer(&mut file, plan)?;
+    io::Write::flush(&mut file)?;
+    std::fs::rename(new, folder.join(PLAN_FILE))
+}

@@ -1,0 +1,166 @@
+//! The connection to one supervisor: its states come in, requests go out.
+
+use super::{PodError, Shared};
+use crate::state::{PodState, Stage};
+use crate::supervisor::protocol::{Reply, Request, VERSION};
+use crate::supervisor::read_status;
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that wait for one supervisor.
+const QUEUE: usize = 16;
+
+type Answer = oneshot::Sender<Result<(), PodError>>;
+
+/// A way to ask a pod's supervisor.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    requests: mpsc::Sender<(Request, Answer)>,
+}
+
+impl Link {
+    pub(super) async fn ask(&self, request: Request) -> Result<(), PodError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send((request, answer)).await.map_err(|_| PodError::Ended)?;
+        answered.await.map_err(|_| PodError::Ended)?
+    }
+}
+
+/// A subscribed connection, and the state that it began with.
+#[derive(Debug)]
+pub(super) struct Connection {
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    write: OwnedWriteHalf,
+    pub(super) state: PodState,
+}
+
+impl Connection {
+    pub(super) async fn open(path: &Path) -> io::Result<Self> {
+        let (read, mut write) = UnixStream::connect(path).await?.into_split();
+        write.write_all(&encode(&Request::Subscribe)).await?;
+        let mut lines = BufReader::with_capacity(1024, read).lines();
+        match next(&mut lines).await? {
+            Reply::Hello { version: VERSION } => {}
+            other @ (Reply::Hello { .. } | Reply::Done | Reply::State(_) | Reply::Error { .. }) => {
+                return Err(io::Error::other(format!("the supervisor greets with {other:?}")));
+            }
+        }
+        match next(&mut lines).await? {
+            Reply::State(state) => Ok(Self { lines, write, state: *state }),
+            other @ (Reply::Hello { .. } | Reply::Done | Reply::Error { .. }) => {
+                Err(io::Error::other(format!("the supervisor answers with {other:?}")))
+            }
+        }
+    }
+}
+
+async fn next(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> io::Result<Reply> {
+    let line = lines.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+fn encode(request: &Request) -> Vec<u8> {
+    let mut line = serde_json::to_vec(request).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// The pod is known from now on, and followed until its supervisor ends.
+pub(super) fn serve(shared: &Arc<Shared>, connection: Connection, child: Option<Child>) {
+    let (requests, inbox) = mpsc::channel(QUEUE);
+    let uid = connection.state.uid.clone();
+    let pod = super::Pod { state: connection.state.clone(), link: Some(Link { requests }) };
+    shared.pods().insert(uid.clone(), pod);
+    shared.changed();
+    let shared = Arc::clone(shared);
+    // Ends with the supervisor, or with the program.
+    tokio::spawn(async move {
+        let Some(error) = shared.closed.run_until_cancelled(follow(&shared, &uid, connection, inbox)).await
+        else {
+            return;
+        };
+        if let Some(mut child) = child {
+            let _ = child.wait().await;
+        }
+        ended(&shared, &uid, &error).await;
+    });
+}
+
+/// Carries requests out and states in; returns why it ended.
+async fn follow(
+    shared: &Shared,
+    uid: &str,
+    mut connection: Connection,
+    mut inbox: mpsc::Receiver<(Request, Answer)>,
+) -> io::Error {
+    let mut waiting: VecDeque<Answer> = VecDeque::new();
+    loop {
+        // Both are cancel-safe.
+        tokio::select! {
+            reply = next(&mut connection.lines) => match reply {
+                // It is lost when it has ended, not when it says that it is about to.
+                Ok(Reply::State(state)) if state.stage == Stage::Lost => {}
+                Ok(Reply::State(state)) => {
+                    if let Some(pod) = shared.pods().get_mut(uid) {
+                        pod.state = *state;
+                    }
+                    shared.changed();
+                }
+                Ok(Reply::Hello { .. }) => {}
+                Ok(Reply::Done) => answer(&mut waiting, Ok(())),
+                Ok(Reply::Error { message }) => answer(&mut waiting, Err(PodError::Refused { message })),
+                Err(error) => return error,
+            },
+            request = inbox.recv() => match request {
+                Some((request, answer)) => {
+                    waiting.push_back(answer);
+                    if let Err(error) = connection.write.write_all(&encode(&request)).await {
+                        return error;
+                    }
+                }
+                None => return io::ErrorKind::NotConnected.into(),
+            },
+        }
+    }
+}
+
+fn answer(waiting: &mut VecDeque<Answer>, result: Result<(), PodError>) {
+    if let Some(answer) = waiting.pop_front() {
+        // Who asked may have gone.
+        let _ = answer.send(result);
+    }
+}
+
+/// The supervisor is gone: its pod is `Finished` if it said so, and `Lost` if not.
+async fn ended(shared: &Arc<Shared>, uid: &str, error: &io::Error) {
+    let folder = shared.options.pod_folder(uid);
+    let (cgroups, group) = (shared.cgroups.clone(), shared.options.pod_cgroup(uid));
+    // The last word may have reached the disk only.
+    let last = tokio::task::spawn_blocking(move || {
+        let last = read_status(&folder);
+        if last.as_ref().is_none_or(|state| state.stage != Stage::Finished) {
+            cgroups.kill(&group);
+        }
+        last
+    });
+    let last = last.await.ok().flatten();
+    if let Some(pod) = shared.pods().get_mut(uid) {
+        match last {
+            Some(state) if state.stage == Stage::Finished => pod.state = state,
+            last => {
+                tracing::warn!(uid, %error, "a pod's supervisor is lost");
+                pod.state = last.unwrap_or_else(|| pod.state.clone());
+                pod.state.stage = Stage::Lost;
+            }
+        }
+        pod.link = None;
+    }
+    shared.changed();
+}

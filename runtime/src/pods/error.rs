@@ -1,0 +1,57 @@
+//! What can go wrong between an agent and its pods.
+
+use crate::cgroup::CgroupError;
+use std::io;
+use std::path::PathBuf;
+
+/// Why the node's pods could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum OpenError {
+    #[error("cannot use the folder {path}")]
+    Folder { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+}
+
+/// Why a pod got no supervisor.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum CreateError {
+    #[error("cannot write {path}")]
+    WritePlan { path: PathBuf, source: io::Error },
+    #[error("no program is configured as supervisor")]
+    NoSupervisor,
+    #[error("cannot start the supervisor {program}")]
+    Spawn { program: PathBuf, source: io::Error },
+    #[error("cannot talk to the supervisor")]
+    Talk(#[source] io::Error),
+    #[error("the supervisor was not ready in time")]
+    Timeout,
+    #[error("the supervisor failed: {message}")]
+    Supervisor { message: String },
+    #[error("the pod {uid} has run to its end")]
+    Finished { uid: String },
+}
+
+/// Why a pod did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum PodError {
+    #[error("the pod {uid} has no supervisor")]
+    NotRunning { uid: String },
+    #[error("the supervisor ended")]
+    Ended,
+    #[error("the supervisor refused: {message}")]
+    Refused { message: String },
+}
+
+/// What of a pod could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot remove all of the pod {uid}: {}", errors.join("; "))]
+pub struct RemoveError {
+    /// The pod.
+    pub uid: String,
+    /// One text per thing that is left.
+    pub errors: Vec<String>,
+}

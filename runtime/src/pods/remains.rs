@@ -1,0 +1,108 @@
+//! What is left of pods: found when the agent starts, removed with the pod.
+
+use super::connection::{self, Connection};
+use super::{OpenError, Pod, Shared};
+use crate::state::{PodState, Stage};
+use crate::supervisor::{read_status, socket_path};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Every pod of this node is known; what belongs to none is removed.
+pub(super) async fn find(shared: &Arc<Shared>) -> Result<(), OpenError> {
+    let folder = shared.options.state_dir.join("pods");
+    for uid in names(&folder)? {
+        let socket = socket_path(&shared.options.run_dir, &uid);
+        if let Ok(connection) = Connection::open(&socket).await {
+            connection::serve(shared, connection, None);
+            continue;
+        }
+        let group = shared.options.pod_cgroup(&uid);
+        match read_status(&folder.join(&uid)) {
+            Some(mut state) => {
+                if state.stage != Stage::Finished {
+                    shared.cgroups.kill(&group);
+                    state.stage = Stage::Lost;
+                }
+                shared.pods().insert(uid, Pod { state, link: None });
+            }
+            // Its supervisor never began.
+            None => report(&uid, &remove_all(shared, &uid, None)),
+        }
+    }
+    sweep(shared);
+    Ok(())
+}
+
+/// Sockets and cgroups whose pods have no folder are gone.
+fn sweep(shared: &Shared) {
+    let known = |uid: &str| shared.pods().contains_key(uid);
+    for name in names(&shared.options.run_dir.join("pods")).unwrap_or_default() {
+        if name.strip_suffix(".sock").is_some_and(|uid| !known(uid)) {
+            let _ = fs::remove_file(shared.options.run_dir.join("pods").join(name));
+        }
+    }
+    for name in shared.cgroups.children(&shared.options.cgroup_root) {
+        if let Some(uid) = name.strip_prefix("pod").filter(|uid| !known(uid)) {
+            report(uid, &remove_all(shared, uid, None));
+        }
+    }
+}
+
+fn report(uid: &str, errors: &[String]) {
+    if !errors.is_empty() {
+        tracing::warn!(uid, errors = errors.join("; "), "remains of a pod stay");
+    }
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, OpenError> {
+    let fail = |source| OpenError::Folder { path: folder.to_owned(), source };
+    let entries = fs::read_dir(folder).map_err(fail)?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// Nothing of the pod is left; goes on after errors, and returns them.
+pub(super) fn remove_all(shared: &Shared, uid: &str, state: Option<&PodState>) -> Vec<String> {
+    let mut errors = Vec::new();
+    let group = shared.options.pod_cgroup(uid);
+    if !shared.cgroups.children(&group).is_empty() || !shared.cgroups.processes(&group).is_empty() {
+        shared.cgroups.kill(&group);
+    }
+    if let Err(error) = shared.cgroups.remove(&group) {
+        errors.push(chain(&error));
+    }
+    let folder = shared.options.pod_folder(uid);
+    let state = state.cloned().or_else(|| read_status(&folder));
+    let mut paths = vec![socket_path(&shared.options.run_dir, uid)];
+    if let Some(state) = state {
+        paths.push(shared.options.pod_logs(&state.namespace, &state.name, uid));
+    }
+    // Last: as long as it is there, a restart finds the rest again.
+    paths.push(folder);
+    for path in paths {
+        if let Err(error) = remove_path(&path) {
+            errors.push(format!("{}: {error}", path.display()));
+        }
+    }
+    errors
+}
+
+fn remove_path(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}

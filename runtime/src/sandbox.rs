@@ -1,0 +1,142 @@
+//! One container from its OCI specification: namespaces, cgroup, root, mounts, privileges, exec.
+//!
+//! A launch prepares everything up to the exec and then waits at a gate, so that the slow
+//! parts (mounts, and on cgroup v1 the kernel's 10 ms for an attach) pass while the pod's
+//! network is being made. Whatever is mounted lives in the container's own mount namespace
+//! and goes with it: a crash leaves nothing on the host.
+
+mod child;
+mod devices;
+mod error;
+mod mounts;
+mod privileges;
+mod program;
+mod rootfs;
+mod target;
+mod user;
+
+pub(crate) use error::StartFailure;
+
+use crate::cgroup::{CgroupError, Cgroups};
+use crate::plan::{ContainerPlan, PodPlan};
+use crate::sys::clone::{Cloned, clone3, exit_now};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Written to the gate when the process is in its cgroup.
+const ATTACHED: u8 = b'a';
+/// Written to the gate when the program may run.
+const GO: u8 = b'g';
+
+/// Which container of which pod is to be launched, for the how-many-eth time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Launch<'a> {
+    pub(crate) pod: &'a PodPlan,
+    pub(crate) container: &'a ContainerPlan,
+    pub(crate) run: u32,
+}
+
+/// A container's first process, waiting at the gate or past it.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// Closed at the exec; before that a [`StartFailure`] may come out.
+    pub(crate) report: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    gate: OwnedFd,
+}
+
+/// Why no process came to be.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub(crate) enum LaunchError {
+    #[error("cannot make a pipe")]
+    Pipe(#[source] io::Error),
+    #[error("cannot make the container's first process")]
+    Clone(#[source] io::Error),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+}
+
+/// The child's ends of the pipes.
+struct ChildEnds {
+    gate: OwnedFd,
+    report: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Launch<'_> {
+    /// The container's cgroup.
+    pub(crate) fn group(&self) -> String {
+        format!("{}/{}", self.pod.cgroup, self.container.name)
+    }
+
+    /// The folder of this run's writable layer and mount points.
+    pub(crate) fn layer(&self) -> PathBuf {
+        self.layers().join(self.run.to_string())
+    }
+
+    /// The folder of the layers of all runs.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.pod.state_dir.join("layers").join(&self.container.name)
+    }
+
+    /// The file that the container sees as `/dev/termination-log`.
+    pub(crate) fn termination_log(&self) -> PathBuf {
+        self.pod.state_dir.join("termination").join(&self.container.name)
+    }
+
+    /// Starts the container's first process, up to the gate. Its cgroup exists.
+    pub(crate) fn start(&self, cgroups: &Cgroups) -> Result<Launched, LaunchError> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()));
+        let (gate_child, gate) = pipe()?;
+        let (report, report_child) = pipe()?;
+        let (stdout, stdout_child) = pipe()?;
+        let (stderr, stderr_child) = pipe()?;
+        let ends =
+            ChildEnds { gate: gate_child, report: report_child, stdout: stdout_child, stderr: stderr_child };
+        let birthplace = cgroups.birthplace(&self.group())?;
+        let mut namespaces = libc::CLONE_NEWNS;
+        if !self.pod.host_pid {
+            namespaces |= libc::CLONE_NEWPID;
+        }
+        let into = birthplace.as_ref().map(AsFd::as_fd);
+        match clone3(namespaces, into).map_err(LaunchError::Clone)? {
+            Cloned::Parent { pid, pidfd } => Ok(Launched { pid, pidfd, report, stdout, stderr, gate }),
+            Cloned::Child => {
+                drop((gate, report, stdout, stderr, birthplace));
+                child::run(self, cgroups, ends)
+            }
+        }
+    }
+}
+
+impl Launched {
+    /// The process is in its cgroup, in every hierarchy, and knows.
+    pub(crate) fn attach(&self, cgroups: &Cgroups, group: &str) -> Result<(), CgroupError> {
+        if !cgroups.is_v2() {
+            cgroups.attach(group, self.pid)?;
+        }
+        // A process that is already gone has said why in its report.
+        let _ = rustix::io::write(&self.gate, &[ATTACHED]);
+        Ok(())
+    }
+
+    /// The program may run.
+    pub(crate) fn release(&self) {
+        let _ = rustix::io::write(&self.gate, &[GO]);
+    }
+}
+
+/// Runs `work` in a process of its own that nobody waits for but the reaper of orphans.
+pub(crate) fn aside(work: impl FnOnce()) {
+    if let Ok(Cloned::Child) = clone3(0, None) {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        exit_now(0);
+    }
+}

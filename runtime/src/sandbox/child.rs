@@ -1,0 +1,103 @@
+//! The container's first process, from the fork to the exec.
+
+use super::error::{Failure, Step};
+use super::{ATTACHED, ChildEnds, GO, Launch, mounts, privileges, program, rootfs, user};
+use crate::cgroup::Cgroups;
+use crate::sys::clone::exit_now;
+use crate::sys::{descriptors, signals};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::Signal;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::AsFd;
+
+/// Becomes the container's program, or reports why not and ends.
+pub(super) fn run(launch: &Launch<'_>, cgroups: &Cgroups, ends: ChildEnds) -> ! {
+    let ChildEnds { gate, report, stdout, stderr } = ends;
+    let streams = [stdout.as_fd(), stderr.as_fd()];
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        become_container(launch, cgroups, gate.as_fd(), streams)
+    }));
+    let (code, message) = match outcome {
+        Ok(Err(failure)) => (failure.exit_code(), failure.encode()),
+        Err(_) => (128, "128 setup panicked".to_owned()),
+        Ok(Ok(never)) => match never {},
+    };
+    let _ = rustix::io::write(&report, message.as_bytes());
+    exit_now(code)
+}
+
+fn become_container(
+    launch: &Launch<'_>,
+    cgroups: &Cgroups,
+    gate: std::os::fd::BorrowedFd<'_>,
+    streams: [std::os::fd::BorrowedFd<'_>; 2],
+) -> Result<Infallible, Failure> {
+    let spec = &launch.container.spec;
+    let process = spec.process().as_ref().ok_or_else(missing_process)?;
+    set_streams(streams)?;
+    rustix::process::umask(Mode::empty());
+    let propagation = mounts::propagation(spec);
+    mount_change("/", MountPropagationFlags::REC | propagation).step(|| "make mounts private".to_owned())?;
+    rootfs::mount(launch)?;
+    mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT))?;
+    rootfs::enter(&launch.layer().join(rootfs::ROOT))?;
+    // Only now is the place known that the cgroup namespace shall take for its root.
+    wait_for(gate, ATTACHED)?;
+    unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make a cgroup namespace".to_owned())?;
+    mounts::mount_late(launch, cgroups)?;
+    mounts::protect(spec)?;
+    let identity = user::resolve(spec, process)?;
+    mounts::enter_directory(process.cwd())?;
+    for stream in streams {
+        // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
+        let _ = rustix::fs::fchown(stream, Some(identity.uid), Some(identity.gid));
+    }
+    let program = program::Program::of(process, &identity);
+    privileges::take_on(process, &identity)?;
+    rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
+    // After the change of identity, which would clear it. Should the supervisor have ended
+    // before this line, the gate is closed and the next one fails.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .step(|| "bind the container's life to its supervisor".to_owned())?;
+    wait_for(gate, GO)?;
+    signals::reset();
+    descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
+    Err(program.execute())
+}
+
+fn missing_process() -> Failure {
+    let error: Result<Infallible, _> = Err(io::Error::from(io::ErrorKind::InvalidInput));
+    match error.step(|| "read the specification's process".to_owned()) {
+        Err(failure) => failure,
+        Ok(never) => match never {},
+    }
+}
+
+fn set_streams(streams: [std::os::fd::BorrowedFd<'_>; 2]) -> Result<(), Failure> {
+    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .step(|| "open /dev/null".to_owned())?;
+    nix::unistd::dup2_stdin(&null).step(|| "set standard input".to_owned())?;
+    nix::unistd::dup2_stdout(streams[0]).step(|| "set standard output".to_owned())?;
+    nix::unistd::dup2_stderr(streams[1]).step(|| "set standard error".to_owned())
+}
+
+/// Blocks until the supervisor lets this process on.
+fn wait_for(gate: std::os::fd::BorrowedFd<'_>, word: u8) -> Result<(), Failure> {
+    let mut byte = [0];
+    let read = loop {
+        match rustix::io::read(gate, &mut byte) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other,
+        }
+    };
+    match read {
+        Ok(1) if byte[0] == word => Ok(()),
+        Ok(_) => {
+            Err(io::Error::from(io::ErrorKind::UnexpectedEof)).step(|| "wait for the supervisor".to_owned())
+        }
+        Err(error) => Err(error).step(|| "wait for the supervisor".to_owned()),
+    }
+}

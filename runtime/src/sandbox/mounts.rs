@@ -1,0 +1,226 @@
+//! The mounts, masks and read-only paths of a specification.
+
+use super::Launch;
+use super::devices;
+use super::error::{Failure, Step};
+use super::rootfs::{both_empty, new_filesystem};
+use super::target::{self, Root};
+use crate::cgroup::Cgroups;
+use crate::sys::mount::set_attributes;
+use oci_spec::runtime::{Mount, Spec};
+use rustix::fs::{CWD, FileType};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags, move_mount, open_tree};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Which mount a specification's entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bind,
+    /// Waits until the process is in its cgroup.
+    Cgroup,
+    Filesystem,
+}
+
+/// Options sorted by what the kernel does with them.
+#[derive(Debug)]
+struct Options<'a> {
+    attributes: MountAttrFlags,
+    recursive: bool,
+    /// For the filesystem itself: `key=value`, or a bare key with an empty value.
+    data: Vec<(&'a str, &'a str)>,
+}
+
+fn kind(mount: &Mount) -> Kind {
+    let has = |name: &str| options(mount).iter().any(|option| option == name);
+    match mount.typ().as_deref() {
+        Some("cgroup" | "cgroup2") => Kind::Cgroup,
+        Some("bind") => Kind::Bind,
+        Some(_) | None if has("bind") || has("rbind") => Kind::Bind,
+        Some(_) | None => Kind::Filesystem,
+    }
+}
+
+fn options(mount: &Mount) -> &[String] {
+    mount.options().as_deref().unwrap_or_default()
+}
+
+fn sort_options(mount: &Mount) -> Options<'_> {
+    let mut sorted = Options { attributes: MountAttrFlags::empty(), recursive: false, data: Vec::new() };
+    for option in options(mount) {
+        match option.as_str() {
+            "ro" | "rro" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+            "nosuid" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
+            "nodev" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
+            "noexec" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            "noatime" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
+            "strictatime" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            "nodiratime" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+            "rbind" => sorted.recursive = true,
+            // The kernel's own defaults, what `kind` and `propagation` read, and what is always so.
+            "bind" | "rw" | "suid" | "dev" | "exec" | "relatime" | "defaults" | "private" | "rprivate"
+            | "slave" | "rslave" | "shared" | "rshared" | "newinstance" => {}
+            other => sorted.data.push(other.split_once('=').unwrap_or((other, ""))),
+        }
+    }
+    sorted
+}
+
+/// How mounts of the host made later reach the container: only if one of its mounts asks for it.
+pub(super) fn propagation(spec: &Spec) -> MountPropagationFlags {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let asks = |option: &String| matches!(option.as_str(), "slave" | "rslave" | "shared" | "rshared");
+    if mounts.iter().any(|mount| options(mount).iter().any(asks)) {
+        // Bidirectional would leave the container's mounts on the host when it crashes.
+        MountPropagationFlags::DOWNSTREAM
+    } else {
+        MountPropagationFlags::PRIVATE
+    }
+}
+
+/// Everything but cgroups is mounted below `root`, in the order of the specification.
+pub(super) fn mount_all(launch: &Launch<'_>, root: &Path) -> Result<(), Failure> {
+    let root = Root::open(root)?;
+    let mounts = launch.container.spec.mounts().as_deref().unwrap_or_default();
+    for mount in mounts {
+        match kind(mount) {
+            Kind::Bind => bind(&root, mount)?,
+            Kind::Filesystem => filesystem(&root, mount)?,
+            Kind::Cgroup => {}
+        }
+    }
+    let log = launch.termination_log();
+    if log.exists() && root.existing(Path::new("/dev")).is_some() {
+        let tree = open_tree(CWD, &log, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+            .step(|| "open the termination log".to_owned())?;
+        let target = root.file(Path::new("/dev/termination-log"))?;
+        move_mount(&tree, "", &target, "", both_empty()).step(|| "mount the termination log".to_owned())?;
+    }
+    Ok(())
+}
+
+fn bind(root: &Root, mount: &Mount) -> Result<(), Failure> {
+    let to = mount.destination();
+    let from = mount.source().as_deref().unwrap_or(Path::new(""));
+    let named = || format!("mount {} at {}", from.display(), to.display());
+    let sorted = sort_options(mount);
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if sorted.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let source = target::host(from).step(named)?;
+    let is_folder = is_folder(&source).step(named)?;
+    let tree = open_tree(CWD, from, flags).step(named)?;
+    let target = if is_folder { root.folder(to)? } else { root.file(to)? };
+    if !sorted.attributes.is_empty() {
+        set_attributes(tree.as_fd(), sorted.attributes, sorted.recursive).step(named)?;
+    }
+    move_mount(&tree, "", &target, "", both_empty()).step(named)
+}
+
+fn is_folder(fd: &OwnedFd) -> rustix::io::Result<bool> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+fn filesystem(root: &Root, mount: &Mount) -> Result<(), Failure> {
+    let to = mount.destination();
+    let kind = mount.typ().as_deref().unwrap_or("tmpfs");
+    let sorted = sort_options(mount);
+    let target = root.folder(to)?;
+    let tree = new_filesystem(kind, &sorted.data, sorted.attributes)?;
+    move_mount(&tree, "", &target, "", both_empty()).step(|| format!("mount {kind} at {}", to.display()))?;
+    if to == Path::new("/dev") && kind == "tmpfs" {
+        devices::populate(root)?;
+    }
+    Ok(())
+}
+
+/// What has to wait until the process is in its cgroup.
+pub(super) fn mount_late(launch: &Launch<'_>, cgroups: &Cgroups) -> Result<(), Failure> {
+    let mounts = launch.container.spec.mounts().as_deref().unwrap_or_default();
+    let root = Root::open(Path::new("/"))?;
+    for mount in mounts.iter().filter(|mount| kind(mount) == Kind::Cgroup) {
+        let to = mount.destination();
+        let target = root.folder(to)?;
+        let attributes = sort_options(mount).attributes
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let named = || format!("mount cgroups at {}", to.display());
+        if cgroups.is_v2() {
+            let tree = new_filesystem("cgroup2", &[], attributes)?;
+            move_mount(&tree, "", &target, "", both_empty()).step(named)?;
+            continue;
+        }
+        let folder = new_filesystem("tmpfs", &[("mode", "755")], MountAttrFlags::MOUNT_ATTR_NODEV)?;
+        move_mount(&folder, "", &target, "", both_empty()).step(named)?;
+        for (name, controllers) in cgroups.v1_mounts() {
+            let data: Vec<(&str, &str)> = controllers.iter().map(|name| (*name, "")).collect();
+            let tree = new_filesystem("cgroup", &data, attributes)?;
+            let target = root.folder(&to.join(name))?;
+            move_mount(&tree, "", &target, "", both_empty()).step(named)?;
+        }
+    }
+    Ok(())
+}
+
+/// Kernel parameters are set, masked paths hidden, and read-only paths read-only.
+pub(super) fn protect(spec: &Spec) -> Result<(), Failure> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    for (name, value) in linux.sysctl().iter().flatten() {
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        fs::write(&path, value).step(|| format!("set the kernel parameter {name}"))?;
+    }
+    let root = Root::open(Path::new("/"))?;
+    for path in linux.masked_paths().iter().flatten() {
+        mask(&root, Path::new(path))?;
+    }
+    for path in linux.readonly_paths().iter().flatten() {
+        make_readonly(&root, Path::new(path))?;
+    }
+    if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
+        let step = || "make the root read-only".to_owned();
+        let tree = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).step(step)?;
+        set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false).step(step)?;
+    }
+    Ok(())
+}
+
+/// What is at `path` cannot be seen: an empty folder or file is over it.
+pub(super) fn mask(root: &Root, path: &Path) -> Result<(), Failure> {
+    let Some(target) = root.existing(path) else { return Ok(()) };
+    let named = || format!("mask {}", path.display());
+    let tree = if is_folder(&target).step(named)? {
+        new_filesystem("tmpfs", &[("size", "4k")], MountAttrFlags::MOUNT_ATTR_RDONLY)?
+    } else {
+        open_tree(CWD, "/dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+            .step(named)?
+    };
+    move_mount(&tree, "", &target, "", both_empty()).step(named)
+}
+
+fn make_readonly(root: &Root, path: &Path) -> Result<(), Failure> {
+    let Some(target) = root.existing(path) else { return Ok(()) };
+    let named = || format!("make {} read-only", path.display());
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&target, "", flags).step(named)?;
+    set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, true).step(named)?;
+    move_mount(&tree, "", &target, "", both_empty()).step(named)
+}
+
+/// The working directory exists and is entered; one that is missing is made.
+pub(super) fn enter_directory(path: &Path) -> Result<(), Failure> {
+    let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+    match rustix::process::chdir(path) {
+        Err(rustix::io::Errno::NOENT) => {
+            Root::open(Path::new("/"))?.folder(path)?;
+            rustix::process::chdir(path)
+        }
+        other => other,
+    }
+    .step(|| format!("enter the working directory {}", path.display()))
+}

@@ -1,0 +1,94 @@
+//! Limits, identity and capabilities, in the one order that works.
+
+use super::error::{Failure, Step};
+use super::user::Identity;
+use caps::{CapSet, CapsHashSet};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use oci_spec::runtime::{LinuxCapabilities, PosixRlimitType, Process};
+use std::fs;
+use std::io;
+
+/// The process is what its specification says, and can never be more again.
+pub(super) fn take_on(process: &Process, identity: &Identity) -> Result<(), Failure> {
+    for limit in process.rlimits().iter().flatten() {
+        if let Some(resource) = resource(limit.typ()) {
+            setrlimit(resource, limit.soft(), limit.hard()).step(|| format!("set {}", limit.typ()))?;
+        }
+    }
+    // The supervisor's own, if it has one, is not for its containers.
+    let score = process.oom_score_adj().unwrap_or(0);
+    fs::write("/proc/self/oom_score_adj", score.to_string()).step(|| "set oom_score_adj".to_owned())?;
+    let capabilities = process.capabilities().as_ref();
+    let bounding = wanted(capabilities.and_then(|all| all.bounding().as_ref()));
+    for capability in caps::runtime::thread_all_supported() {
+        if !bounding.contains(&capability) {
+            caps::drop(None, CapSet::Bounding, capability)
+                .map_err(io::Error::other)
+                .step(|| format!("drop {capability}"))?;
+        }
+    }
+    become_user(identity)?;
+    set_capabilities(capabilities)?;
+    if process.no_new_privileges().unwrap_or(false) {
+        rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
+    }
+    Ok(())
+}
+
+fn become_user(identity: &Identity) -> Result<(), Failure> {
+    rustix::thread::set_keep_capabilities(true).step(|| "keep capabilities".to_owned())?;
+    let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    setgroups(&groups).step(|| "set supplementary groups".to_owned())?;
+    let gid = Gid::from_raw(identity.gid.as_raw());
+    setresgid(gid, gid, gid).step(|| format!("become group {gid}"))?;
+    let uid = Uid::from_raw(identity.uid.as_raw());
+    setresuid(uid, uid, uid).step(|| format!("become user {uid}"))?;
+    rustix::thread::set_keep_capabilities(false).step(|| "keep capabilities".to_owned())
+}
+
+fn set_capabilities(all: Option<&LinuxCapabilities>) -> Result<(), Failure> {
+    let sets = [
+        // Inheritable while permitted still holds everything; permitted after effective, its subset.
+        (CapSet::Inheritable, all.and_then(|all| all.inheritable().as_ref())),
+        (CapSet::Effective, all.and_then(|all| all.effective().as_ref())),
+        (CapSet::Permitted, all.and_then(|all| all.permitted().as_ref())),
+        (CapSet::Ambient, all.and_then(|all| all.ambient().as_ref())),
+    ];
+    for (set, names) in sets {
+        caps::set(None, set, &wanted(names))
+            .map_err(io::Error::other)
+            .step(|| format!("set the {set:?} capabilities"))?;
+    }
+    Ok(())
+}
+
+/// What is wanted and this process may have: a host can lack some.
+fn wanted(names: Option<&oci_spec::runtime::Capabilities>) -> CapsHashSet {
+    let available = caps::read(None, CapSet::Permitted).unwrap_or_default();
+    let parse = |name: &oci_spec::runtime::Capability| format!("CAP_{name}").parse().ok();
+    names.into_iter().flatten().filter_map(parse).filter(|one| available.contains(one)).collect()
+}
+
+/// `None` for a limit that no Linux has.
+fn resource(kind: PosixRlimitType) -> Option<Resource> {
+    use PosixRlimitType as P;
+    Some(match kind {
+        P::RlimitCpu => Resource::RLIMIT_CPU,
+        P::RlimitFsize => Resource::RLIMIT_FSIZE,
+        P::RlimitData => Resource::RLIMIT_DATA,
+        P::RlimitStack => Resource::RLIMIT_STACK,
+        P::RlimitCore => Resource::RLIMIT_CORE,
+        P::RlimitRss => Resource::RLIMIT_RSS,
+        P::RlimitNproc => Resource::RLIMIT_NPROC,
+        P::RlimitNofile => Resource::RLIMIT_NOFILE,
+        P::RlimitMemlock => Resource::RLIMIT_MEMLOCK,
+        P::RlimitAs => Resource::RLIMIT_AS,
+        P::RlimitLocks => Resource::RLIMIT_LOCKS,
+        P::RlimitSigpending => Resource::RLIMIT_SIGPENDING,
+        P::RlimitMsgqueue => Resource::RLIMIT_MSGQUEUE,
+        P::RlimitNice => Resource::RLIMIT_NICE,
+        P::RlimitRtprio => Resource::RLIMIT_RTPRIO,
+        P::RlimitRttime => Resource::RLIMIT_RTTIME,
+    })
+}

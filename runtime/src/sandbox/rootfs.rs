@@ -1,0 +1,158 @@
+//! The container's root: an overlay made inside its own mount namespace.
+
+use super::Launch;
+use super::error::{Failure, Step};
+use crate::plan::Rootfs;
+use rustix::fs::{CWD, Gid, Mode, Uid};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The mount point of the root in a run's folder.
+pub(super) const ROOT: &str = "root";
+
+/// The overlay is mounted at [`ROOT`] in the launch's layer folder.
+pub(super) fn mount(launch: &Launch<'_>) -> Result<(), Failure> {
+    let layer = launch.layer();
+    // Left by a supervisor that was killed: the writable layer is a fresh one each time.
+    if layer.exists() {
+        fs::remove_dir_all(&layer).step(|| format!("remove {}", layer.display()))?;
+    }
+    fs::create_dir_all(&layer).step(|| format!("make {}", layer.display()))?;
+    let lowers = match &launch.container.rootfs {
+        Rootfs::Layers(layers) => layers.clone(),
+        Rootfs::Host { .. } => {
+            // A writable layer below the root that it covers would be a loop.
+            let tmpfs = new_filesystem("tmpfs", &[("mode", "755")], MountAttrFlags::empty())?;
+            attach(&tmpfs, &layer)?;
+            vec![PathBuf::from("/")]
+        }
+    };
+    let [upper, work, root] = ["upper", "work", ROOT].map(|name| layer.join(name));
+    for folder in [&upper, &work, &root] {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).step(|| format!("make {}", folder.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    if let Some(top) = lowers.first() {
+        copy_owner_and_mode(top, &upper)?;
+    }
+    overlay(&lowers, &upper, &work, &root)?;
+    if let Rootfs::Host { hidden } = &launch.container.rootfs {
+        hide(&root, hidden)?;
+    }
+    Ok(())
+}
+
+/// The container's `/` looks as the image's does: it is the upper folder that is shown.
+fn copy_owner_and_mode(from: &Path, to: &Path) -> Result<(), Failure> {
+    let seen = fs::metadata(from).step(|| format!("look at layer {}", from.display()))?;
+    let step = || format!("prepare {}", to.display());
+    let owner = (Uid::from_raw(seen.uid()), Gid::from_raw(seen.gid()));
+    rustix::fs::chown(to, Some(owner.0), Some(owner.1)).step(step)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(seen.mode() & 0o7777)).step(step)
+}
+
+fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> Result<(), Failure> {
+    match overlay_by_descriptor(lowers, upper, work) {
+        Ok(tree) => attach(&tree, root),
+        // Before Linux 6.5 layers cannot be given one by one.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            overlay_by_options(lowers, upper, work, root)
+        }
+        Err(error) => Err(error).step(|| format!("mount the overlay of {} layers", lowers.len())),
+    }
+}
+
+fn overlay_by_descriptor(lowers: &[PathBuf], upper: &Path, work: &Path) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", "overlay")?;
+    for lower in lowers {
+        fsconfig_set_string(context.as_fd(), "lowerdir+", lower)?;
+    }
+    fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
+    fsconfig_set_string(context.as_fd(), "workdir", work)?;
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)
+}
+
+fn overlay_by_options(lowers: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> Result<(), Failure> {
+    let lowers: Vec<String> = lowers.iter().map(|lower| escape(lower)).collect();
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", lowers.join(":"), escape(upper), escape(work));
+    let step = || format!("mount the overlay of {} layers", lowers.len());
+    let options = std::ffi::CString::new(options).map_err(std::io::Error::from).step(step)?;
+    rustix::mount::mount("overlay", root, "overlay", MountFlags::NODEV, options.as_c_str()).step(step)
+}
+
+/// A path as an overlay option: colons, commas and backslashes mean something there.
+fn escape(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    text.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,")
+}
+
+fn hide(root: &Path, hidden: &[PathBuf]) -> Result<(), Failure> {
+    let root = super::target::Root::open(root)?;
+    hidden.iter().try_for_each(|path| super::mounts::mask(&root, path))
+}
+
+/// A new filesystem of this type, mounted nowhere yet.
+pub(super) fn new_filesystem(
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Failure> {
+    let make = || {
+        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (key, value) in options {
+            if value.is_empty() {
+                rustix::mount::fsconfig_set_flag(context.as_fd(), *key)?;
+            } else {
+                fsconfig_set_string(context.as_fd(), *key, *value)?;
+            }
+        }
+        fsconfig_create(context.as_fd())?;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    make().step(|| format!("make a {kind} filesystem"))
+}
+
+/// Both ends of a `move_mount` are descriptors.
+pub(super) fn both_empty() -> MoveMountFlags {
+    MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH
+}
+
+fn attach(tree: &OwnedFd, at: &Path) -> Result<(), Failure> {
+    move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .step(|| format!("mount at {}", at.display()))
+}
+
+/// `/` is the container's root, and nothing of the host's is left in this mount namespace.
+pub(super) fn enter(root: &Path) -> Result<(), Failure> {
+    rustix::process::chdir(root).step(|| "enter the root".to_owned())?;
+    // Stacks the old root on the new one, so that no folder in the image is needed for it.
+    rustix::process::pivot_root(".", ".").step(|| "pivot into the root".to_owned())?;
+    unmount(".", UnmountFlags::DETACH).step(|| "leave the host's root".to_owned())?;
+    rustix::process::chdir("/").step(|| "enter the root".to_owned())
+}
+
+/// The mode of folders that have to be made.
+pub(super) const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_in_layer_paths_are_escaped() {
+        assert_eq!(escape(Path::new("/a:b,c\\d")), "/a\\:b\\,c\\\\d");
+    }
+}

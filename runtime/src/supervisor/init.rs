@@ -1,0 +1,149 @@
+//! From a fresh process to a supervisor whose pod has its namespaces.
+
+use super::shell::Shell;
+use super::{READY, status};
+use crate::cgroup::{CgroupError, Cgroups};
+use crate::plan::PodPlan;
+use crate::sys::link;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// Why a supervisor could not begin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InitError {
+    #[error("cannot read the plan {path}")]
+    ReadPlan { path: PathBuf, source: io::Error },
+    #[error("cannot understand the plan {path}")]
+    ParsePlan { path: PathBuf, source: serde_json::Error },
+    #[error("cannot {what}")]
+    Process { what: &'static str, source: io::Error },
+    #[error("cannot mount the memory volume {path}")]
+    MemoryVolume { path: PathBuf, source: io::Error },
+    #[error("cannot listen on {path}")]
+    Listen { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+}
+
+/// Names what this process could not do.
+fn doing<T>(result: Result<T, impl Into<io::Error>>, what: &'static str) -> Result<T, InitError> {
+    result.map_err(|error| InitError::Process { what, source: error.into() })
+}
+
+/// Makes the pod's namespaces, cgroups and socket, and tells the starter so.
+pub(super) fn set_up(plan_path: &Path, socket: &Path) -> Result<Shell, InitError> {
+    // Refused if we lead a session already, which is as good.
+    let _ = rustix::process::setsid();
+    let plan = read_plan(plan_path)?;
+    redirect_errors(&plan);
+    // Lowering needs CAP_SYS_RESOURCE; without it the kernel still prefers bigger victims.
+    let _ = fs::write("/proc/self/oom_score_adj", "-999");
+    doing(nix::sys::prctl::set_child_subreaper(true), "adopt orphans")?;
+    let signals = block_signals()?;
+    make_namespaces(&plan)?;
+    for volume in &plan.memory_volumes {
+        mount_memory(volume)
+            .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
+    }
+    let cgroups = Cgroups::detect()?;
+    cgroups.ensure_pod(&plan.cgroup, &plan.resources)?;
+    let before = status::read_status(&plan.state_dir);
+    let listener = listen(socket).map_err(|source| InitError::Listen { path: socket.to_owned(), source })?;
+    let shell = Shell::new(plan, cgroups, before.as_ref(), listener, signals);
+    say(READY);
+    close_streams();
+    Ok(shell)
+}
+
+/// One line for whoever started this process.
+pub(super) fn say(text: &str) {
+    let mut out = io::stdout();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    if text != READY {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+fn read_plan(path: &Path) -> Result<PodPlan, InitError> {
+    let text = fs::read(path).map_err(|source| InitError::ReadPlan { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text).map_err(|source| InitError::ParsePlan { path: path.to_owned(), source })
+}
+
+/// Our own errors go to the pod's folder; nothing is read.
+fn redirect_errors(plan: &PodPlan) {
+    let log = plan.state_dir.join("supervisor.log");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
+    if let Ok(log) = open(&log, flags, Mode::from_raw_mode(0o600)) {
+        let _ = nix::unistd::dup2_stderr(&log);
+    }
+    if let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = nix::unistd::dup2_stdin(&null);
+    }
+}
+
+fn close_streams() {
+    if let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = nix::unistd::dup2_stdout(&null);
+    }
+}
+
+fn block_signals() -> Result<SignalFd, InitError> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    doing(set.thread_block(), "block signals")?;
+    doing(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK), "watch signals")
+}
+
+fn make_namespaces(plan: &PodPlan) -> Result<(), InitError> {
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    if !plan.host_network {
+        flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+    }
+    if !plan.host_ipc {
+        flags |= CloneFlags::CLONE_NEWIPC;
+    }
+    doing(unshare(flags), "make the pod's namespaces")?;
+    // What the host unmounts later is unmounted here too; what we mount stays here.
+    let propagation = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
+    doing(mount_change("/", propagation), "separate mounts")?;
+    if !plan.host_network {
+        doing(rustix::system::sethostname(plan.hostname.as_bytes()), "set the host name")?;
+        doing(link::loopback_up(), "bring lo up")?;
+    }
+    Ok(())
+}
+
+fn mount_memory(volume: &crate::plan::MemoryVolume) -> io::Result<()> {
+    fs::create_dir_all(&volume.path)?;
+    let mut options = "mode=0777".to_owned();
+    if let Some(bytes) = volume.size_bytes {
+        options = format!("{options},size={bytes}");
+    }
+    let options = std::ffi::CString::new(options)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    Ok(mount("tmpfs", &volume.path, "tmpfs", flags, options.as_c_str())?)
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(mask);
+    let listener = listener?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

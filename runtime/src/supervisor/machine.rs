@@ -1,0 +1,439 @@
+//! What a supervisor decides: which container runs, when it runs again, when the pod is over.
+//!
+//! Pure: no clock, file, process or log. Inputs and the time go in, effects come out, and
+//! [`PodState`] is always what there is to report.
+
+use super::backoff::Backoff;
+use crate::plan::{PodPlan, RestartPolicy};
+use crate::state::{ContainerState, ContainerStatus, PodState, Stage, Termination};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// An instant, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// For people.
+    pub(crate) wall: Timestamp,
+    /// For waiting: since any fixed point; no clock change moves it.
+    pub(crate) mono: Duration,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub(crate) enum Input {
+    /// The pod's network is there.
+    Start { addresses: Vec<String> },
+    /// The container's program runs.
+    Started { index: usize, pid: i32 },
+    /// The container's run is over, or never came to be.
+    Ended { index: usize, outcome: Outcome },
+    /// End the pod.
+    Stop { grace: Duration },
+    /// A time that was waited for has come, perhaps.
+    Tick,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// 128 + signal if a signal ended it.
+    pub(crate) exit_code: i32,
+    /// The signal that ended it.
+    pub(crate) signal: Option<i32>,
+    /// The kernel killed one of its processes for want of memory.
+    pub(crate) oom: bool,
+    /// Set if the program could not be started: a reason, for `message` to explain.
+    pub(crate) failure: Option<&'static str>,
+    /// For a person.
+    pub(crate) message: String,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Start a run of the container.
+    Run { index: usize },
+    /// Ask the container's first process to end.
+    Terminate { index: usize },
+    /// SIGKILL to everything in the pod.
+    Kill,
+    /// Nothing runs and nothing will: say so, and end.
+    Finish,
+}
+
+/// What the machine knows of a container beside what it reports.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    /// A run was asked for and has not ended.
+    busy: bool,
+    began_at: Option<Timestamp>,
+    backoff: Backoff,
+    /// When to run again.
+    retry_at: Option<Duration>,
+}
+
+/// One pod's decisions.
+#[derive(Debug)]
+pub(crate) struct PodMachine {
+    policy: RestartPolicy,
+    grace: Duration,
+    deadline: Option<Duration>,
+    deadline_at: Option<Duration>,
+    deadline_passed: bool,
+    kill_at: Option<Duration>,
+    killed: bool,
+    /// Of init containers, then of containers.
+    slots: Vec<Slot>,
+    state: PodState,
+}
+
+impl PodMachine {
+    /// A pod that waits for its start. `before` is what a supervisor of the same pod reported
+    /// before the machine was started anew: counts and final results go on.
+    pub(crate) fn new(plan: &PodPlan, before: Option<&PodState>, pid: i32, now: Now) -> Self {
+        let fresh = |plan: &crate::plan::ContainerPlan, first: bool| ContainerStatus {
+            name: plan.name.clone(),
+            image: plan.image.clone(),
+            image_id: plan.image_id.clone(),
+            container_id: String::new(),
+            state: waiting(if first { "ContainerCreating" } else { "PodInitializing" }),
+            last: None,
+            restarts: 0,
+        };
+        let has_init = !plan.init_containers.is_empty();
+        let mut state = PodState {
+            uid: plan.uid.clone(),
+            namespace: plan.namespace.clone(),
+            name: plan.name.clone(),
+            supervisor_pid: pid,
+            stage: Stage::Created,
+            created_at: before.map_or(now.wall, |before| before.created_at),
+            addresses: Vec::new(),
+            init_containers: plan.init_containers.iter().map(|p| fresh(p, false)).collect(),
+            containers: plan.containers.iter().map(|p| fresh(p, !has_init)).collect(),
+        };
+        if let Some(before) = before {
+            for container in &mut state.init_containers {
+                resume(container, &before.init_containers, false, now.wall);
+            }
+            for container in &mut state.containers {
+                resume(container, &before.containers, plan.restart_policy != RestartPolicy::Always, now.wall);
+                if plan.restart_policy == RestartPolicy::OnFailure && failed(&container.state) {
+                    container.last = ended(&container.state).cloned().or(container.last.take());
+                    container.state = waiting("ContainerCreating");
+                }
+            }
+        }
+        Self {
+            policy: plan.restart_policy,
+            grace: Duration::from_secs(u64::from(plan.grace_seconds)),
+            deadline: plan.active_deadline_seconds.map(|seconds| Duration::from_secs(u64::from(seconds))),
+            deadline_at: None,
+            deadline_passed: false,
+            kill_at: None,
+            killed: false,
+            slots: vec![Slot::default(); plan.init_containers.len() + plan.containers.len()],
+            state,
+        }
+    }
+
+    /// What there is to report.
+    pub(crate) fn state(&self) -> &PodState {
+        &self.state
+    }
+
+    /// The containers that will run first, for a shell that prepares ahead.
+    pub(crate) fn first(&self) -> Vec<usize> {
+        let inits = self.state.init_containers.len();
+        if inits > 0 {
+            return vec![0];
+        }
+        (0..self.slots.len())
+            .filter(|index| !matches!(self.container(*index).state, ContainerState::Terminated(_)))
+            .collect()
+    }
+
+    /// How often the container has been run before its present or next run.
+    pub(crate) fn run_number(&self, index: usize) -> u32 {
+        self.container(index).restarts
+    }
+
+    /// The number that the container's next run will have.
+    pub(crate) fn next_run_number(&self, index: usize) -> u32 {
+        let container = self.container(index);
+        container.restarts + u32::from(!container.container_id.is_empty())
+    }
+
+    /// When [`Input::Tick`] is due, on the clock of [`Now::mono`].
+    pub(crate) fn wake_at(&self) -> Option<Duration> {
+        let retries = self.slots.iter().filter(|slot| !slot.busy).filter_map(|slot| slot.retry_at);
+        let kill = if self.killed { None } else { self.kill_at };
+        let deadline = if self.state.stage == Stage::Started { self.deadline_at } else { None };
+        match self.state.stage {
+            Stage::Started => retries.chain(deadline).min(),
+            Stage::Stopping => kill,
+            Stage::Created | Stage::Finished | Stage::Lost => None,
+        }
+    }
+
+    /// Takes what happened into account, and returns what is to be done about it.
+    pub(crate) fn step(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        match input {
+            Input::Start { addresses } => self.start(addresses, now),
+            Input::Started { index, pid } => {
+                self.slots[index].began_at = Some(now.wall);
+                self.container_mut(index).state = ContainerState::Running { pid, started_at: now.wall };
+            }
+            Input::Ended { index, outcome } => self.ended(index, outcome, now),
+            Input::Stop { grace } => return self.stop(grace, now),
+            Input::Tick => {}
+        }
+        self.advance(now)
+    }
+
+    fn start(&mut self, addresses: Vec<String>, now: Now) {
+        if self.state.stage == Stage::Created {
+            self.state.stage = Stage::Started;
+            self.state.addresses = addresses;
+            self.deadline_at = self.deadline.map(|deadline| now.mono + deadline);
+        }
+    }
+
+    fn stop(&mut self, grace: Duration, now: Now) -> Vec<Effect> {
+        let kill_at = now.mono + grace;
+        let mut effects = Vec::new();
+        match self.state.stage {
+            Stage::Finished | Stage::Lost => return effects,
+            Stage::Created | Stage::Started => {
+                self.state.stage = Stage::Stopping;
+                self.kill_at = Some(kill_at);
+                effects.extend(
+                    (0..self.slots.len())
+                        .filter(|i| self.slots[*i].busy)
+                        .map(|index| Effect::Terminate { index }),
+                );
+                self.settle_waiting();
+            }
+            // A later word can only shorten the time.
+            Stage::Stopping => self.kill_at = self.kill_at.map_or(Some(kill_at), |at| Some(at.min(kill_at))),
+        }
+        effects.extend(self.advance(now));
+        effects
+    }
+
+    /// Containers between two runs stay as their last run left them.
+    fn settle_waiting(&mut self) {
+        for index in 0..self.slots.len() {
+            let container = self.container_mut(index);
+            if let Some(last) = container.last.clone().filter(|_| is_backoff(&container.state)) {
+                container.state = ContainerState::Terminated(last);
+            }
+        }
+    }
+
+    fn ended(&mut self, index: usize, outcome: Outcome, now: Now) {
+        let id = self.container(index).container_id.clone();
+        let was_running = matches!(self.container(index).state, ContainerState::Running { .. });
+        let reason = if self.deadline_passed && was_running { "DeadlineExceeded" } else { reason(&outcome) };
+        let termination = Termination {
+            exit_code: outcome.exit_code,
+            signal: outcome.signal,
+            reason: reason.to_owned(),
+            message: outcome.message,
+            started_at: self.slots[index].began_at.unwrap_or(now.wall),
+            finished_at: now.wall,
+            container_id: id,
+        };
+        let again = self.state.stage == Stage::Started && self.runs_again(index, termination.exit_code);
+        self.slots[index].busy = false;
+        if !again {
+            self.container_mut(index).state = ContainerState::Terminated(termination);
+            return;
+        }
+        let delay = self.slots[index].backoff.after_exit(now.mono);
+        self.slots[index].retry_at = Some(now.mono + delay);
+        let state = if delay.is_zero() {
+            ContainerState::Terminated(termination.clone())
+        } else {
+            self.backing_off(index, delay, now)
+        };
+        let container = self.container_mut(index);
+        container.last = Some(termination);
+        container.state = state;
+    }
+
+    fn backing_off(&self, index: usize, delay: Duration, now: Now) -> ContainerState {
+        let PodState { namespace, name, uid, .. } = &self.state;
+        let container = &self.container(index).name;
+        let seconds = delay.as_secs();
+        ContainerState::Waiting {
+            reason: BACKOFF.to_owned(),
+            message: format!(
+                "back-off {seconds}s restarting failed container={container} pod={name}_{namespace}({uid})"
+            ),
+            retry_at: now.wall.checked_add(delay).ok(),
+        }
+    }
+
+    fn runs_again(&self, index: usize, exit_code: i32) -> bool {
+        let init = index < self.state.init_containers.len();
+        match self.policy {
+            RestartPolicy::Never => false,
+            RestartPolicy::OnFailure => exit_code != 0,
+            // An init container has to succeed once.
+            RestartPolicy::Always => !init || exit_code != 0,
+        }
+    }
+
+    /// Does whatever the state now calls for.
+    fn advance(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.state.stage == Stage::Started {
+            if self.deadline_at.is_some_and(|at| at <= now.mono) {
+                self.deadline_passed = true;
+                return self.stop(self.grace, now);
+            }
+            self.run_due(now, &mut effects);
+        }
+        if self.state.stage == Stage::Stopping {
+            let idle = self.slots.iter().all(|slot| !slot.busy);
+            let due = self.kill_at.is_some_and(|at| at <= now.mono);
+            if (idle || due) && !self.killed {
+                self.killed = true;
+                effects.push(Effect::Kill);
+            }
+            if idle {
+                self.state.stage = Stage::Finished;
+                effects.push(Effect::Finish);
+            }
+        }
+        effects
+    }
+
+    fn run_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let inits = self.state.init_containers.len();
+        let next_init = (0..inits).find(|index| !succeeded(&self.container(*index).state));
+        let candidates = match next_init {
+            Some(index) => index..index + 1,
+            None => inits..self.slots.len(),
+        };
+        for index in candidates.clone() {
+            if self.is_due(index, now) {
+                self.begin(index);
+                effects.push(Effect::Run { index });
+            }
+        }
+        let over = |index: usize| {
+            let slot = &self.slots[index];
+            !slot.busy && slot.retry_at.is_none() && ended(&self.container(index).state).is_some()
+        };
+        if candidates.clone().all(over) {
+            self.state.stage = Stage::Finished;
+            effects.push(Effect::Kill);
+            effects.push(Effect::Finish);
+        }
+    }
+
+    fn is_due(&self, index: usize, now: Now) -> bool {
+        let slot = &self.slots[index];
+        if slot.busy {
+            return false;
+        }
+        match slot.retry_at {
+            Some(at) => at <= now.mono,
+            None => ended(&self.container(index).state).is_none(),
+        }
+    }
+
+    fn begin(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.busy = true;
+        slot.began_at = None;
+        slot.retry_at = None;
+        let uid = self.state.uid.clone();
+        let container = self.container_mut(index);
+        if !container.container_id.is_empty() {
+            container.restarts += 1;
+        }
+        container.container_id = format!("{uid}.{}.{}", container.name, container.restarts);
+        container.state = waiting("ContainerCreating");
+    }
+
+    /// Init containers come first.
+    pub(crate) fn container(&self, index: usize) -> &ContainerStatus {
+        let inits = self.state.init_containers.len();
+        if index < inits { &self.state.init_containers[index] } else { &self.state.containers[index - inits] }
+    }
+
+    fn container_mut(&mut self, index: usize) -> &mut ContainerStatus {
+        let inits = self.state.init_containers.len();
+        if index < inits {
+            &mut self.state.init_containers[index]
+        } else {
+            &mut self.state.containers[index - inits]
+        }
+    }
+}
+
+const BACKOFF: &str = "CrashLoopBackOff";
+
+fn waiting(reason: &str) -> ContainerState {
+    ContainerState::Waiting { reason: reason.to_owned(), message: String::new(), retry_at: None }
+}
+
+fn is_backoff(state: &ContainerState) -> bool {
+    matches!(state, ContainerState::Waiting { reason, .. } if reason == BACKOFF)
+}
+
+fn ended(state: &ContainerState) -> Option<&Termination> {
+    match state {
+        ContainerState::Terminated(termination) => Some(termination),
+        ContainerState::Waiting { .. } | ContainerState::Running { .. } => None,
+    }
+}
+
+fn succeeded(state: &ContainerState) -> bool {
+    ended(state).is_some_and(|termination| termination.exit_code == 0)
+}
+
+fn failed(state: &ContainerState) -> bool {
+    ended(state).is_some_and(|termination| termination.exit_code != 0)
+}
+
+fn reason(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome { failure: Some(reason), .. } => reason,
+        Outcome { oom: true, exit_code, .. } if *exit_code != 0 => "OOMKilled",
+        Outcome { exit_code: 0, .. } => "Completed",
+        Outcome { .. } => "Error",
+    }
+}
+
+/// Goes on from what was reported before: counts always, results where they are final.
+fn resume(container: &mut ContainerStatus, before: &[ContainerStatus], final_results: bool, now: Timestamp) {
+    let Some(before) = before.iter().find(|before| before.name == container.name) else { return };
+    container.restarts = before.restarts;
+    container.container_id.clone_from(&before.container_id);
+    container.last.clone_from(&before.last);
+    match &before.state {
+        ContainerState::Terminated(termination) if final_results => {
+            container.state = ContainerState::Terminated(termination.clone());
+        }
+        ContainerState::Terminated(termination) => container.last = Some(termination.clone()),
+        ContainerState::Running { started_at, .. } => {
+            container.last = Some(Termination {
+                exit_code: 255,
+                signal: None,
+                reason: "Unknown".to_owned(),
+                message: "the supervisor ended before the container did".to_owned(),
+                started_at: *started_at,
+                finished_at: now,
+                container_id: before.container_id.clone(),
+            });
+        }
+        ContainerState::Waiting { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

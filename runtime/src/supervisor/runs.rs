@@ -1,0 +1,156 @@
+//! One run of a container: its process, its output, its end.
+
+use super::logs::{LogFile, Pending, Stream};
+use super::machine::Outcome;
+use crate::sandbox::{Launched, StartFailure};
+use jiff::Timestamp;
+use nix::sys::wait::WaitStatus;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How much is read from a pipe at a time.
+const READ_BYTES: usize = 64 * 1024;
+/// Reads in a row from one pipe before others have their turn.
+const READS: usize = 8;
+/// The longest report of a failed start that is kept.
+const REPORT_BYTES: usize = 4096;
+
+/// One of a run's pipes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pipe {
+    Report,
+    Output(Stream),
+}
+
+/// A container's process from launch to settlement.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) launched: Launched,
+    pub(super) oom_kills_before: u64,
+    /// Let through the gate.
+    pub(super) released: bool,
+    /// Told to the machine.
+    pub(super) started: bool,
+    pub(super) exit: Option<WaitStatus>,
+    report: Vec<u8>,
+    open: [bool; 3],
+    pending: [Pending; 2],
+    log: LogFile,
+}
+
+impl Run {
+    pub(super) fn new(launched: Launched, log: LogFile, oom_kills_before: u64) -> Self {
+        for fd in [&launched.report, &launched.stdout, &launched.stderr] {
+            let _ = rustix::io::ioctl_fionbio(fd, true);
+        }
+        Self {
+            launched,
+            oom_kills_before,
+            released: false,
+            started: false,
+            exit: None,
+            report: Vec::new(),
+            open: [true; 3],
+            pending: [Pending::default(), Pending::default()],
+            log,
+        }
+    }
+
+    /// The pipes that may still bring something.
+    pub(super) fn open_pipes(&self) -> impl Iterator<Item = (Pipe, BorrowedFd<'_>)> {
+        let all = [Pipe::Report, Pipe::Output(Stream::Stdout), Pipe::Output(Stream::Stderr)];
+        all.into_iter().filter(|pipe| self.open[place(*pipe)]).map(|pipe| (pipe, self.fd(pipe).as_fd()))
+    }
+
+    fn fd(&self, pipe: Pipe) -> &OwnedFd {
+        match pipe {
+            Pipe::Report => &self.launched.report,
+            Pipe::Output(Stream::Stdout) => &self.launched.stdout,
+            Pipe::Output(Stream::Stderr) => &self.launched.stderr,
+        }
+    }
+
+    /// Reads what is there, though not for ever; true if there may be more.
+    pub(super) fn read(&mut self, pipe: Pipe, now: Timestamp) -> bool {
+        let mut buffer = vec![0; if pipe == Pipe::Report { REPORT_BYTES } else { READ_BYTES }];
+        let mut lines = Vec::new();
+        for _ in 0..READS {
+            if !self.open[place(pipe)] {
+                return false;
+            }
+            match rustix::io::read(self.fd(pipe), &mut buffer[..]) {
+                Ok(0) => self.open[place(pipe)] = false,
+                Ok(count) => self.take(pipe, &buffer[..count], now, &mut lines),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return false,
+                Err(_) => self.open[place(pipe)] = false,
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, pipe: Pipe, bytes: &[u8], now: Timestamp, lines: &mut Vec<u8>) {
+        match pipe {
+            Pipe::Report => {
+                let room = REPORT_BYTES - self.report.len().min(REPORT_BYTES);
+                self.report.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            Pipe::Output(stream) => {
+                lines.clear();
+                self.pending[place(pipe) - 1].format(stream, now, bytes, lines);
+                self.log.append(lines, now);
+            }
+        }
+    }
+
+    /// The exec happened, or the process ended before it without a word.
+    pub(super) fn report_is_clean(&self) -> bool {
+        !self.open[place(Pipe::Report)] && self.report.is_empty()
+    }
+
+    /// Sends a signal to the first process.
+    pub(super) fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
+        rustix::process::pidfd_send_signal(&self.launched.pidfd, signal)
+    }
+
+    /// Takes the rest of the output of a process that has ended.
+    pub(super) fn drain(&mut self, now: Timestamp) {
+        for pipe in [Pipe::Report, Pipe::Output(Stream::Stdout), Pipe::Output(Stream::Stderr)] {
+            while self.read(pipe, now) {}
+        }
+        let mut rest = Vec::new();
+        for (place, stream) in [(0, Stream::Stdout), (1, Stream::Stderr)] {
+            self.pending[place].finish(stream, now, &mut rest);
+        }
+        self.log.append(&rest, now);
+    }
+
+    /// What became of the run; it has ended and was drained.
+    pub(super) fn outcome(&self, oom: bool, message: String) -> Outcome {
+        if let Some(failure) = StartFailure::decode(&self.report) {
+            return Outcome {
+                exit_code: failure.exit_code,
+                signal: None,
+                oom: false,
+                failure: Some(failure.reason),
+                message: failure.message,
+            };
+        }
+        #[allow(clippy::wildcard_enum_match_arm, reason = "only two statuses are an end")]
+        let (exit_code, signal) = match self.exit {
+            Some(WaitStatus::Exited(_, code)) => (code, None),
+            Some(WaitStatus::Signaled(_, signal, _)) => (128 + signal as i32, Some(signal as i32)),
+            _ => (255, None),
+        };
+        Outcome { exit_code, signal, oom, failure: None, message }
+    }
+}
+
+fn place(pipe: Pipe) -> usize {
+    match pipe {
+        Pipe::Report => 0,
+        Pipe::Output(Stream::Stdout) => 1,
+        Pipe::Output(Stream::Stderr) => 2,
+    }
+}

@@ -1,0 +1,441 @@
+//! Does what the machine decides, and tells it what happened.
+
+use super::clients::Client;
+use super::logs::LogFile;
+use super::machine::{Effect, Input, Now, Outcome, PodMachine};
+use super::protocol::{Reply, Request};
+use super::runs::{Pipe, Run};
+use super::status;
+use crate::cgroup::{CgroupError, Cgroups};
+use crate::plan::{ContainerPlan, PodPlan};
+use crate::sandbox::{self, Launch, LaunchError, StartFailure};
+use crate::state::{PodState, Stage};
+use crate::sys::heap;
+use jiff::Timestamp;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+/// As much of a termination message as Kubernetes keeps.
+const MESSAGE_BYTES: u64 = 4096;
+
+/// The signal that an image wants to be stopped with.
+const STOP_SIGNAL_ANNOTATION: &str = "org.opencontainers.image.stopSignal";
+
+/// A supervisor at work.
+#[derive(Debug)]
+pub(super) struct Shell {
+    plan: PodPlan,
+    cgroups: Cgroups,
+    machine: PodMachine,
+    /// By the machine's index.
+    runs: Vec<Option<Run>>,
+    clients: Vec<Client>,
+    listener: UnixListener,
+    signals: SignalFd,
+    began: Instant,
+    /// What was told last, as JSON.
+    told: Vec<u8>,
+    finished: bool,
+    /// A signal stopped the pod, as at the machine's shutdown: it is to go on later.
+    interrupted: bool,
+}
+
+/// Who has something for us.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Signals,
+    Listener,
+    Client(usize),
+    Run(usize, Pipe),
+}
+
+impl Shell {
+    pub(super) fn new(
+        plan: PodPlan,
+        cgroups: Cgroups,
+        before: Option<&PodState>,
+        listener: UnixListener,
+        signals: SignalFd,
+    ) -> Self {
+        let began = Instant::now();
+        let now = Now { wall: Timestamp::now(), mono: Duration::ZERO };
+        let pid = i32::try_from(std::process::id()).unwrap_or(0);
+        let machine = PodMachine::new(&plan, before, pid, now);
+        let count = plan.init_containers.len() + plan.containers.len();
+        Self {
+            plan,
+            cgroups,
+            machine,
+            runs: std::iter::repeat_with(|| None).take(count).collect(),
+            clients: Vec::new(),
+            listener,
+            signals,
+            began,
+            told: Vec::new(),
+            finished: false,
+            interrupted: false,
+        }
+    }
+
+    /// Runs until the pod is over.
+    ///
+    /// # Errors
+    /// If this process cannot leave its starter's cgroup: it must not run there.
+    pub(super) fn run(mut self) -> Result<(), CgroupError> {
+        self.tell();
+        self.prepare_first();
+        self.cgroups.enter_as_supervisor(&self.plan.cgroup)?;
+        heap::trim();
+        heap::trim_stack();
+        while !self.finished {
+            for source in self.wait() {
+                self.serve(source);
+            }
+            self.step(Input::Tick);
+            self.clients.retain(Client::is_open);
+            self.tell();
+        }
+        self.reap_all();
+        self.tell();
+        if let Ok(address) = self.listener.local_addr()
+            && let Some(path) = address.as_pathname()
+        {
+            let _ = fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: Timestamp::now(), mono: self.began.elapsed() }
+    }
+
+    /// Blocks until something happens or a time has come.
+    fn wait(&self) -> Vec<Source> {
+        let mut sources = vec![Source::Signals, Source::Listener];
+        let mut polls =
+            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        for (index, client) in self.clients.iter().enumerate() {
+            let out = if client.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
+            sources.push(Source::Client(index));
+            polls.push(PollFd::new(client, PollFlags::IN | out));
+        }
+        for (index, run) in self.runs.iter().enumerate() {
+            for (pipe, fd) in run.iter().flat_map(Run::open_pipes) {
+                sources.push(Source::Run(index, pipe));
+                polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            }
+        }
+        let left = self.machine.wake_at().map(|at| at.saturating_sub(self.began.elapsed()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        if poll(&mut polls, timeout.as_ref()).is_err() {
+            return Vec::new();
+        }
+        let ready = polls.iter().map(|poll| !poll.revents().is_empty());
+        sources.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|(source, _)| source).collect()
+    }
+
+    fn serve(&mut self, source: Source) {
+        match source {
+            Source::Signals => self.take_signals(),
+            Source::Listener => {
+                while let Ok((stream, _)) = self.listener.accept() {
+                    self.clients.push(Client::new(stream));
+                }
+            }
+            Source::Client(index) => self.serve_client(index),
+            Source::Run(index, pipe) => self.read(index, pipe),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        let mut stop = false;
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            stop |= [libc::SIGTERM, libc::SIGINT].contains(&signal.ssi_signo.cast_signed());
+        }
+        if stop {
+            self.interrupted = self.machine.state().stage != Stage::Stopping;
+            let grace = Duration::from_secs(u64::from(self.plan.grace_seconds));
+            self.step(Input::Stop { grace });
+        }
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            if status == WaitStatus::StillAlive {
+                break;
+            }
+            self.note_end(status);
+        }
+    }
+
+    /// A child ended: a container's first process, or an orphan that we adopted.
+    fn note_end(&mut self, status: WaitStatus) {
+        let pid = status.pid().map(Pid::as_raw);
+        let found = self.runs.iter_mut().position(|run| {
+            run.as_ref().is_some_and(|run| Some(run.launched.pid) == pid && run.exit.is_none())
+        });
+        if let Some(index) = found {
+            if let Some(run) = &mut self.runs[index] {
+                run.exit = Some(status);
+            }
+            self.settle(index);
+        }
+    }
+
+    /// Tells the machine of the end of a run that was let through the gate.
+    fn settle(&mut self, index: usize) {
+        let now = self.now();
+        if !self.runs[index].as_ref().is_some_and(|run| run.released && run.exit.is_some()) {
+            return;
+        }
+        let Some(mut run) = self.runs[index].take() else { return };
+        run.drain(now.wall);
+        let launch = self.launch(index);
+        let group = launch.group();
+        if self.plan.host_pid {
+            // No process namespace has taken its orphans with it.
+            self.cgroups.kill(&group);
+        }
+        let oom = self.cgroups.oom_kills(&group) > run.oom_kills_before;
+        let message = read_message(&launch);
+        let layer = launch.layer();
+        let outcome = run.outcome(oom, message);
+        if !run.started && run.report_is_clean() {
+            self.step(Input::Started { index, pid: run.launched.pid });
+        }
+        sandbox::aside(|| drop(fs::remove_dir_all(&layer)));
+        self.step(Input::Ended { index, outcome });
+    }
+
+    fn read(&mut self, index: usize, pipe: Pipe) {
+        let now = self.now();
+        let Some(run) = &mut self.runs[index] else { return };
+        run.read(pipe, now.wall);
+        self.note_start(index);
+    }
+
+    fn note_start(&mut self, index: usize) {
+        let Some(run) = &mut self.runs[index] else { return };
+        if run.released && !run.started && run.report_is_clean() {
+            run.started = true;
+            let pid = run.launched.pid;
+            self.step(Input::Started { index, pid });
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now();
+        for effect in self.machine.step(input, now) {
+            self.apply(effect);
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Run { index } => self.run_container(index),
+            Effect::Terminate { index } => self.terminate(index),
+            Effect::Kill => self.kill(),
+            Effect::Finish => self.finished = true,
+        }
+    }
+
+    fn container(&self, index: usize) -> &ContainerPlan {
+        let inits = self.plan.init_containers.len();
+        if index < inits { &self.plan.init_containers[index] } else { &self.plan.containers[index - inits] }
+    }
+
+    fn launch(&self, index: usize) -> Launch<'_> {
+        Launch { pod: &self.plan, container: self.container(index), run: self.machine.run_number(index) }
+    }
+
+    /// Brings the first containers to their gates, so that the start finds them there.
+    fn prepare_first(&mut self) {
+        let first = self.machine.first();
+        for index in &first {
+            if let Ok(run) = self.launch_run(*index, self.machine.next_run_number(*index)) {
+                self.runs[*index] = Some(run);
+            }
+        }
+        for index in first {
+            let group = self.launch(index).group();
+            if let Some(run) = &self.runs[index]
+                && run.launched.attach(&self.cgroups, &group).is_err()
+            {
+                // It is tried again, and the error told, when the container is to run.
+                let _ = run.signal(Signal::KILL);
+                self.runs[index] = None;
+            }
+        }
+    }
+
+    fn launch_run(&self, index: usize, run: u32) -> Result<Run, LaunchError> {
+        let launch = Launch { run, ..self.launch(index) };
+        let group = launch.group();
+        self.cgroups.ensure_container(&group, &launch.container.resources)?;
+        let log = LogFile::open(&self.plan.log_dir.join(&launch.container.name), run);
+        empty_message(&launch);
+        let before = self.cgroups.oom_kills(&group);
+        Ok(Run::new(launch.start(&self.cgroups)?, log, before))
+    }
+
+    fn run_container(&mut self, index: usize) {
+        if self.runs[index].is_none() {
+            let started = self.launch_run(index, self.machine.run_number(index)).and_then(|run| {
+                run.launched.attach(&self.cgroups, &self.launch(index).group()).inspect_err(|_| {
+                    let _ = run.signal(Signal::KILL);
+                })?;
+                Ok(run)
+            });
+            match started {
+                Ok(run) => self.runs[index] = Some(run),
+                Err(error) => {
+                    let failure = StartFailure::of_setup(&error);
+                    let StartFailure { exit_code, reason, message } = failure;
+                    let outcome =
+                        Outcome { exit_code, signal: None, oom: false, failure: Some(reason), message };
+                    self.step(Input::Ended { index, outcome });
+                    return;
+                }
+            }
+        }
+        if let Some(run) = &mut self.runs[index] {
+            run.released = true;
+            run.launched.release();
+        }
+        // A process that was prepared can have failed already.
+        self.settle(index);
+    }
+
+    fn terminate(&mut self, index: usize) {
+        let Some(run) = &self.runs[index] else { return };
+        let signal = if run.started { self.stop_signal(index) } else { Signal::KILL };
+        let _ = run.signal(signal);
+    }
+
+    fn stop_signal(&self, index: usize) -> Signal {
+        let annotations = self.container(index).spec.annotations();
+        let wanted = annotations.as_ref().and_then(|all| all.get(STOP_SIGNAL_ANNOTATION));
+        wanted.and_then(|text| parse_signal(text)).unwrap_or(Signal::TERM)
+    }
+
+    fn kill(&mut self) {
+        for index in 0..self.runs.len() {
+            let group = self.launch(index).group();
+            if let Some(run) = &self.runs[index] {
+                let _ = run.signal(Signal::KILL);
+            }
+            self.cgroups.kill(&group);
+        }
+    }
+
+    /// Every descendant has ended: as their subreaper we are the parent of each.
+    fn reap_all(&mut self) {
+        while waitpid(None, None).is_ok() {}
+        for index in 0..self.runs.len() {
+            self.runs[index] = None;
+        }
+        let layers = self.plan.state_dir.join("layers");
+        let _ = fs::remove_dir_all(layers);
+    }
+
+    /// Subscribers and the status file know the present state.
+    fn tell(&mut self) {
+        let mut state = self.machine.state().clone();
+        if self.interrupted && state.stage == Stage::Finished {
+            state.stage = Stage::Lost;
+        }
+        let Ok(text) = serde_json::to_vec(&state) else { return };
+        if text == self.told {
+            return;
+        }
+        let _ = status::write_status(&self.plan.state_dir, &state);
+        let reply = Reply::State(Box::new(state));
+        for client in self.clients.iter_mut().filter(|client| client.is_subscribed()) {
+            client.send(&reply);
+        }
+        self.told = text;
+    }
+
+    fn serve_client(&mut self, index: usize) {
+        self.clients[index].flush();
+        for request in self.clients[index].receive() {
+            let reply = match request {
+                Ok(request) => self.answer(index, request),
+                Err(message) => Reply::Error { message },
+            };
+            self.clients[index].send(&reply);
+        }
+    }
+
+    fn answer(&mut self, client: usize, request: Request) -> Reply {
+        match request {
+            Request::Status => self.report(),
+            Request::Subscribe => {
+                self.clients[client].subscribe();
+                self.report()
+            }
+            Request::Start { addresses } => {
+                self.step(Input::Start { addresses });
+                Reply::Done
+            }
+            Request::Stop { grace_seconds } => {
+                self.step(Input::Stop { grace: Duration::from_secs(u64::from(grace_seconds)) });
+                Reply::Done
+            }
+            Request::Signal { container, signal } => self.signal(&container, signal),
+        }
+    }
+
+    fn report(&self) -> Reply {
+        Reply::State(Box::new(self.machine.state().clone()))
+    }
+
+    fn signal(&self, container: &str, number: i32) -> Reply {
+        let Some(signal) = Signal::from_named_raw(number) else {
+            return Reply::Error { message: format!("there is no signal {number}") };
+        };
+        let index = (0..self.runs.len()).find(|index| self.container(*index).name == container);
+        let run = index.and_then(|index| self.runs[index].as_ref()).filter(|run| run.started);
+        match run.map(|run| run.signal(signal)) {
+            Some(Ok(())) => Reply::Done,
+            Some(Err(error)) => Reply::Error { message: format!("cannot signal {container}: {error}") },
+            None => Reply::Error { message: format!("the container {container:?} does not run") },
+        }
+    }
+}
+
+fn parse_signal(text: &str) -> Option<Signal> {
+    if let Ok(number) = text.parse() {
+        return Signal::from_named_raw(number);
+    }
+    let name = if text.starts_with("SIG") { text.to_owned() } else { format!("SIG{text}") };
+    let signal: nix::sys::signal::Signal = name.parse().ok()?;
+    Signal::from_named_raw(signal as i32)
+}
+
+/// An empty file for the program to write why it ended.
+fn empty_message(launch: &Launch<'_>) {
+    let path = launch.termination_log();
+    if let Some(folder) = path.parent() {
+        let _ = fs::create_dir_all(folder);
+    }
+    if fs::write(&path, "").is_ok() {
+        use std::os::unix::fs::PermissionsExt;
+        let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o666));
+    }
+}
+
+fn read_message(launch: &Launch<'_>) -> String {
+    let mut text = Vec::new();
+    let read = |text: &mut Vec<u8>| -> io::Result<usize> {
+        fs::File::open(launch.termination_log())?.take(MESSAGE_BYTES).read_to_end(text)
+    };
+    match read(&mut text) {
+        Ok(_) => String::from_utf8_lossy(&text).into_owned(),
+        Err(_) => String::new(),
+    }
+}

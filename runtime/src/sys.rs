@@ -1,0 +1,8 @@
+//! One kernel facility per file: mechanism only, no pod, no policy, no log.
+
+pub(crate) mod clone;
+pub(crate) mod descriptors;
+pub(crate) mod heap;
+pub(crate) mod link;
+pub(crate) mod mount;
+pub(crate) mod signals;

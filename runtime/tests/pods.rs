@@ -1,0 +1,275 @@
+//! Pods as they really run: needs root, and reports its tests as ignored to anybody else.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+#[path = "pods/node.rs"]
+mod node;
+
+use node::{Node, Script, is_alive, until};
+use runtime::plan::{Resources, Rootfs};
+use runtime::state::{ContainerState, PodState, Stage, Termination};
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::ExitCode;
+
+type Test = fn(Node) -> Pin<Box<dyn Future<Output = ()>>>;
+
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), (|node| Box::pin($name(node))) as Test)),*] };
+}
+
+fn main() -> ExitCode {
+    let tests = tests![
+        a_program_runs_and_its_output_is_logged,
+        exit_codes_and_signals_are_told,
+        a_program_that_is_missing_cannot_run,
+        init_containers_run_before_in_order,
+        an_allocator_over_its_limit_is_oom_killed,
+        a_cpu_quota_holds_a_spinner,
+        a_pids_limit_stops_a_fork_bomb,
+        grace_ends_in_sigkill_for_everything,
+        a_crash_is_repaired_while_no_agent_is_there,
+        containers_die_with_their_supervisor,
+        a_pod_stopped_by_a_shutdown_goes_on_after_it,
+        pids_stay_when_the_agent_comes_back,
+        links_in_an_image_lead_nowhere_out,
+        fifty_pods_run_at_once,
+    ];
+    node::run(&tests)
+}
+
+fn ended(state: &PodState) -> Option<Termination> {
+    match &state.containers[0].state {
+        ContainerState::Terminated(termination) => Some(termination.clone()),
+        ContainerState::Waiting { .. } | ContainerState::Running { .. } => None,
+    }
+}
+
+fn pid(state: &PodState) -> Option<i32> {
+    match &state.containers[0].state {
+        ContainerState::Running { pid, .. } => Some(*pid),
+        ContainerState::Waiting { .. } | ContainerState::Terminated(_) => None,
+    }
+}
+
+async fn to_the_end(node: &Node, uid: &str) -> Termination {
+    let state = node.wait(uid, |state| state.stage == Stage::Finished).await;
+    ended(&state).unwrap()
+}
+
+async fn a_program_runs_and_its_output_is_logged(node: Node) {
+    let script = Script::once("echo out; echo err >&2; hostname; echo why >/dev/termination-log");
+    node.launch("one", &script).await;
+    let end = to_the_end(&node, "one").await;
+    assert_eq!((end.exit_code, end.reason.as_str(), end.message.as_str()), (0, "Completed", "why\n"));
+    let log = node.log("one", 0);
+    for line in [" stdout F out\n", " stderr F err\n", " stdout F one\n"] {
+        assert!(log.contains(line), "{line:?} in {log}");
+    }
+}
+
+async fn exit_codes_and_signals_are_told(node: Node) {
+    for (uid, text, code, signal) in
+        [("three", "exit 3", 3, None), ("nine", "sh -c 'kill -9 $PPID'; sleep 9", 137, None)]
+    {
+        node.launch(uid, &Script::once(text)).await;
+        if uid == "nine" {
+            // Nobody in a process namespace can kill its first process: the host can.
+            node.wait(uid, |state| pid(state).is_some()).await;
+            node.runtime().signal(uid, "main", 9).await.unwrap();
+        }
+        let end = to_the_end(&node, uid).await;
+        let signal = if uid == "nine" { Some(9) } else { signal };
+        assert_eq!((end.exit_code, end.signal, end.reason.as_str()), (code, signal, "Error"));
+    }
+}
+
+async fn a_program_that_is_missing_cannot_run(node: Node) {
+    let mut plan = node.plan("none", &Script::once(""));
+    let mut process = plan.containers[0].spec.process().clone().unwrap();
+    process.set_args(Some(vec!["no-such-program".into()]));
+    plan.containers[0].spec.set_process(Some(process));
+    node.launch_plan(&plan).await;
+    let end = to_the_end(&node, "none").await;
+    assert_eq!((end.exit_code, end.reason.as_str()), (127, "ContainerCannotRun"));
+    assert!(end.message.contains("no-such-program"), "{}", end.message);
+}
+
+async fn init_containers_run_before_in_order(node: Node) {
+    let mut plan = node.plan("init", &Script::once("cat /data/order"));
+    let data = node.folder("data");
+    let bind = |script: &str| {
+        let mut container = node.plan("x", &Script::once(script)).containers.remove(0);
+        node::bind(&mut container.spec, &data, Path::new("/data"));
+        container
+    };
+    for name in ["first", "second"] {
+        let mut container = bind(&format!("echo {name} >> /data/order"));
+        name.clone_into(&mut container.name);
+        plan.init_containers.push(container);
+    }
+    plan.containers = vec![bind("cat /data/order")];
+    node.launch_plan(&plan).await;
+    assert_eq!(to_the_end(&node, "init").await.exit_code, 0);
+    let log = node.log("init", 0);
+    let first = log.find("first").unwrap();
+    assert!(log.find("second").unwrap() > first, "{log}");
+}
+
+async fn an_allocator_over_its_limit_is_oom_killed(node: Node) {
+    let mut script = Script::once("head -c 200000000 /dev/zero | exec tail -c 199000000 >/dev/null");
+    script.resources = Resources { memory_bytes: Some(64 << 20), ..Resources::default() };
+    node.launch("oom", &script).await;
+    let end = to_the_end(&node, "oom").await;
+    assert_eq!((end.reason.as_str(), end.exit_code), ("OOMKilled", 137));
+}
+
+async fn a_cpu_quota_holds_a_spinner(node: Node) {
+    let mut script = Script::forever("while :; do :; done");
+    script.resources = Resources { cpu_millis: Some(200), ..Resources::default() };
+    node.launch("spin", &script).await;
+    node.wait("spin", |state| pid(state).is_some()).await;
+    let stats = || node.runtime().stats("spin").containers.remove("main").unwrap();
+    let (began, before) = (std::time::Instant::now(), stats());
+    let after = until("ten throttled periods", || {
+        Some(stats()).filter(|now| now.throttled_periods >= before.throttled_periods + 10)
+    })
+    .await;
+    let used = after.cpu_nanoseconds - before.cpu_nanoseconds;
+    // A tenth more, and one period's quota that can fall on either side of a reading.
+    let allowed = began.elapsed().as_nanos() / 5 * 11 / 10 + 20_000_000;
+    assert!(u128::from(used) <= allowed, "used {used} ns of {allowed}");
+    assert!(used > 0);
+}
+
+async fn a_pids_limit_stops_a_fork_bomb(node: Node) {
+    let mut script = Script::forever("bomb() { bomb | bomb & }; bomb; exec sleep 1000");
+    script.resources = Resources { pids: Some(20), ..Resources::default() };
+    node.launch("bomb", &script).await;
+    node.wait("bomb", |state| pid(state).is_some()).await;
+    let fork_failed = || node.log("bomb", 0).to_lowercase().contains("fork").then_some(());
+    until("a refused fork", fork_failed).await;
+    assert!(node.runtime().stats("bomb").containers["main"].pids <= 20);
+}
+
+async fn grace_ends_in_sigkill_for_everything(node: Node) {
+    let text = "trap '' TERM; (setsid sleep 1000 & ) ; echo up; while :; do sleep 1; done";
+    node.launch("deaf", &Script::forever(text)).await;
+    until("the program's word", || node.log("deaf", 0).contains("up").then_some(())).await;
+    let pids = node.runtime().stats("deaf").containers["main"].processes.clone();
+    assert!(pids.len() >= 2, "{pids:?}");
+    node.runtime().stop("deaf", 1).await.unwrap();
+    let end = to_the_end(&node, "deaf").await;
+    assert_eq!((end.exit_code, end.signal), (137, Some(9)));
+    assert!(pids.iter().all(|pid| !is_alive(*pid)), "{pids:?}");
+}
+
+async fn a_crash_is_repaired_while_no_agent_is_there(mut node: Node) {
+    node.launch("crash", &Script::forever("exec sleep 1000")).await;
+    let before = node.wait("crash", |state| pid(state).is_some()).await;
+    node.detach();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid(&before).unwrap()).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    until("the second run", || {
+        node.saved("crash").filter(|state| state.containers[0].restarts == 1 && pid(state).is_some())
+    })
+    .await;
+    node.attach().await;
+    let after = node.wait("crash", |state| pid(state).is_some()).await;
+    assert_eq!(after.supervisor_pid, before.supervisor_pid);
+    assert_ne!(pid(&after), pid(&before));
+    assert_eq!(after.containers[0].restarts, 1);
+    assert_eq!(after.containers[0].last.as_ref().unwrap().signal, Some(9));
+}
+
+async fn containers_die_with_their_supervisor(node: Node) {
+    node.launch("lost", &Script::forever("sleep 1000 & exec sleep 1000")).await;
+    let state = node.wait("lost", |state| pid(state).is_some()).await;
+    let supervisor = rustix::process::Pid::from_raw(state.supervisor_pid).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    node.wait("lost", |state| state.stage == Stage::Lost).await;
+    let container = pid(&state).unwrap();
+    until("the container's end", || (!is_alive(container)).then_some(())).await;
+    // The same pod can be made again, and its count goes on.
+    node.launch("lost", &Script::forever("exec sleep 1000")).await;
+    let again = node.wait("lost", |state| state.stage == Stage::Started && pid(state).is_some()).await;
+    assert_eq!(again.containers[0].restarts, 1);
+}
+
+async fn a_pod_stopped_by_a_shutdown_goes_on_after_it(node: Node) {
+    let script = Script::forever("trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done");
+    node.launch("down", &script).await;
+    until("the program's word", || node.log("down", 0).contains("up").then_some(())).await;
+    let state = node.wait("down", |state| pid(state).is_some()).await;
+    let supervisor = rustix::process::Pid::from_raw(state.supervisor_pid).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
+    let lost = node.wait("down", |state| state.stage == Stage::Lost).await;
+    assert_eq!(ended(&lost).unwrap().reason, "Completed");
+    node.launch("down", &script).await;
+    let again = node.wait("down", |state| pid(state).is_some()).await;
+    assert_eq!(again.containers[0].restarts, 1);
+}
+
+async fn pids_stay_when_the_agent_comes_back(mut node: Node) {
+    for uid in ["a", "b"] {
+        node.launch(uid, &Script::forever("exec sleep 1000")).await;
+        node.wait(uid, |state| pid(state).is_some()).await;
+    }
+    let before = node.runtime().observe();
+    node.detach();
+    node.attach().await;
+    assert_eq!(node.runtime().observe(), before);
+    node.runtime().signal("a", "main", 15).await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+async fn links_in_an_image_lead_nowhere_out(node: Node) {
+    let image = node.folder("image");
+    std::fs::create_dir(image.join("bin")).unwrap();
+    std::fs::copy("/bin/busybox", image.join("bin/busybox")).unwrap();
+    for (link, to) in [("bin/sh", "busybox"), ("slash", "/"), ("up", "../../../../..")] {
+        std::os::unix::fs::symlink(to, image.join(link)).unwrap();
+    }
+    let text =
+        "busybox ls /; busybox cat /evenkeel-link-test/file; busybox ps | busybox wc -l; busybox mount";
+    let mut plan = node.plan("links", &Script::once(text));
+    plan.containers[0].rootfs = Rootfs::Layers(vec![image]);
+    let data = node.folder("given");
+    std::fs::write(data.join("file"), "given\n").unwrap();
+    node::bind(&mut plan.containers[0].spec, &data, Path::new("/slash/evenkeel-link-test"));
+    node::bind(&mut plan.containers[0].spec, &data, Path::new("/up/evenkeel-link-up"));
+    node.launch_plan(&plan).await;
+    let end = to_the_end(&node, "links").await;
+    let log = node.log("links", 0);
+    assert_eq!(end.exit_code, 0, "{log} {}", end.message);
+    assert!(log.contains("F given\n") && log.contains("F evenkeel-link-up\n"), "{log}");
+    assert!(!Path::new("/evenkeel-link-test").exists() && !Path::new("/evenkeel-link-up").exists());
+    assert!(!log.contains("/dev/vda on / ") && log.contains("overlay on / "), "{log}");
+}
+
+async fn fifty_pods_run_at_once(node: Node) {
+    let uids: Vec<String> = (0..50).map(|number| format!("many{number}")).collect();
+    let script = Script::forever("exec sleep 1000");
+    let began = std::time::Instant::now();
+    futures_of(uids.iter().map(|uid| node.launch(uid, &script))).await;
+    for uid in &uids {
+        node.wait(uid, |state| pid(state).is_some()).await;
+    }
+    println!("50 pods run after {:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    futures_of(uids.iter().map(|uid| async { node.runtime().remove(uid).await.unwrap() })).await;
+    println!("50 pods are gone after {:?}", began.elapsed());
+    assert!(node.runtime().observe().is_empty());
+}
+
+/// Drives all to their ends together.
+async fn futures_of(futures: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut all: Vec<_> = futures.map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        all.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}

@@ -1,0 +1,275 @@
+//! A node of a test's own: folders, cgroup root and runtime, gone without a trace at the end.
+
+use oci_spec::runtime::Spec;
+use runtime::cgroup::Cgroups;
+use runtime::plan::{ContainerPlan, PodPlan, Resources, RestartPolicy, Rootfs};
+use runtime::pods::{Runtime, RuntimeOptions};
+use runtime::state::PodState;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+const PREFIX: &str = "keel-test-";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a pod's one container does.
+pub(crate) struct Script {
+    text: String,
+    policy: RestartPolicy,
+    pub(crate) resources: Resources,
+}
+
+impl Script {
+    pub(crate) fn once(text: &str) -> Self {
+        Self { text: text.into(), policy: RestartPolicy::Never, resources: Resources::default() }
+    }
+
+    pub(crate) fn forever(text: &str) -> Self {
+        Self { policy: RestartPolicy::Always, ..Self::once(text) }
+    }
+}
+
+pub(crate) struct Node {
+    folder: PathBuf,
+    cgroup_root: String,
+    runtime: Option<Runtime>,
+}
+
+impl Node {
+    async fn new(folder: &Path, number: usize) -> Self {
+        let cgroup_root = format!("{PREFIX}{}-{number}", std::process::id());
+        let mut node = Self { folder: folder.to_owned(), cgroup_root, runtime: None };
+        node.attach().await;
+        node
+    }
+
+    /// As an agent that starts.
+    pub(crate) async fn attach(&mut self) {
+        self.runtime = Some(Runtime::open(self.options()).await.unwrap());
+    }
+
+    /// As an agent that is gone.
+    pub(crate) fn detach(&mut self) {
+        self.runtime = None;
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().unwrap()
+    }
+
+    fn options(&self) -> RuntimeOptions {
+        let at = |name: &str| self.folder.join(name);
+        RuntimeOptions {
+            state_dir: at("state"),
+            run_dir: at("run"),
+            log_dir: at("logs"),
+            cgroup_root: self.cgroup_root.clone(),
+            supervisor: vec![env!("CARGO_BIN_EXE_keel-supervisor").into()],
+        }
+    }
+
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    pub(crate) fn plan(&self, uid: &str, script: &Script) -> PodPlan {
+        let options = self.options();
+        PodPlan {
+            uid: uid.into(),
+            namespace: "default".into(),
+            name: uid.into(),
+            hostname: uid.into(),
+            host_network: false,
+            host_ipc: false,
+            host_pid: false,
+            restart_policy: script.policy,
+            grace_seconds: 1,
+            active_deadline_seconds: None,
+            cgroup: options.pod_cgroup(uid),
+            resources: Resources::default(),
+            log_dir: options.pod_logs("default", uid, uid),
+            state_dir: options.pod_folder(uid),
+            memory_volumes: Vec::new(),
+            init_containers: Vec::new(),
+            containers: vec![ContainerPlan {
+                name: "main".into(),
+                image: "host:".into(),
+                image_id: "host:".into(),
+                rootfs: Rootfs::Host { hidden: vec![self.folder.clone()] },
+                spec: spec(&["sh", "-c", &script.text]),
+                resources: script.resources.clone(),
+            }],
+        }
+    }
+
+    pub(crate) async fn launch(&self, uid: &str, script: &Script) {
+        self.launch_plan(&self.plan(uid, script)).await;
+    }
+
+    pub(crate) async fn launch_plan(&self, plan: &PodPlan) {
+        let created = self.runtime().create(plan).await.unwrap_or_else(|error| panic!("{error:?}"));
+        assert!(created.netns.exists());
+        self.runtime().start(&plan.uid, vec!["10.0.0.9".into()]).await.unwrap();
+    }
+
+    /// Waits until the pod's state is as described.
+    pub(crate) async fn wait(&self, uid: &str, enough: impl Fn(&PodState) -> bool) -> PodState {
+        let mut changes = self.runtime().changes();
+        let search = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(state) = self.runtime().observe().remove(uid).filter(|state| enough(state)) {
+                    return state;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(PATIENCE, search).await {
+            Ok(state) => state,
+            Err(_) => panic!("{uid} stays {:#?}", self.runtime().observe().get(uid)),
+        }
+    }
+
+    pub(crate) fn log(&self, uid: &str, run: u32) -> String {
+        let folder = self.options().pod_logs("default", uid, uid);
+        fs::read_to_string(folder.join(format!("main/{run}.log"))).unwrap_or_default()
+    }
+
+    pub(crate) fn saved(&self, uid: &str) -> Option<PodState> {
+        let path = self.options().pod_folder(uid).join("status.json");
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+}
+
+/// Polls for what nothing announces.
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A zombie is not alive.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+pub(crate) fn bind(spec: &mut Spec, from: &Path, to: &Path) {
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    let mount = json!({"destination": to, "type": "bind", "source": from, "options": ["rbind", "rw"]});
+    mounts.push(serde_json::from_value(mount).unwrap());
+    spec.set_mounts(Some(mounts));
+}
+
+fn spec(args: &[&str]) -> Spec {
+    let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID"]);
+    serde_json::from_value(json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0}, "args": args, "cwd": "/", "env": ["PATH=/usr/bin:/bin"],
+            "capabilities":
+                {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+            "noNewPrivileges": true,
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "nodev"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]},
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
+        ],
+        "linux": {"maskedPaths": ["/proc/kcore", "/sys/firmware"], "readonlyPaths": ["/proc/sys"]},
+    }))
+    .unwrap()
+}
+
+/// What a test must leave as it was.
+fn traces() -> BTreeSet<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut traces: BTreeSet<String> =
+        mounts.lines().filter(|line| line.contains(PREFIX)).map(|line| format!("mount {line}")).collect();
+    for name in Cgroups::detect().unwrap().children("") {
+        if name.starts_with(&format!("{PREFIX}{}-", std::process::id())) {
+            traces.insert(format!("cgroup {name}"));
+        }
+    }
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let words = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        if words.contains("keel-supervisor") && words.contains(PREFIX) {
+            traces.insert(format!("process {words}"));
+        }
+    }
+    traces
+}
+
+/// Removes the cgroups of test programs that were killed.
+fn sweep() {
+    let cgroups = Cgroups::detect().unwrap();
+    for name in cgroups.children("") {
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+        if pid.is_some_and(|pid| !is_alive(pid)) {
+            cgroups.kill(&name);
+            cgroups.remove(&name).unwrap();
+        }
+    }
+}
+
+type Test = fn(Node) -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+/// Runs the tests, in the words of the standard harness.
+pub(crate) fn run(tests: &[(&str, Test)]) -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let filter = words.iter().find(|word| !word.starts_with('-'));
+    let chosen = tests.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+    if words.iter().any(|word| word == "--list") {
+        let ignored_only = words.iter().any(|word| word == "--ignored");
+        chosen.filter(|_| !ignored_only).for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    if !rustix::process::geteuid().is_root() {
+        chosen.for_each(|(name, _)| println!("test {name} ... ignored, needs root"));
+        return ExitCode::SUCCESS;
+    }
+    sweep();
+    let mut failed = 0;
+    for (number, (name, test)) in chosen.enumerate() {
+        let passed = std::panic::catch_unwind(|| run_one(number, *test)).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += usize::from(!passed);
+    }
+    println!("\ntest result: {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_one(number: usize, test: Test) {
+    let before = traces();
+    let executor =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
+    let root = executor.block_on(async {
+        let node = Node::new(folder.path(), number).await;
+        let (options, root) = (node.options(), node.cgroup_root.clone());
+        let local = tokio::task::LocalSet::new();
+        let outcome = local.run_until(async { tokio::task::spawn_local(test(node)).await }).await;
+        // Also after a test that failed.
+        let runtime = Runtime::open(options).await.unwrap();
+        for uid in runtime.observe().into_keys() {
+            runtime.remove(&uid).await.unwrap();
+        }
+        outcome.unwrap();
+        root
+    });
+    drop(folder);
+    Cgroups::detect().unwrap().remove(&root).unwrap();
+    assert_eq!(traces(), before, "something is left");
+}

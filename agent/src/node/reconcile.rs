@@ -172,9 +172,13 @@ mod tests {
                 let mut steps = 0;
                 loop {
                     let Some(action) = next_action(want_now.as_ref(), have_now.as_ref()) else {
-                        // A stopping pod finishes by itself.
+                        // A pod that stops, or was told to, finishes by itself.
                         match have_now {
-                            Some(seen) if seen.stage == Stage::Stopping => {
+                            Some(seen)
+                                if seen.stage == Stage::Stopping
+                                    || (seen.stop_asked.is_some()
+                                        && !matches!(seen.stage, Stage::Finished | Stage::Lost)) =>
+                            {
                                 have_now = Some(Seen { stage: Stage::Finished, ..seen });
                                 continue;
                             }

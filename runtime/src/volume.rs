@@ -13,7 +13,7 @@ mod error;
 pub mod etc;
 mod host_path;
 mod payload;
-mod sub_path;
+pub(crate) mod sub_path;
 
 pub use error::VolumeError;
 

@@ -6,11 +6,15 @@ use super::error::{Failure, Step};
 use super::rootfs::{both_empty, new_filesystem};
 use super::target::{self, Root};
 use crate::cgroup::Cgroups;
+use crate::plan::BENEATH_OPTION;
 use crate::sys::mount::set_attributes;
+use crate::volume::sub_path;
 use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::{CWD, FileType};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags, move_mount, open_tree};
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -28,6 +32,8 @@ enum Kind {
 struct Options<'a> {
     attributes: MountAttrFlags,
     recursive: bool,
+    /// The volume that the source is a path in.
+    beneath: Option<&'a Path>,
     /// For the filesystem itself: `key=value`, or a bare key with an empty value.
     data: Vec<(&'a str, &'a str)>,
 }
@@ -47,7 +53,8 @@ fn options(mount: &Mount) -> &[String] {
 }
 
 fn sort_options(mount: &Mount) -> Options<'_> {
-    let mut sorted = Options { attributes: MountAttrFlags::empty(), recursive: false, data: Vec::new() };
+    let mut sorted =
+        Options { attributes: MountAttrFlags::empty(), recursive: false, beneath: None, data: Vec::new() };
     for option in options(mount) {
         match option.as_str() {
             "ro" | "rro" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -61,7 +68,10 @@ fn sort_options(mount: &Mount) -> Options<'_> {
             // The kernel's own defaults, what `kind` and `propagation` read, and what is always so.
             "bind" | "rw" | "suid" | "dev" | "exec" | "relatime" | "defaults" | "private" | "rprivate"
             | "slave" | "rslave" | "shared" | "rshared" | "newinstance" => {}
-            other => sorted.data.push(other.split_once('=').unwrap_or((other, ""))),
+            other => match other.strip_prefix(BENEATH_OPTION) {
+                Some(root) => sorted.beneath = Some(Path::new(root)),
+                None => sorted.data.push(other.split_once('=').unwrap_or((other, ""))),
+            },
         }
     }
     sorted
@@ -109,14 +119,36 @@ fn bind(root: &Root, mount: &Mount) -> Result<(), Failure> {
     if sorted.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let source = target::host(from).step(named)?;
+    let source = open_source(from, &sorted).step(named)?;
     let is_folder = is_folder(&source).step(named)?;
-    let tree = open_tree(CWD, from, flags).step(named)?;
+    // From the descriptor: the path may lead elsewhere by now.
+    let tree = open_tree(&source, "", flags | OpenTreeFlags::AT_EMPTY_PATH).step(named)?;
     let target = if is_folder { root.folder(to)? } else { root.file(to)? };
     if !sorted.attributes.is_empty() {
         set_attributes(tree.as_fd(), sorted.attributes, sorted.recursive).step(named)?;
     }
     move_mount(&tree, "", &target, "", both_empty()).step(named)
+}
+
+/// What is to be bound. Inside a volume no link leads out of it, and a folder that is missing is
+/// made: in a volume in memory nobody could make it earlier, and in another a run before may have
+/// removed it.
+fn open_source(from: &Path, options: &Options<'_>) -> io::Result<OwnedFd> {
+    let Some((root, inside)) = options.beneath.and_then(|root| Some((root, from.strip_prefix(root).ok()?)))
+    else {
+        return match options.beneath {
+            Some(_) => Err(io::ErrorKind::InvalidInput.into()),
+            None => Ok(target::host(from)?),
+        };
+    };
+    let volume = target::host(root)?;
+    match sub_path::open(&volume, inside) {
+        Err(Errno::NOENT) if !options.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) => {
+            sub_path::make(&volume, inside)?;
+            Ok(sub_path::open(&volume, inside)?)
+        }
+        found => Ok(found?),
+    }
 }
 
 fn is_folder(fd: &OwnedFd) -> rustix::io::Result<bool> {
@@ -161,6 +193,7 @@ pub(super) fn mount_late(launch: &Launch<'_>, cgroups: &Cgroups) -> Result<(), F
             let target = root.folder(&to.join(name))?;
             move_mount(&tree, "", &target, "", both_empty()).step(named)?;
         }
+        set_attributes(folder.as_fd(), attributes, false).step(named)?;
     }
     Ok(())
 }

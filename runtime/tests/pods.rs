@@ -1,9 +1,14 @@
 //! Pods as they really run: needs root, and reports its tests as ignored to anybody else.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "pods/isolation.rs"]
+mod isolation;
 #[path = "pods/node.rs"]
 mod node;
+#[path = "pods/volumes.rs"]
+mod volumes;
 
+use isolation::*;
 use node::{Node, Script, is_alive, until};
 use runtime::plan::{Resources, Rootfs};
 use runtime::state::{ContainerState, PodState, Stage, Termination};
@@ -11,6 +16,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
+use volumes::*;
 
 type Test = fn(Node) -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -34,6 +40,19 @@ fn main() -> ExitCode {
         pids_stay_when_the_agent_comes_back,
         links_in_an_image_lead_nowhere_out,
         fifty_pods_run_at_once,
+        a_link_in_a_volume_leads_nowhere_out,
+        a_link_in_a_volume_in_memory_leads_nowhere_out,
+        a_volume_in_memory_is_shared_and_has_its_size,
+        a_read_only_mount_cannot_be_written,
+        a_pod_has_namespaces_of_its_own,
+        a_pod_can_stay_in_the_hosts_namespaces,
+        a_container_cannot_reach_the_host,
+        a_privileged_container_may_nearly_all,
+        the_hosts_root_is_a_copy_without_the_agents_folders,
+        users_have_names_and_groups,
+        numbers_stand_over_the_images_user,
+        the_pods_address_is_in_the_environment,
+        kernel_parameters_are_the_pods_own,
     ];
     node::run(&tests)
 }

@@ -1,18 +1,22 @@
 //! A node of a test's own: folders, cgroup root and runtime, gone without a trace at the end.
 
+use k8s_openapi::api::core::v1::Pod;
 use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
-use runtime::plan::{ContainerPlan, PodPlan, Resources, RestartPolicy, Rootfs};
+use runtime::image::{Image, ImageConfig};
+use runtime::plan::{ContainerPlan, NodeFacts, PodInput, PodPlan, Resources, RestartPolicy, Rootfs};
 use runtime::pods::{Runtime, RuntimeOptions};
-use runtime::state::PodState;
-use serde_json::json;
-use std::collections::BTreeSet;
+use runtime::state::{PodState, Stage};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const PREFIX: &str = "keel-test-";
+/// The address of every pod: it has no network.
+pub(crate) const ADDRESS: &str = "10.0.0.9";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a pod's one container does.
@@ -107,6 +111,61 @@ impl Node {
         }
     }
 
+    /// The plan of a Pod as the agent would make it. Its one container is called `main`, and
+    /// runs `script` with a shell; `container` and `spec` come on top.
+    pub(crate) fn built(&self, uid: &str, script: &str, container: &Value, spec: &Value) -> PodPlan {
+        self.built_from(uid, Self::host_image(), &pod(uid, script, container, spec))
+    }
+
+    pub(crate) fn host_image() -> Image {
+        Image {
+            id: "host:".into(),
+            digest: "host:".into(),
+            rootfs: Rootfs::Host { hidden: Vec::new() },
+            config: ImageConfig::default(),
+        }
+    }
+
+    pub(crate) fn built_from(&self, uid: &str, image: Image, pod: &Value) -> PodPlan {
+        let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
+        let spec = pod.spec.as_ref().unwrap();
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let images = containers.map(|container| (container.name.clone(), image.clone())).collect();
+        let options = self.options();
+        let facts = NodeFacts {
+            node_name: "node-1".into(),
+            host_ips: vec!["192.0.2.1".into()],
+            state_dir: options.state_dir.clone(),
+            log_dir: options.log_dir.clone(),
+            cgroup_root: options.cgroup_root.clone(),
+            hidden: vec![self.folder.clone()],
+            cpu_millis: 2000,
+            memory_bytes: 4 << 30,
+            default_pids: Some(1000),
+        };
+        let none = (BTreeMap::new(), BTreeMap::new());
+        let input =
+            PodInput { pod: &pod, config_maps: &none.0, secrets: &none.1, images: &images, node: &facts };
+        let mut plan = runtime::plan::build(&input).unwrap();
+        runtime::volume::prepare(&input).unwrap();
+        let addresses = [ADDRESS.to_owned()];
+        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+            runtime::plan::address::fill_in(&mut container.spec, &addresses);
+        }
+        runtime::volume::etc::write(&input, &addresses).unwrap();
+        assert_eq!(plan.uid, uid);
+        plan
+    }
+
+    /// Runs the pod to its end and returns what its container said.
+    pub(crate) async fn output_of(&self, plan: &PodPlan) -> String {
+        self.launch_plan(plan).await;
+        let state = self.wait(&plan.uid, |state| state.stage == Stage::Finished).await;
+        let log = self.log(&plan.uid, 0);
+        assert!(!log.is_empty(), "{state:#?}");
+        log
+    }
+
     pub(crate) async fn launch(&self, uid: &str, script: &Script) {
         self.launch_plan(&self.plan(uid, script)).await;
     }
@@ -114,7 +173,7 @@ impl Node {
     pub(crate) async fn launch_plan(&self, plan: &PodPlan) {
         let created = self.runtime().create(plan).await.unwrap_or_else(|error| panic!("{error:?}"));
         assert!(created.netns.exists());
-        self.runtime().start(&plan.uid, vec!["10.0.0.9".into()]).await.unwrap();
+        self.runtime().start(&plan.uid, vec![ADDRESS.into()]).await.unwrap();
     }
 
     /// Waits until the pod's state is as described.
@@ -144,6 +203,18 @@ impl Node {
         let path = self.options().pod_folder(uid).join("status.json");
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
+}
+
+/// A Pod that is never run again, unless `spec` says otherwise.
+pub(crate) fn pod(uid: &str, script: &str, container: &Value, spec: &Value) -> Value {
+    let mut main = json!({"name": "main", "image": "any", "command": ["/bin/sh", "-c", script]});
+    let mut all = json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": []});
+    for (onto, from) in [(&mut main, container), (&mut all, spec)] {
+        let fields = from.as_object().cloned().unwrap_or_default();
+        onto.as_object_mut().unwrap().extend(fields);
+    }
+    all["containers"].as_array_mut().unwrap().insert(0, main);
+    json!({"metadata": {"uid": uid, "name": uid, "namespace": "default"}, "spec": all})
 }
 
 /// Polls for what nothing announces.

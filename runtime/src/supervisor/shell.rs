@@ -92,15 +92,19 @@ impl Shell {
         self.tell();
         self.prepare_first();
         self.cgroups.enter_as_supervisor(&self.plan.cgroup)?;
-        heap::trim();
-        heap::trim_stack();
+        let mut changed = true;
         while !self.finished {
+            if changed {
+                // Nothing more may happen for weeks.
+                heap::trim();
+                heap::trim_stack();
+            }
             for source in self.wait() {
                 self.serve(source);
             }
             self.step(Input::Tick);
             self.clients.retain(Client::is_open);
-            self.tell();
+            changed = self.tell();
         }
         self.reap_all();
         self.tell();
@@ -342,15 +346,15 @@ impl Shell {
         let _ = fs::remove_dir_all(layers);
     }
 
-    /// Subscribers and the status file know the present state.
-    fn tell(&mut self) {
+    /// Subscribers and the status file know the present state; true if it is a new one.
+    fn tell(&mut self) -> bool {
         let mut state = self.machine.state().clone();
         if self.interrupted && state.stage == Stage::Finished {
             state.stage = Stage::Lost;
         }
-        let Ok(text) = serde_json::to_vec(&state) else { return };
+        let Ok(text) = serde_json::to_vec(&state) else { return false };
         if text == self.told {
-            return;
+            return false;
         }
         let _ = status::write_status(&self.plan.state_dir, &state);
         let reply = Reply::State(Box::new(state));
@@ -358,6 +362,7 @@ impl Shell {
             client.send(&reply);
         }
         self.told = text;
+        true
     }
 
     fn serve_client(&mut self, index: usize) {

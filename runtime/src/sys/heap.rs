@@ -22,7 +22,7 @@ pub(crate) fn trim() {
 /// How far down the stack may have reached before.
 const STACK_BYTES: usize = 1024 * 1024;
 /// What stays below the caller's frame.
-const STACK_KEPT_BYTES: usize = 16 * 1024;
+const STACK_KEPT_BYTES: usize = 4 * 1024;
 const PAGE_BYTES: usize = 4096;
 
 /// Gives the stack's pages far below the caller back to the kernel: what was deep once, in the

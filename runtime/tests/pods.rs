@@ -5,6 +5,8 @@
 mod isolation;
 #[path = "pods/node.rs"]
 mod node;
+#[path = "pods/socket.rs"]
+mod socket;
 #[path = "pods/volumes.rs"]
 mod volumes;
 
@@ -12,6 +14,7 @@ use isolation::*;
 use node::{Node, Script, is_alive, until};
 use runtime::plan::{Resources, Rootfs};
 use runtime::state::{ContainerState, PodState, Stage, Termination};
+use socket::*;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -53,6 +56,9 @@ fn main() -> ExitCode {
         numbers_stand_over_the_images_user,
         the_pods_address_is_in_the_environment,
         kernel_parameters_are_the_pods_own,
+        a_supervisor_answers_nonsense_and_goes_on,
+        a_supervisor_does_not_wait_for_its_clients,
+        a_flood_of_output_is_logged_to_its_last_line,
     ];
     node::run(&tests)
 }

@@ -60,10 +60,14 @@ impl Client {
             }
             break;
         }
-        let mut requests = Vec::new();
-        while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.input.drain(..=end).collect();
-            requests.push(serde_json::from_slice(&line).map_err(|error| error.to_string()));
+        let whole = self.input.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines: Vec<u8> = self.input.drain(..whole).collect();
+        let mut requests: Vec<_> = lines
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| serde_json::from_slice(line).map_err(|error| error.to_string()))
+            .collect();
+        if self.input.is_empty() {
+            self.input = Vec::new();
         }
         if self.input.len() > MAX_REQUEST_BYTES {
             requests.push(Err(format!("a request has more than {MAX_REQUEST_BYTES} bytes")));
@@ -102,5 +106,83 @@ impl Client {
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pair() -> (Client, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let client = Client::new(ours);
+        theirs.set_nonblocking(true).expect("set");
+        (client, theirs)
+    }
+
+    /// What a client gets for `bytes`, sent in pieces of `size`.
+    fn received(bytes: &[u8], size: usize) -> Vec<Result<Request, String>> {
+        let (mut client, mut theirs) = pair();
+        let mut all = Vec::new();
+        for piece in bytes.chunks(size.max(1)) {
+            theirs.write_all(piece).expect("send");
+            all.extend(client.receive());
+        }
+        assert!(client.is_open());
+        drop(theirs);
+        all.extend(client.receive());
+        assert!(!client.is_open(), "its end is seen");
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_each_line_gets_one_answer(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'{'), Just(b'"'), any::<u8>()], 0..2000),
+            size in 1..700_usize,
+        ) {
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let answers = received(&bytes, size);
+            prop_assert_eq!(answers.len(), lines);
+            prop_assert_eq!(answers, received(&bytes, bytes.len()));
+        }
+
+        #[test]
+        fn requests_arrive_whole_whatever_their_pieces(count in 1..20_u32, size in 1..200_usize) {
+            let wanted: Vec<_> = (0..count).map(|grace_seconds| Request::Stop { grace_seconds }).collect();
+            let mut bytes = Vec::new();
+            for request in &wanted {
+                serde_json::to_writer(&mut bytes, request).expect("encode");
+                bytes.push(b'\n');
+            }
+            let requests: Result<Vec<_>, _> = received(&bytes, size).into_iter().collect();
+            prop_assert_eq!(requests, Ok(wanted));
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_and_forgotten() {
+        let (mut client, mut theirs) = pair();
+        let mut refused = 0;
+        for _ in 0..20 {
+            theirs.write_all(&[b'x'; 8192]).expect("send");
+            refused += client.receive().len();
+            assert!(client.input.len() <= MAX_REQUEST_BYTES);
+        }
+        assert_eq!(refused, 2);
+    }
+
+    #[test]
+    fn who_does_not_read_is_left() {
+        let (mut client, _theirs) = pair();
+        let message = "x".repeat(100_000);
+        let mut sent = 0;
+        while client.is_open() {
+            client.send(&Reply::Error { message: message.clone() });
+            sent += 1;
+            assert!(sent < 100, "nobody reads, and still it goes on");
+        }
+        assert!(sent > 5);
     }
 }

@@ -199,6 +199,15 @@ impl Node {
         fs::read_to_string(folder.join(format!("main/{run}.log"))).unwrap_or_default()
     }
 
+    pub(crate) fn socket(&self, uid: &str) -> PathBuf {
+        runtime::supervisor::socket_path(&self.options().run_dir, uid)
+    }
+
+    /// The folder of the container's logs.
+    pub(crate) fn logs(&self, uid: &str) -> PathBuf {
+        self.options().pod_logs("default", uid, uid).join("main")
+    }
+
     pub(crate) fn saved(&self, uid: &str) -> Option<PodState> {
         let path = self.options().pod_folder(uid).join("status.json");
         serde_json::from_slice(&fs::read(path).ok()?).ok()

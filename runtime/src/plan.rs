@@ -16,6 +16,7 @@ mod mounts;
 mod process;
 mod quantity;
 mod resource;
+mod sysctl;
 mod user;
 mod values;
 

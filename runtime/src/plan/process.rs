@@ -7,6 +7,7 @@ use super::env;
 use super::error::Cause;
 use super::mounts::mounts;
 use super::resource::oom_score_adj;
+use super::sysctl;
 use super::user::run_as;
 use crate::image::{Image, ImageConfig};
 use crate::status::qos_class;
@@ -74,7 +75,7 @@ pub(super) fn spec(container: &Container, image: &Image, input: &PodInput<'_>) -
         .set_mounts(Some(mounts(container, &vars, input)?))
         .set_hostname(Some(input.hostname()))
         .set_annotations((!annotations.is_empty()).then_some(annotations))
-        .set_linux(Some(linux(container, input)));
+        .set_linux(Some(linux(container, input)?));
     let base = [("PATH", DEFAULT_PATH.to_owned()), ("HOSTNAME", input.hostname())];
     process.set_env(Some(vars.over(&base, &image.config.env)));
     spec.set_process(Some(process));
@@ -88,14 +89,11 @@ fn working_dir(container: &Container, image: &ImageConfig) -> PathBuf {
     if dir.starts_with('/') { dir.into() } else { PathBuf::from("/").join(dir) }
 }
 
-fn linux(container: &Container, input: &PodInput<'_>) -> Linux {
+fn linux(container: &Container, input: &PodInput<'_>) -> Result<Linux, Cause> {
     let context = container.security_context.as_ref();
     let privileged = context.and_then(|context| context.privileged) == Some(true);
     let unmasked = context.and_then(|context| context.proc_mount.as_deref()) == Some("Unmasked");
-    let pod_context = input.spec().and_then(|spec| spec.security_context.as_ref());
-    let sysctls = pod_context.and_then(|context| context.sysctls.as_ref()).map(|list| {
-        list.iter().map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect::<HashMap<_, _>>()
-    });
+    let sysctls = sysctl::of_pod(input)?;
     let paths = |list: &[&str]| {
         let hidden = !privileged && !unmasked;
         hidden.then(|| list.iter().map(|&path| path.to_owned()).collect::<Vec<_>>())
@@ -104,8 +102,8 @@ fn linux(container: &Container, input: &PodInput<'_>) -> Linux {
     linux
         .set_namespaces(None)
         .set_resources(None)
-        .set_sysctl(sysctls.filter(|sysctls| !sysctls.is_empty()))
+        .set_sysctl((!sysctls.is_empty()).then_some(sysctls))
         .set_masked_paths(paths(&MASKED))
         .set_readonly_paths(paths(&READ_ONLY));
-    linux
+    Ok(linux)
 }

@@ -432,3 +432,25 @@ fn what_is_not_supported_is_refused_by_name() {
         assert_eq!(reason, "CreateContainerConfigError");
     }
 }
+
+#[test]
+fn kernel_parameters_of_the_host_are_refused() {
+    let plan = |name: &str, host: Value| {
+        let mut spec = json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
+        merge(&mut spec, host);
+        World::new(json!({}), spec).build()
+    };
+    for good in
+        ["net.core.somaxconn", "net/ipv4/ip_forward", "kernel.shmmax", "kernel.sem", "fs.mqueue.msg_max"]
+    {
+        assert!(plan(good, json!({})).is_ok(), "{good}");
+    }
+    for bad in
+        ["kernel.panic", "vm.swappiness", "net", "net..ipv4", "net/../kernel/panic", "net.ipv4/../../x", ""]
+    {
+        let error = plan(bad, json!({})).expect_err(bad);
+        assert_eq!(error.reason(), "CreateContainerConfigError");
+    }
+    assert!(plan("net.core.somaxconn", json!({"hostNetwork": true})).is_err());
+    assert!(plan("kernel.shmmax", json!({"hostIPC": true})).is_err());
+}

@@ -13,6 +13,8 @@ const LINE_BYTES: usize = 16 * 1024;
 const ROTATE_BYTES: u64 = 10 * 1024 * 1024;
 /// Files kept beside the present one.
 const KEPT: usize = 4;
+/// Runs whose logs are kept beside the present one's: a crash loop must not fill the disk.
+const KEPT_RUNS: u32 = 4;
 
 /// One of a program's two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,12 +112,13 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
-    /// `<folder>/<run>.log`, continued if it exists.
+    /// `<folder>/<run>.log`, continued if it exists. Logs of runs long ago are gone.
     pub(crate) fn open(folder: &Path, run: u32) -> Self {
         let path = folder.join(format!("{run}.log"));
         let mut log = Self { path, file: None, bytes: 0 };
         let _ = fs::create_dir_all(folder);
         let _ = log.reopen();
+        drop_old_runs(folder, run);
         log
     }
 
@@ -169,9 +172,37 @@ impl LogFile {
     }
 }
 
+fn drop_old_runs(folder: &Path, run: u32) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.split_once(".log")?.0.parse::<u32>().ok());
+        if number.is_some_and(|number| number + KEPT_RUNS < run) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crash_loop_keeps_the_logs_of_its_last_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("other"), "").expect("write");
+        for run in 0..20 {
+            let mut log = LogFile::open(folder.path(), run);
+            log.append(&vec![b'x'; 11 * 1024 * 1024], Timestamp::UNIX_EPOCH);
+        }
+        let entries = fs::read_dir(folder.path()).expect("read");
+        let mut names: Vec<_> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        let (open, rotated): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.ends_with(".log"));
+        assert_eq!(open, ["15.log", "16.log", "17.log", "18.log", "19.log"]);
+        assert_eq!(rotated.len(), 6, "one of each run, and what is not ours: {rotated:?}");
+    }
 
     fn lines(pending: &mut Pending, input: &[u8]) -> String {
         let mut out = Vec::new();

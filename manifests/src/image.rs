@@ -257,6 +257,7 @@ mod tests {
             ("localhost:5000/a/b:c", "localhost:5000/a/b:c"),
             ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
             ("host:", "host:"),
+            ("host:/", "host:"),
             ("oci:/srv/images/web:v1", "oci:/srv/images/web:v1"),
             ("oci:./web", "oci:./web"),
             ("oci-archive:web.tar", "oci-archive:web.tar"),

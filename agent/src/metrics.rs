@@ -72,6 +72,15 @@ impl Maker {
     }
 }
 
+/// What never changes while the agent runs, told as the labels of a 1.
+fn constants(make: &Maker, node_name: &str) -> prometheus::Result<()> {
+    let node = make.gauges("kubelet_node_name", "The node's name.", &["node"])?;
+    node.with_label_values(&[node_name]).set(1.0);
+    let build = make.gauges("keel_build_info", "The version of keel.", &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    Ok(())
+}
+
 impl Metrics {
     /// All metrics, registered, at zero.
     ///
@@ -79,12 +88,7 @@ impl Metrics {
     /// If two metrics share a name: a mistake in this file.
     pub(crate) fn new(node_name: &str) -> prometheus::Result<Self> {
         let make = Maker(Registry::new());
-        make.gauges("kubelet_node_name", "The node's name.", &["node"])?
-            .with_label_values(&[node_name])
-            .set(1.0);
-        make.gauges("keel_build_info", "The version of keel.", &["version"])?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1.0);
+        constants(&make, node_name)?;
         Ok(Self {
             running_pods: make.gauge("kubelet_running_pods", "Pods that have a running container.")?,
             containers: make.gauges(

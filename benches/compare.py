@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -168,6 +169,8 @@ def main() -> int:
     parser.add_argument("--window", type=float, default=20, help="seconds of rest for the idle CPU")
     parser.add_argument("--peers-only", action="store_true")
     args = parser.parse_args()
+    # As an exception, so that what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if "KEEL_BENCH_INSIDE" not in os.environ:
         move_out()
     folder = Path(tempfile.mkdtemp(prefix="keel-bench-"))

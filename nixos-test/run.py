@@ -7,6 +7,7 @@ program under test) as globals, as under the NixOS test driver.
 
 import argparse
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +64,8 @@ def main() -> int:
     parser.add_argument("--image", type=Path, default=HERE.parent / "target/vm", help="where the image is kept")
     parser.add_argument("tests", nargs="+", type=Path)
     args = parser.parse_args()
+    # As an exception, so that what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     subprocess.run([HERE / "build-image.sh", args.image], check=True)
     tests = [test for test in args.tests if test.resolve().name not in ("run.py", "machine.py")]
     # No short cut: every test runs, also after a failure.

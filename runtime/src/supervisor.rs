@@ -42,6 +42,8 @@ pub fn socket_path(run_dir: &Path, uid: &str) -> std::path::PathBuf {
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::sys::heap::keep_small();
+    // What `top` shows. A process without a name of its own works as well.
+    let _unnamed = rustix::thread::set_name(c"keel-supervisor");
     let mut args = args.into_iter();
     let (Some(plan), Some(socket), None) = (args.next(), args.next(), args.next()) else {
         init::say("usage: supervise PLAN SOCKET");

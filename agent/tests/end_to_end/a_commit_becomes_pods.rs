@@ -1,4 +1,4 @@
-use crate::machine::{Machine, PODS, name_of, until};
+use crate::machine::{Machine, PODS, name_of};
 use crate::yaml::{SERVE, config_map, daemon_set, deployment, pod, spec};
 use serde_json::json;
 
@@ -32,7 +32,7 @@ pub(crate) fn a_commit_becomes_running_pods_and_its_removal_leaves_nothing(machi
     machine.repository.write("other.yaml", &config_map("other", "a", "b"));
     machine.repository.push("Run nothing");
     machine.until_gone(PODS);
-    until("everything of the pods to be gone", || machine.traces().is_empty().then_some(()));
+    machine.until_traces(std::collections::BTreeSet::is_empty);
     for list in ["deployments", "daemonsets", "replicasets"] {
         assert_eq!(machine.api.list(&format!("/apis/apps/v1/{list}")), [] as [serde_json::Value; 0]);
     }

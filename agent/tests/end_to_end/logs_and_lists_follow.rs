@@ -5,7 +5,8 @@ use rustix::process::Signal;
 
 pub(crate) fn logs_are_followed_cut_and_kept(machine: &mut Machine) {
     machine.start();
-    let script = format!("echo first; echo wrong >&2; echo third; {SERVE}");
+    // Two streams have no order among them: the last line waits for both.
+    let script = format!("trap 'exit 0' TERM; echo first; echo wrong >&2; echo third; sleep 1; {SERVE}");
     machine.repository.push_file("talker.yaml", &pod("talker", &spec(&script)));
     machine.until_running("talker");
     let follow = machine.follow(&["logs", "-f", "talker", "--timestamps"]);
@@ -14,7 +15,6 @@ pub(crate) fn logs_are_followed_cut_and_kept(machine: &mut Machine) {
     assert!(time.parse::<jiff::Timestamp>().is_ok(), "{line}");
     let all = machine.ok(&["logs", "talker"]);
     let mut lines: Vec<_> = all.lines().collect();
-    // Two streams have no order among them.
     lines.sort_unstable();
     assert_eq!(lines, ["first", "third", "up", "wrong"]);
     assert_eq!(machine.ok(&["logs", "talker", "--tail", "1"]), "up\n");

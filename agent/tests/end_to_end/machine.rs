@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -208,6 +209,14 @@ impl Machine {
         traces::of_pods(&self.name, &self.folder, BRIDGE)
     }
 
+    /// What belongs to pods of this machine is as `look` likes it.
+    pub(crate) fn until_traces(&self, look: impl Fn(&BTreeSet<String>) -> bool) {
+        let looked = catch_unwind(AssertUnwindSafe(|| {
+            until("the traces", || look(&self.traces()).then_some(()));
+        }));
+        assert!(looked.is_ok(), "there is: {:#?}", self.traces());
+    }
+
     pub(crate) fn agent_log_tail(&self) -> String {
         let log = fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
@@ -226,7 +235,7 @@ impl Machine {
         let commit = self.repository.push("Remove everything");
         self.until_synced(&commit);
         self.until_gone("/api/v1/pods");
-        until("everything of the pods to be gone", || self.traces().is_empty().then_some(()));
+        self.until_traces(BTreeSet::is_empty);
         assert!(self.stop_agent().success());
         assert!(!self.api.socket.exists(), "an agent that ended well leaves no socket");
     }

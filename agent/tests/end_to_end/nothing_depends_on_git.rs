@@ -1,4 +1,4 @@
-use crate::machine::{CONFIG_MAPS, Machine, PODS, REVISIONS};
+use crate::machine::{CONFIG_MAPS, EVENTS, Machine, PODS, REVISIONS};
 use crate::traces;
 use crate::yaml::{SERVE, config_map, deployment, spec};
 use rustix::process::Signal;
@@ -33,8 +33,11 @@ pub(crate) fn a_broken_revision_is_refused_whole(machine: &mut Machine) {
     assert_eq!(commit_in_force(machine), good);
     assert_eq!(machine.pids("web-"), before);
     assert_eq!(machine.api.find(&format!("{CONFIG_MAPS}/new")), None);
-    let events = machine.ok(&["events", "-A", "--types", "Warning"]);
-    assert!(events.contains("revision/site") && events.contains("Invalid"), "{events}");
+    machine.api.until(EVENTS, "an event of it", |events| {
+        events.iter().find(|event| event["reason"] == "Invalid" && event["type"] == "Warning").map(drop)
+    });
+    let events = machine.ok(&["events", "--for", "revision/site", "--types", "Warning"]);
+    assert!(events.contains("broken.yaml:5:3"), "{events}");
 
     machine.repository.write("broken.yaml", &config_map("broken", "a", "b"));
     let fixed = machine.repository.push("Mend it");

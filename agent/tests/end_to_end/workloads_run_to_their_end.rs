@@ -15,7 +15,7 @@ pub(crate) fn a_job_runs_to_completion_and_goes_after_its_time(machine: &mut Mac
     let twice = machine.api.until(JOBS, "two completions", |jobs| {
         named(jobs, "twice").find(|job| condition(job, "Complete").is_some()).cloned()
     });
-    assert_eq!((&twice["status"]["succeeded"], &twice["status"]["active"]), (&json!(2), &Value::Null));
+    assert_eq!((&twice["status"]["succeeded"], &twice["status"]["active"]), (&json!(2), &json!(0)));
     let pods = machine.api.list(PODS);
     for pod in named(&pods, "twice-") {
         assert_eq!(pod["status"]["phase"], "Succeeded");

@@ -61,6 +61,11 @@ impl Maker {
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         self.add(GaugeVec::new(Opts::new(name, help), labels))
     }
+    /// 1, with a label that says what holds as long as the agent runs.
+    fn fact(&self, name: &str, help: &str, (label, value): (&str, &str)) -> prometheus::Result<()> {
+        self.gauges(name, help, &[label])?.with_label_values(&[value]).set(1.0);
+        Ok(())
+    }
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
         self.add(CounterVec::new(Opts::new(name, help), labels))
     }
@@ -79,12 +84,8 @@ impl Metrics {
     /// If two metrics share a name: a mistake in this file.
     pub(crate) fn new(node_name: &str) -> prometheus::Result<Self> {
         let make = Maker(Registry::new());
-        make.gauges("kubelet_node_name", "The node's name.", &["node"])?
-            .with_label_values(&[node_name])
-            .set(1.0);
-        make.gauges("keel_build_info", "The version of keel.", &["version"])?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1.0);
+        make.fact("kubelet_node_name", "The node's name.", ("node", node_name))?;
+        make.fact("keel_build_info", "The version of keel.", ("version", env!("CARGO_PKG_VERSION")))?;
         Ok(Self {
             running_pods: make.gauge("kubelet_running_pods", "Pods that have a running container.")?,
             containers: make.gauges(
@@ -128,11 +129,7 @@ impl Metrics {
                 "1 for the newest sync's result.",
                 &["source", "result"],
             )?,
-            sync_time: make.gauges(
-                "keel_git_last_sync_timestamp_seconds",
-                "When a source was last looked at.",
-                &["source"],
-            )?,
+            sync_time: make.gauges("keel_git_last_sync_timestamp_seconds", "The last look.", &["source"])?,
             sync_seconds: make.histograms(
                 "keel_git_sync_duration_seconds",
                 "One look at a source.",

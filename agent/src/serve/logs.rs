@@ -27,12 +27,12 @@ pub(crate) async fn answer(api: &Api, target: &Target, query: &Query) -> Result<
     let options = options(query)?;
     let stream = Logs::new(path).read(options).map_err(|error| {
         let which = if query.contains_key("previous") { "previous run" } else { "run yet" };
-        match error.kind() {
-            std::io::ErrorKind::NotFound => Refusal::bad_request(format!(
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return Refusal::bad_request(format!(
                 "container \"{container}\" in pod \"{name}\" has no {which} to show a log of"
-            )),
-            _ => Refusal::internal(format!("cannot read the log of container \"{container}\": {error}")),
+            ));
         }
+        Refusal::internal(format!("cannot read the log of container \"{container}\": {error}"))
     })?;
     Ok(([("content-type", "text/plain; charset=utf-8")], Body::from_stream(stream)).into_response())
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 CONFIG = """
 apiVersion: evenkeel.dev/v1alpha1
 kind: AgentConfiguration
+podPidsLimit: 256
 sources:
 - name: main
   url: file:///srv/manifests.git

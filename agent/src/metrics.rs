@@ -61,11 +61,6 @@ impl Maker {
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         self.add(GaugeVec::new(Opts::new(name, help), labels))
     }
-    /// 1, with a label that says what holds as long as the agent runs.
-    fn fact(&self, name: &str, help: &str, (label, value): (&str, &str)) -> prometheus::Result<()> {
-        self.gauges(name, help, &[label])?.with_label_values(&[value]).set(1.0);
-        Ok(())
-    }
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
         self.add(CounterVec::new(Opts::new(name, help), labels))
     }
@@ -77,6 +72,15 @@ impl Maker {
     }
 }
 
+/// What never changes while the agent runs, told as the labels of a 1.
+fn constants(make: &Maker, node_name: &str) -> prometheus::Result<()> {
+    let node = make.gauges("kubelet_node_name", "The node's name.", &["node"])?;
+    node.with_label_values(&[node_name]).set(1.0);
+    let build = make.gauges("keel_build_info", "The version of keel.", &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    Ok(())
+}
+
 impl Metrics {
     /// All metrics, registered, at zero.
     ///
@@ -84,8 +88,7 @@ impl Metrics {
     /// If two metrics share a name: a mistake in this file.
     pub(crate) fn new(node_name: &str) -> prometheus::Result<Self> {
         let make = Maker(Registry::new());
-        make.fact("kubelet_node_name", "The node's name.", ("node", node_name))?;
-        make.fact("keel_build_info", "The version of keel.", ("version", env!("CARGO_PKG_VERSION")))?;
+        constants(&make, node_name)?;
         Ok(Self {
             running_pods: make.gauge("kubelet_running_pods", "Pods that have a running container.")?,
             containers: make.gauges(
@@ -129,7 +132,11 @@ impl Metrics {
                 "1 for the newest sync's result.",
                 &["source", "result"],
             )?,
-            sync_time: make.gauges("keel_git_last_sync_timestamp_seconds", "The last look.", &["source"])?,
+            sync_time: make.gauges(
+                "keel_git_last_sync_timestamp_seconds",
+                "When a source was last looked at.",
+                &["source"],
+            )?,
             sync_seconds: make.histograms(
                 "keel_git_sync_duration_seconds",
                 "One look at a source.",

@@ -191,7 +191,7 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
         hidden: vec![configuration.state_dir.clone(), configuration.run_dir.clone()],
         cpu_millis: machine.cores as u64 * 1000,
         memory_bytes: machine.memory_bytes,
-        default_pids: None,
+        default_pids: Some(configuration.pod_pids_limit).filter(|&limit| limit > 0),
     }
 }
 

@@ -33,6 +33,8 @@ pub struct AgentConfiguration {
     pub cgroup_root: String,
     /// Where `/metrics` and `/healthz` are served, `ADDRESS:PORT`; nowhere if empty.
     pub metrics_address: String,
+    /// Most processes and threads of one container, as the kubelet's `podPidsLimit`; 0 is no limit.
+    pub pod_pids_limit: u64,
     /// The network of the node's pods.
     pub network: NetworkConfiguration,
     /// The Git repositories that say what runs.
@@ -51,6 +53,7 @@ impl Default for AgentConfiguration {
             log_dir: "/var/log/pods".into(),
             cgroup_root: "keel".into(),
             metrics_address: "127.0.0.1:10250".into(),
+            pod_pids_limit: 4096,
             network: NetworkConfiguration::default(),
             sources: Vec::new(),
         }
@@ -72,7 +75,7 @@ pub struct NetworkConfiguration {
 
 impl Default for NetworkConfiguration {
     fn default() -> Self {
-        Self { bridge: "keel0".into(), pod_cidr: "10.88.0.0/16".into(), mtu: 0 }
+        Self { bridge: "keel0".into(), pod_cidr: "10.99.0.0/16".into(), mtu: 0 }
     }
 }
 

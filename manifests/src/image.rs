@@ -5,7 +5,7 @@ use std::fmt;
 /// Where an image comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
-    /// `host:`, the host's own root, read-only.
+    /// `host:` or, which YAML takes without quotes, `host:/`: the host's own root, read-only.
     Host,
     /// `oci:PATH[:TAG]`, an OCI layout folder.
     OciLayout(Archive),
@@ -87,7 +87,7 @@ impl Reference {
             return Err(ReferenceError::Blank);
         }
         match text.split_once(':') {
-            Some(("host", "")) => Ok(Self::Host),
+            Some(("host", "" | "/")) => Ok(Self::Host),
             Some(("host", rest)) if rest.starts_with('/') => Err(ReferenceError::HostWithPath),
             Some(("oci", rest)) if is_path(rest) => archive("oci", rest).map(Self::OciLayout),
             Some(("oci-archive", rest)) => archive("oci-archive", rest).map(Self::OciArchive),
@@ -257,6 +257,7 @@ mod tests {
             ("localhost:5000/a/b:c", "localhost:5000/a/b:c"),
             ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
             ("host:", "host:"),
+            ("host:/", "host:"),
             ("oci:/srv/images/web:v1", "oci:/srv/images/web:v1"),
             ("oci:./web", "oci:./web"),
             ("oci-archive:web.tar", "oci-archive:web.tar"),

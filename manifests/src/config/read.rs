@@ -168,7 +168,7 @@ fn pod_cidr(text: &str) -> Result<(), (String, Option<String>)> {
         Some((address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u32>().ok().filter(|p| *p <= 32)?))
     });
     let Some((address, prefix)) = parts else {
-        let help = Some("write it as ADDRESS/PREFIX: `10.88.0.0/16`".to_owned());
+        let help = Some("write it as ADDRESS/PREFIX: `10.99.0.0/16`".to_owned());
         return Err(("this is no IPv4 network".to_owned(), help));
     };
     if !(8..=30).contains(&prefix) {

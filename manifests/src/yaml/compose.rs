@@ -383,6 +383,9 @@ fn syntax(error: &ScanError) -> SyntaxError {
         | ErrorKind::TabInPlainScalar
         | ErrorKind::TabAtBlockScalarStart => Some("indent with spaces"),
         ErrorKind::InvalidIndentation => Some("keys of one mapping start in the same column"),
+        ErrorKind::MappingValueNotAllowed => {
+            Some("a value that has a `:` before a space or at its end needs quotes: `\"host:\"`")
+        }
         ErrorKind::SimpleKeyExpected => Some("is a `:` or a space after it missing?"),
         _ => None,
     };

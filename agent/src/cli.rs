@@ -52,7 +52,7 @@ Options:
 Examples:
   keel demo --once                     the whole story in a minute, then every trace removed
   keel validate manifests/             check a folder before you push it
-  keel agent --config /etc/keel.yaml   run the agent in the foreground
+  keel agent --config keel.yaml        run the agent in the foreground
   keel sync && keel status             fetch now, then see what became of it
   keel get pods -A -w                  watch the pods of every namespace
   keel status pod/web-7c5d             why does this pod not run?

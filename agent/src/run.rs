@@ -17,7 +17,7 @@ use reconciler::store::Store;
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::plan::NodeFacts;
-use runtime::pods::{Runtime, RuntimeOptions};
+use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -177,8 +177,7 @@ fn runtime_options(configuration: &AgentConfiguration) -> RuntimeOptions {
         run_dir: configuration.run_dir.clone(),
         log_dir: configuration.log_dir.clone(),
         cgroup_root: configuration.cgroup_root.clone(),
-        // The running program, even if its file was replaced meanwhile.
-        supervisor: vec![OsString::from("/proc/self/exe"), OsString::from(runtime::supervisor::COMMAND)],
+        supervisor: vec![OsString::from(OWN_PROGRAM), OsString::from(runtime::supervisor::COMMAND)],
     }
 }
 

@@ -30,6 +30,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a removal waits for a supervisor to end before its cgroup is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The running program, even if its file was replaced meanwhile.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// Where everything is, and how a supervisor is started.
 #[derive(Debug, Clone)]
 pub struct RuntimeOptions {
@@ -192,7 +195,12 @@ impl Runtime {
     fn spawn(&self, uid: &str, folder: &Path) -> Result<Child, CreateError> {
         let options = &self.shared.options;
         let (program, words) = options.supervisor.split_first().ok_or(CreateError::NoSupervisor)?;
-        Command::new(program)
+        let mut command = Command::new(program);
+        if program == OWN_PROGRAM {
+            // What a list of processes shows; the path would tell nobody anything.
+            command.arg0("keel");
+        }
+        command
             .args(words)
             .arg(folder.join(PLAN_FILE))
             .arg(socket_path(&options.run_dir, uid))
@@ -240,7 +248,15 @@ impl Runtime {
     /// # Errors
     /// [`PodError`] if the pod has no supervisor, or it refuses.
     pub async fn start(&self, uid: &str, addresses: Vec<String>) -> Result<(), PodError> {
-        self.ask(uid, Request::Start { addresses }).await
+        self.ask(uid, Request::Start { addresses }).await?;
+        // The state comes after the answer: who looks in between must not start it again.
+        if let Some(pod) = self.shared.pods().get_mut(uid)
+            && pod.state.stage == Stage::Created
+        {
+            pod.state.stage = Stage::Started;
+        }
+        self.shared.changed();
+        Ok(())
     }
 
     /// The pod was asked to end, within the grace; its end is seen in [`Runtime::observe`].

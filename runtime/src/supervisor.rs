@@ -42,8 +42,8 @@ pub fn socket_path(run_dir: &Path, uid: &str) -> std::path::PathBuf {
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::sys::heap::keep_small();
-    // For `ps` and `top`, which would show the name of the link that was executed.
-    let _ = rustix::thread::set_name(c"keel-pod");
+    // What `ps` and `top` show instead of the link that was executed. Works as well without.
+    let _unnamed = rustix::thread::set_name(c"keel-supervisor");
     let mut args = args.into_iter();
     let (Some(plan), Some(socket), None) = (args.next(), args.next(), args.next()) else {
         init::say("usage: supervise PLAN SOCKET");

@@ -19,17 +19,16 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut changes = node.store.changes();
-    let mut seen = 0;
+    let mut seen = None;
     loop {
         changes.borrow_and_update();
-        let newest = newest_configuration(&node);
-        if newest > seen {
-            if seen > 0 {
-                retry.notify_one();
-                let node = Arc::clone(&node);
-                tokio::task::spawn_blocking(move || update_all(&node)).await?;
-            }
+        let newest = Some(newest_configuration(&node));
+        // At first too: an agent may have ended between a change and its swap.
+        if newest != seen {
             seen = newest;
+            retry.notify_one();
+            let node = Arc::clone(&node);
+            tokio::task::spawn_blocking(move || update_all(&node)).await?;
         }
         tokio::select! {
             biased;

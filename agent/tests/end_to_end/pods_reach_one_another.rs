@@ -1,0 +1,66 @@
+use crate::machine::Machine;
+use crate::yaml::{config_map, pod, spec};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
+
+fn address(pod: &Value) -> IpAddr {
+    pod["status"]["podIP"].as_str().unwrap_or_else(|| panic!("no address: {pod}")).parse().unwrap()
+}
+
+/// The answer of the web server at `address`; `None` while nobody listens.
+fn page(address: IpAddr) -> Option<String> {
+    let mut stream = TcpStream::connect((address, 8080)).ok()?;
+    stream.write_all(b"GET /word HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    Some(text)
+}
+
+pub(crate) fn pods_and_host_reach_one_another(machine: &mut Machine) {
+    machine.start();
+    let mut server = spec("exec busybox httpd -f -p 8080 -h /www");
+    server["terminationGracePeriodSeconds"] = 0.into();
+    server["volumes"] = json!([{"name": "www", "configMap": {"name": "www"}}]);
+    server["containers"][0]["volumeMounts"] = json!([{"name": "www", "mountPath": "/www"}]);
+    machine.repository.write("www.yaml", &config_map("www", "word", "well met\n"));
+    machine.repository.push_file("server.yaml", &pod("server", &server));
+    let server = address(&machine.until_running("server"));
+    let answer = crate::machine::until("the host to be answered", || page(server));
+    assert!(answer.ends_with("well met\n"), "{answer}");
+
+    // The host answers a pod; what the listener hears from is the pod's address.
+    let gateway: IpAddr = "10.77.0.1".parse().unwrap();
+    let listener = TcpListener::bind((gateway, 8081)).unwrap();
+    let script = format!(
+        "trap 'exit 0' TERM; busybox wget -qO- http://{server}:8080/word; \
+         echo to the host | busybox nc {gateway} 8081; while :; do sleep 1000 & wait $!; done"
+    );
+    machine.repository.push_file("client.yaml", &pod("client", &spec(&script)));
+    let (mut stream, from) = listener.accept().unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "to the host\n");
+    let client = address(&machine.until_running("client"));
+    assert_eq!(from.ip(), client);
+    assert_ne!(client, server);
+    assert!(machine.follow(&["logs", "-f", "client"]).until("the page", |_| true) == "well met");
+    let wide = machine.ok(&["get", "pods", "-o", "wide"]);
+    assert!(wide.contains(&server.to_string()) && wide.contains(&client.to_string()), "{wide}");
+
+    let mut on_the_host =
+        spec("trap 'exit 0' TERM; cat /proc/net/dev; echo end; while :; do sleep 1000 & wait $!; done");
+    on_the_host["hostNetwork"] = true.into();
+    machine.repository.push_file("host.yaml", &pod("on-the-host", &on_the_host));
+    let on_the_host = machine.until_running("on-the-host");
+    assert_eq!(address(&on_the_host), gateway, "the node's own");
+    assert_eq!(on_the_host["status"]["hostIP"], "10.77.0.1");
+    let mut seen = String::new();
+    machine.follow(&["logs", "-f", "on-the-host"]).until("the links", |line| {
+        seen.push_str(line);
+        line == "end"
+    });
+    assert!(seen.contains("keeltest0:"), "{seen}");
+    let links = machine.traces().into_iter().filter(|trace| trace.starts_with("link")).count();
+    assert_eq!(links, 2, "a pod on the host's network has no link of its own");
+}

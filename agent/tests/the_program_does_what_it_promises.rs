@@ -1,0 +1,79 @@
+//! The whole program from a commit to running pods: needs root, and reports its
+//! tests as ignored to anybody else.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
+
+#[path = "end_to_end/a_commit_becomes_pods.rs"]
+mod a_commit_becomes_pods;
+#[path = "end_to_end/api.rs"]
+mod api;
+#[path = "end_to_end/git_has_the_last_word.rs"]
+mod git_has_the_last_word;
+#[path = "end_to_end/harness.rs"]
+mod harness;
+#[path = "end_to_end/logs_and_lists_follow.rs"]
+mod logs_and_lists_follow;
+#[path = "end_to_end/machine.rs"]
+mod machine;
+#[path = "end_to_end/nothing_depends_on_git.rs"]
+mod nothing_depends_on_git;
+#[path = "end_to_end/nothing_depends_on_the_agent.rs"]
+mod nothing_depends_on_the_agent;
+#[path = "end_to_end/pods_reach_one_another.rs"]
+mod pods_reach_one_another;
+#[path = "end_to_end/repository.rs"]
+mod repository;
+#[path = "end_to_end/the_agent_tells_how_it_is.rs"]
+mod the_agent_tells_how_it_is;
+#[path = "end_to_end/traces.rs"]
+mod traces;
+#[path = "end_to_end/workloads_run_to_their_end.rs"]
+mod workloads_run_to_their_end;
+#[path = "end_to_end/yaml.rs"]
+mod yaml;
+
+use harness::Test;
+use std::process::ExitCode;
+
+macro_rules! tests {
+    ($($theme:ident: $($name:ident),* $(,)?);* $(;)?) => {
+        vec![$($((stringify!($name), $theme::$name as Test)),*),*]
+    };
+}
+
+fn main() -> ExitCode {
+    // The longest first.
+    let tests = tests![
+        nothing_depends_on_the_agent:
+            twenty_kills_of_the_agent_in_a_rollout_harm_nothing,
+            a_crash_while_the_agent_is_dead_is_repaired,
+            an_agent_that_stops_leaves_its_pods_alone;
+        workloads_run_to_their_end:
+            a_cron_job_runs_at_its_minute,
+            a_job_runs_to_completion_and_goes_after_its_time,
+            a_job_that_fails_too_often_has_failed,
+            an_allocator_over_its_limit_is_oom_killed,
+            a_change_of_a_config_map_reaches_a_running_pod,
+            a_pod_without_its_config_map_starts_once_it_is_there;
+        a_commit_becomes_pods:
+            a_commit_becomes_running_pods_and_its_removal_leaves_nothing,
+            a_changed_pod_is_made_anew;
+        nothing_depends_on_git:
+            a_broken_revision_is_refused_whole,
+            a_rewritten_history_needs_consent,
+            an_emptied_path_needs_consent,
+            an_agent_without_its_repository_runs_what_it_had;
+        git_has_the_last_word:
+            what_is_deleted_by_hand_comes_back,
+            what_is_changed_by_hand_is_put_back;
+        pods_reach_one_another:
+            pods_and_host_reach_one_another;
+        the_agent_tells_how_it_is:
+            metrics_tell_what_runs,
+            only_root_and_one_agent_may_have_the_socket,
+            every_mistake_in_a_configuration_is_told_at_once;
+        logs_and_lists_follow:
+            logs_are_followed_cut_and_kept,
+            a_watched_list_shows_each_change;
+    ];
+    harness::run(&tests)
+}

@@ -18,8 +18,8 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("Container", "stdin", "standard input stays closed yet"),
     ("Container", "stdinOnce", "standard input stays closed yet"),
     ("Container", "tty", "containers get no terminal yet"),
-    ("Container", "terminationMessagePath", "termination messages are not read yet"),
-    ("Container", "terminationMessagePolicy", "termination messages are not read yet"),
+    ("Container", "terminationMessagePath", "a termination message is read from /dev/termination-log only"),
+    ("Container", "terminationMessagePolicy", "the log is not taken for a termination message yet"),
     ("Container", "volumeDevices", "block devices are not given to containers yet"),
     ("DeploymentSpec", "paused", "a rollout cannot be paused yet"),
     ("EmptyDirVolumeSource", "mode", "an emptyDir always has mode 0777 yet"),
@@ -42,24 +42,17 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("ObjectMeta", "selfLink", "Kubernetes dropped it"),
     ("ObjectMeta", "uid", "the store sets it"),
     ("PodSecurityContext", "appArmorProfile", "AppArmor profiles are not loaded yet"),
-    ("PodSecurityContext", "fsGroup", "volumes keep their group yet"),
     ("PodSecurityContext", "fsGroupChangePolicy", "volumes keep their group yet"),
-    ("PodSecurityContext", "runAsNonRoot", "the image's user is not checked yet"),
     ("PodSecurityContext", "seLinuxChangePolicy", "SELinux labels are not set yet"),
     ("PodSecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
     ("PodSecurityContext", "seccompProfile", "seccomp profiles are not loaded yet"),
     ("PodSecurityContext", "supplementalGroupsPolicy", "groups of the image are always merged"),
-    ("PodSecurityContext", "sysctls", "kernel parameters are not set yet"),
     ("PodSpec", "affinity", "the scheduler does not look at affinity yet"),
     ("PodSpec", "automountServiceAccountToken", "there are no service accounts yet"),
-    ("PodSpec", "dnsConfig", "pods use the host's name servers yet"),
-    ("PodSpec", "dnsPolicy", "pods use the host's name servers yet"),
     ("PodSpec", "enableServiceLinks", "services give no environment yet"),
     ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
     ("PodSpec", "evictionResponders", "pods are not evicted yet"),
-    ("PodSpec", "hostAliases", "`/etc/hosts` gets no further names yet"),
     ("PodSpec", "hostUsers", "pods get no user namespace yet"),
-    ("PodSpec", "hostnameOverride", "use `hostname`"),
     ("PodSpec", "imagePullSecrets", "images are not pulled from registries yet"),
     ("PodSpec", "os", "every node runs Linux"),
     ("PodSpec", "overhead", "overhead is not counted yet"),
@@ -68,7 +61,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "priorityClassName", "no pod is pre-empted yet"),
     ("PodSpec", "readinessGates", "readiness gates are not waited for yet"),
     ("PodSpec", "resourceClaims", "devices are not claimed yet"),
-    ("PodSpec", "resources", "limits hold per container only, yet"),
     ("PodSpec", "runtimeClassName", "there is one runtime yet"),
     ("PodSpec", "schedulerName", "there is one scheduler"),
     ("PodSpec", "schedulingGates", "scheduling gates are not waited for yet"),
@@ -83,16 +75,11 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("ResourceRequirements", "claims", "devices are not claimed yet"),
     ("SecretVolumeSource", "defaultUser", "files of a volume belong to root yet"),
     ("SecurityContext", "appArmorProfile", "AppArmor profiles are not loaded yet"),
-    ("SecurityContext", "procMount", "`/proc` is always masked yet"),
-    ("SecurityContext", "runAsNonRoot", "the image's user is not checked yet"),
     ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
     ("SecurityContext", "seccompProfile", "seccomp profiles are not loaded yet"),
     ("Service", "spec", "services have no address and lead nowhere yet"),
     ("VolumeMount", "bindMountOptions", "mounts have no further options yet"),
-    ("VolumeMount", "mountPropagation", "mounts do not propagate yet"),
-    ("VolumeMount", "recursiveReadOnly", "only the volume's own mount is made read-only yet"),
-    ("VolumeMount", "subPath", "the whole volume is mounted yet"),
-    ("VolumeMount", "subPathExpr", "the whole volume is mounted yet"),
+    ("VolumeMount", "mountPropagation", "mounts propagate from the host only, and then to the whole container"),
 ];
 
 /// Fields whose objects are refused, since they could not run right.
@@ -103,7 +90,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("Volume", "cephfs", UNMOUNTABLE),
     ("Volume", "cinder", UNMOUNTABLE),
     ("Volume", "csi", UNMOUNTABLE),
-    ("Volume", "downwardAPI", UNMOUNTABLE),
     ("Volume", "ephemeral", UNMOUNTABLE),
     ("Volume", "fc", UNMOUNTABLE),
     ("Volume", "flexVolume", UNMOUNTABLE),
@@ -117,7 +103,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("Volume", "persistentVolumeClaim", UNMOUNTABLE),
     ("Volume", "photonPersistentDisk", UNMOUNTABLE),
     ("Volume", "portworxVolume", UNMOUNTABLE),
-    ("Volume", "projected", UNMOUNTABLE),
     ("Volume", "quobyte", UNMOUNTABLE),
     ("Volume", "rbd", UNMOUNTABLE),
     ("Volume", "scaleIO", UNMOUNTABLE),
@@ -125,7 +110,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("Volume", "vsphereVolume", UNMOUNTABLE),
 ];
 
-const UNMOUNTABLE: &str = "volumes of emptyDir, hostPath, configMap and secret can be mounted so far";
+const UNMOUNTABLE: &str = "volumes of emptyDir, hostPath, configMap, secret, downwardAPI and projected can be mounted so far";
 
 /// What Evenkeel makes of `field` of the type `definition`.
 pub(crate) fn support(definition: &str, field: &str) -> Support {

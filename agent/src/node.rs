@@ -89,6 +89,11 @@ impl Node {
         let actions = reconcile::reconcile(&wanted, &seen, &memory.busy, now);
         let mut wake = RESYNC;
         for (uid, action) in actions {
+            // A pod that never came to a sandbox has volumes and an address all the same.
+            let action = match action {
+                Action::Forget if memory.is_prepared(&uid) => Action::Remove,
+                action => action,
+            };
             match action {
                 Action::WaitUntil(at) => {
                     wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default())

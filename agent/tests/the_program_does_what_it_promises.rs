@@ -53,6 +53,7 @@ fn main() -> ExitCode {
             a_job_that_fails_too_often_has_failed,
             an_allocator_over_its_limit_is_oom_killed,
             a_change_of_a_config_map_reaches_a_running_pod,
+            a_pod_that_cannot_start_says_why_and_leaves_nothing,
             a_pod_without_its_config_map_starts_once_it_is_there;
         a_commit_becomes_pods:
             a_commit_becomes_running_pods_and_its_removal_leaves_nothing,

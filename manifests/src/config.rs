@@ -85,7 +85,7 @@ impl Default for NetworkConfiguration {
 pub struct GitSource {
     /// RFC 1123 label; names the source in every output.
     pub name: String,
-    /// `file://`, `https://`, `http://`, `ssh://` or `user@host:path`.
+    /// `file://`, `https://`, `http://`, `ssh://`, `user@host:path` or an absolute path.
     pub url: String,
     /// At most one of `branch`, `tag`, `commit`; without any, the remote's HEAD.
     #[serde(default, skip_serializing_if = "Option::is_none")]

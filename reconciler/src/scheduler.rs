@@ -62,7 +62,7 @@ fn is_waiting(pod: &Pod) -> bool {
 
 fn bind(key: &ObjectKey, pod: &Pod, node: &Node, now: Timestamp) -> Outcome {
     let name = node.metadata.name.clone().unwrap_or_default();
-    let message = format!("bound {}/{} to {name}", key.namespace, key.name);
+    let message = format!("Successfully assigned {}/{} to {name}", key.namespace, key.name);
     let mut bound = pod.clone();
     bound.spec.get_or_insert_default().node_name = Some(name);
     let mut scheduled = pod.clone();

@@ -22,6 +22,8 @@ struct Entry {
     stop_asked: Option<u32>,
     released: bool,
     started: bool,
+    /// A start was tried: volumes or an address may be there, though no sandbox is.
+    prepared: bool,
     reported: Option<(u64, Option<PodState>, Option<Problem>)>,
 }
 
@@ -70,6 +72,11 @@ impl Memory {
         self.last.get(uid)
     }
 
+    /// True if the machine may hold something of the pod, though it has no sandbox.
+    pub(super) fn is_prepared(&self, uid: &str) -> bool {
+        self.entries.get(uid).is_some_and(|entry| entry.prepared)
+    }
+
     pub(super) fn problem(&self, uid: &str) -> Option<&Problem> {
         self.entries.get(uid)?.problem.as_ref()
     }
@@ -105,6 +112,13 @@ impl Memory {
 
     /// Work on a pod begins.
     pub(super) fn begin(&mut self, uid: &str, action: Action) {
+        let entry = self.entries.entry(uid.to_owned()).or_default();
+        match action {
+            Action::Start => entry.prepared = true,
+            // Once is enough: what it cannot remove, the next agent's start will.
+            Action::Remove => entry.prepared = false,
+            Action::Stop { .. } | Action::Release | Action::Forget | Action::Fail | Action::WaitUntil(_) => {}
+        }
         self.busy.insert(uid.to_owned(), Busy::Working);
         self.doing.insert(uid.to_owned(), action);
     }
@@ -161,7 +175,7 @@ impl Entry {
             && reason == "ErrImagePull"
         {
             *reason = "ImagePullBackOff".into();
-            *message = format!("Back-off pulling image: {message}");
+            *message = format!("Back-off pulling {message}");
         }
         self.failures += 1;
         self.problem = Some(problem);

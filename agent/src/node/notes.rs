@@ -3,16 +3,21 @@
 
 use manifests::ObjectKey;
 use reconciler::controllers::Note;
-use runtime::state::{ContainerState, ContainerStatus, PodState};
+use runtime::state::{ContainerState, ContainerStatus, PodState, Termination};
 
 /// The events of the change from `before` to `after`.
 pub(crate) fn notes(about: &ObjectKey, before: Option<&PodState>, after: &PodState) -> Vec<Note> {
     let old = |name: &str| before?.init_containers.iter().chain(&before?.containers).find(|c| c.name == name);
     let containers = after.init_containers.iter().chain(&after.containers);
-    containers.flat_map(|now| container_notes(about, old(&now.name), now)).collect()
+    containers.flat_map(|now| container_notes(about, &after.uid, old(&now.name), now)).collect()
 }
 
-fn container_notes(about: &ObjectKey, before: Option<&ContainerStatus>, now: &ContainerStatus) -> Vec<Note> {
+fn container_notes(
+    about: &ObjectKey,
+    uid: &str,
+    before: Option<&ContainerStatus>,
+    now: &ContainerStatus,
+) -> Vec<Note> {
     let normal = |reason, message| Note { about: about.clone(), warning: false, reason, message };
     let warning = |reason, message| Note { about: about.clone(), warning: true, reason, message };
     if before.is_some_and(|old| old.state == now.state && old.last == now.last) {
@@ -21,34 +26,37 @@ fn container_notes(about: &ObjectKey, before: Option<&ContainerStatus>, now: &Co
     let mut notes = Vec::new();
     let name = &now.name;
     let ended = now.last.as_ref().filter(|last| before.is_none_or(|old| old.last.as_ref() != Some(last)));
-    if let Some(last) = ended
-        && before.is_some()
-        && last.reason == "OOMKilled"
-    {
-        notes.push(warning(
-            "OOMKilling",
-            format!("Container {name} used more memory than its limit and was killed"),
-        ));
+    let oom = || format!("Container {name} used more memory than its limit and was killed");
+    let cannot = |end: &Termination| format!("{}: container {name}: {}", end.reason, end.message.trim());
+    match ended.filter(|_| before.is_some()) {
+        Some(end) if end.reason == "OOMKilled" => notes.push(warning("OOMKilling", oom())),
+        Some(end) if is_no_start(end) => notes.push(warning("Failed", cannot(end))),
+        Some(_) | None => {}
     }
     match &now.state {
         ContainerState::Running { .. } => notes.push(normal("Started", format!("Started container {name}"))),
-        ContainerState::Waiting { reason, message, .. } if reason == "CrashLoopBackOff" => {
-            notes.push(warning("BackOff", format!("Back-off restarting failed container {name}: {message}")));
+        ContainerState::Waiting { reason, .. } if reason == "CrashLoopBackOff" => {
+            // Without the delay, which differs each time: the same again is counted.
+            let pod = format!("{}_{}({uid})", about.name, about.namespace);
+            notes.push(warning(
+                "BackOff",
+                format!("Back-off restarting failed container {name} in pod {pod}"),
+            ));
         }
         ContainerState::Waiting { .. } => {}
         ContainerState::Terminated(end) => match end.reason.as_str() {
             "Completed" => {}
-            "OOMKilled" => notes.push(warning(
-                "OOMKilling",
-                format!("Container {name} used more memory than its limit and was killed"),
-            )),
-            reason @ ("ContainerCannotRun" | "StartError") => {
-                notes.push(warning("Failed", format!("{reason}: container {name}: {}", end.message)));
-            }
+            "OOMKilled" => notes.push(warning("OOMKilling", oom())),
+            _ if is_no_start(end) => notes.push(warning("Failed", cannot(end))),
             _ => notes.push(normal("Exited", format!("Container {name} exited with code {}", end.exit_code))),
         },
     }
     notes
+}
+
+/// The program never ran.
+fn is_no_start(end: &Termination) -> bool {
+    matches!(end.reason.as_str(), "ContainerCannotRun" | "StartError")
 }
 
 #[cfg(test)]
@@ -56,7 +64,7 @@ mod tests {
     use super::*;
     use jiff::Timestamp;
     use manifests::Kind;
-    use runtime::state::{Stage, Termination};
+    use runtime::state::Stage;
 
     fn pod(state: ContainerState, last: Option<Termination>) -> PodState {
         let container = ContainerStatus {

@@ -212,7 +212,9 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
 }
 
 fn image_problem(container: &Container, error: &ImageError) -> Problem {
-    Problem::Container { name: container.name.clone(), reason: error.reason().into(), message: chain(error) }
+    let image = container.image.as_deref().unwrap_or_default();
+    let message = format!("image \"{image}\": {}", chain(error));
+    Problem::Container { name: container.name.clone(), reason: error.reason().into(), message }
 }
 
 fn volume_problem(error: &VolumeError) -> Problem {

@@ -4,6 +4,7 @@
 use crate::api::Api;
 use crate::repository::Repository;
 use crate::traces;
+use crate::yaml::config_map;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -223,16 +224,10 @@ impl Machine {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    /// After the test: an empty repository deletes everything, and no trace of a pod is left.
+    /// After the test: a repository without pods deletes them, and no trace of one is left.
     pub(crate) fn leave_nothing(&mut self) {
-        if self.agent.is_some() {
-            self.stop_agent();
-        }
-        self.configuration["sources"][0]["allowEmpty"] = true.into();
-        self.configuration["sources"][0]["allowHistoryRewrite"] = true.into();
-        self.start();
         self.repository.empty();
-        let commit = self.repository.push("Remove everything");
+        let commit = self.repository.push_file("apps/nothing.yaml", &config_map("nothing", "a", "b"));
         self.until_synced(&commit);
         self.until_gone("/api/v1/pods");
         self.until_traces(BTreeSet::is_empty);

@@ -131,6 +131,41 @@ pub(crate) fn a_change_of_a_config_map_reaches_a_running_pod(machine: &mut Machi
     assert_eq!(machine.pid("reader"), pid);
 }
 
+pub(crate) fn a_pod_that_cannot_start_says_why_and_leaves_nothing(machine: &mut Machine) {
+    machine.start();
+    let mut no_image = spec(SERVE);
+    no_image["containers"][0]["image"] = "oci:/nowhere".into();
+    let mut no_program = spec("");
+    no_program["containers"][0]["command"] = json!(["no-such-program"]);
+    let mut no_secret = spec(SERVE);
+    no_secret["volumes"] =
+        json!([{"name": "own", "emptyDir": {}}, {"name": "keys", "secret": {"secretName": "none"}}]);
+    for (name, spec) in [("no-image", &no_image), ("no-program", &no_program), ("no-secret", &no_secret)] {
+        machine.repository.write(&format!("{name}.yaml"), &pod(name, spec));
+    }
+    machine.repository.push("Three pods that cannot start");
+    for (name, reason, words) in [
+        ("no-image", "ErrImagePull", "image \"oci:/nowhere\": "),
+        ("no-secret", "ContainerCreating", "secret \"none\" not found"),
+        ("no-program", "CrashLoopBackOff", "back-off"),
+    ] {
+        machine.api.until(PODS, &format!("{name} to fail"), |pods| {
+            let pod = named(pods, name).next()?;
+            let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+            (waiting["reason"] == reason && waiting["message"].as_str()?.contains(words)).then_some(())
+        });
+        let table = machine.ok(&["get", "pod", name]);
+        assert!(table.contains(reason), "{table}");
+    }
+    machine.api.until(EVENTS, "why the program cannot run", |events| {
+        let why = |event: &&Value| {
+            event["reason"] == "Failed" && event["message"].to_string().contains("no-such-program")
+        };
+        events.iter().find(why).map(drop)
+    });
+    assert!(machine.ok(&["status", "pod/no-program"]).contains("ContainerCannotRun, exit code 127: "));
+}
+
 pub(crate) fn a_pod_without_its_config_map_starts_once_it_is_there(machine: &mut Machine) {
     machine.start();
     let mut reader = spec(&format!("echo \"word: $WORD\"; {SERVE}"));

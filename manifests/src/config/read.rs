@@ -269,7 +269,7 @@ fn credentials(source: &GitSource, at: &Path<'_>, report: &mut Report<'_>) {
 }
 
 fn url(url: &str) -> Result<(), (String, Option<String>)> {
-    let known = || Some(format!("use {}, or user@host:path", SCHEMES.join(", ")));
+    let known = || Some(format!("use {}, user@host:path, or an absolute path", SCHEMES.join(", ")));
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) || url.is_empty() {
         return Err(("the URL is empty or holds a blank".to_owned(), known()));
     }
@@ -291,6 +291,9 @@ fn url(url: &str) -> Result<(), (String, Option<String>)> {
             }
             _ => Ok(()),
         };
+    }
+    if url.starts_with('/') {
+        return Ok(());
     }
     // user@host:path, as scp writes it.
     match url.split_once(':') {

@@ -8,6 +8,7 @@ use crate::sys::link;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use std::fs;
@@ -27,6 +28,8 @@ pub(super) enum InitError {
     Process { what: &'static str, source: io::Error },
     #[error("cannot mount the memory volume {path}")]
     MemoryVolume { path: PathBuf, source: io::Error },
+    #[error("whoever started this supervisor is gone")]
+    Abandoned,
     #[error("cannot listen on {path}")]
     Listen { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -56,11 +59,23 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path) -> Result<Shell, InitError
     let cgroups = Cgroups::detect()?;
     cgroups.ensure_pod(&plan.cgroup, &plan.resources)?;
     let before = status::read_status(&plan.state_dir);
+    if is_abandoned() {
+        // The next agent saw no socket, and may have another supervisor for the pod already.
+        return Err(InitError::Abandoned);
+    }
     let listener = listen(socket).map_err(|source| InitError::Listen { path: socket.to_owned(), source })?;
     let shell = Shell::new(plan, cgroups, before.as_ref(), listener, signals);
     say(READY);
     close_streams();
     Ok(shell)
+}
+
+/// True if nobody will ever read what [`say`] says.
+fn is_abandoned() -> bool {
+    let stdout = io::stdout();
+    let mut ends = [PollFd::new(&stdout, PollFlags::empty())];
+    let looked = rustix::event::poll(&mut ends, Some(&Timespec::default()));
+    looked.is_ok() && ends[0].revents().contains(PollFlags::ERR)
 }
 
 /// One line for whoever started this process.

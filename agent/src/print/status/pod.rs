@@ -138,7 +138,9 @@ fn restarts(count: &str, containers: &[ContainerStatus]) -> String {
     match last {
         Some(ended) if count != "0" => {
             let reason = ended.reason.as_deref().unwrap_or("an error");
-            format!("{count}, last ended with {reason}, exit code {}", ended.exit_code)
+            let why = ended.message.as_deref().unwrap_or_default().trim();
+            let why = why.lines().next().map(|line| format!(": {line}")).unwrap_or_default();
+            format!("{count}, last ended with {reason}, exit code {}{why}", ended.exit_code)
         }
         Some(_) | None => count.to_owned(),
     }

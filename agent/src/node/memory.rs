@@ -110,6 +110,11 @@ impl Memory {
         }
     }
 
+    /// What was reported may not have been taken: at the next look, all is reported again.
+    pub(super) fn report_again(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.reported = None);
+    }
+
     /// Work on a pod begins.
     pub(super) fn begin(&mut self, uid: &str, action: Action) {
         let entry = self.entries.entry(uid.to_owned()).or_default();

@@ -1,7 +1,7 @@
 //! Any bytes are either objects or diagnostics, as manifests and as the agent's
 //! configuration: no panic, no hang, and every message can be shown.
 //!
-//! `RUSTC_BOOTSTRAP=1 cargo fuzz run parse fuzz/corpus/parse fuzz/seeds/parse` in `manifests/`.
+//! `RUSTC_BOOTSTRAP=1 cargo fuzz run parse fuzz/seeds --fuzz-dir fuzz` in `manifests/`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

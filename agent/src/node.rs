@@ -90,10 +90,8 @@ impl Node {
         let mut wake = RESYNC;
         for (uid, action) in actions {
             // A pod that never came to a sandbox has volumes and an address all the same.
-            let action = match action {
-                Action::Forget if memory.is_prepared(&uid) => Action::Remove,
-                action => action,
-            };
+            let unmade = action == Action::Forget && memory.is_prepared(&uid);
+            let action = if unmade { Action::Remove } else { action };
             match action {
                 Action::WaitUntil(at) => {
                     wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default())

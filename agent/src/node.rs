@@ -90,8 +90,8 @@ impl Node {
         let mut wake = RESYNC;
         for (uid, action) in actions {
             // A pod that never came to a sandbox has volumes and an address all the same.
-            let prepared = action == Action::Forget && memory.is_prepared(&uid);
-            let action = if prepared { Action::Remove } else { action };
+            let unmade = action == Action::Forget && memory.is_prepared(&uid);
+            let action = if unmade { Action::Remove } else { action };
             match action {
                 Action::WaitUntil(at) => {
                     wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default())
@@ -107,9 +107,7 @@ impl Node {
         }
         self.gauge(&observed);
         timer.observe_duration();
-        if !self.write(writes).await {
-            memory.report_again();
-        }
+        self.write(writes).await;
         wake
     }
 
@@ -171,27 +169,23 @@ impl Node {
         writes
     }
 
-    /// Writes all at once; if one of them cannot be, the others still are. False if the
-    /// store did not take one that it should have.
-    async fn write(&self, writes: Vec<Write>) -> bool {
+    /// Writes all at once; if one of them cannot be, the others still are.
+    async fn write(&self, writes: Vec<Write>) {
         if writes.is_empty() {
-            return true;
+            return;
         }
         if writes.len() > 1 && self.store.write(writes.clone()).await.is_ok() {
-            return true;
+            return;
         }
-        let mut taken = true;
         for write in writes {
             match self.store.write(vec![write]).await {
                 // The pod went away, or somebody was faster: the next look sees it.
                 Ok(_) | Err(WriteError::NotFound(_) | WriteError::Conflict { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a pod's status was not stored");
-                    taken = false;
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a pod's status was not stored")
                 }
             }
         }
-        taken
     }
 
     fn gauge(&self, observed: &BTreeMap<String, PodState>) {

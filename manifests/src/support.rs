@@ -79,7 +79,11 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("SecurityContext", "seccompProfile", "seccomp profiles are not loaded yet"),
     ("Service", "spec", "services have no address and lead nowhere yet"),
     ("VolumeMount", "bindMountOptions", "mounts have no further options yet"),
-    ("VolumeMount", "mountPropagation", "mounts propagate from the host only, and then to the whole container"),
+    (
+        "VolumeMount",
+        "mountPropagation",
+        "mounts propagate from the host only, and then to the whole container",
+    ),
 ];
 
 /// Fields whose objects are refused, since they could not run right.
@@ -110,7 +114,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("Volume", "vsphereVolume", UNMOUNTABLE),
 ];
 
-const UNMOUNTABLE: &str = "volumes of emptyDir, hostPath, configMap, secret, downwardAPI and projected can be mounted so far";
+const UNMOUNTABLE: &str =
+    "volumes of emptyDir, hostPath, configMap, secret, downwardAPI and projected can be mounted so far";
 
 /// What Evenkeel makes of `field` of the type `definition`.
 pub(crate) fn support(definition: &str, field: &str) -> Support {

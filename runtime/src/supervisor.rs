@@ -11,6 +11,7 @@ mod logs;
 pub(crate) mod machine;
 pub mod protocol;
 mod runs;
+mod seal;
 mod shell;
 mod status;
 
@@ -41,6 +42,7 @@ pub fn socket_path(run_dir: &Path, uid: &str) -> std::path::PathBuf {
 /// To be called before the process has a second thread.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let sealed = seal::seal();
     crate::sys::heap::keep_small();
     // What `ps` and `top` show instead of the link that was executed. Works as well without.
     let _unnamed = rustix::thread::set_name(c"keel-supervisor");
@@ -49,7 +51,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         init::say("usage: supervise PLAN SOCKET");
         return ExitCode::from(2);
     };
-    match init::set_up(Path::new(&plan), Path::new(&socket)) {
+    match init::set_up(Path::new(&plan), Path::new(&socket), sealed) {
         Ok(shell) => match shell.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),

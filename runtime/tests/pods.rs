@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         a_pod_can_stay_in_the_hosts_namespaces,
         a_container_cannot_reach_the_host,
         a_privileged_container_may_nearly_all,
+        the_supervisors_program_is_out_of_reach,
         the_hosts_root_is_a_copy_without_the_agents_folders,
         users_have_names_and_groups,
         numbers_stand_over_the_images_user,

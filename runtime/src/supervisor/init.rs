@@ -42,16 +42,20 @@ fn doing<T>(result: Result<T, impl Into<io::Error>>, what: &'static str) -> Resu
 }
 
 /// Makes the pod's namespaces, cgroups and socket, and tells the starter so.
-pub(super) fn set_up(plan_path: &Path, socket: &Path) -> Result<Shell, InitError> {
+/// `sealed` is what became of [`super::seal`], which is told where errors go.
+pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) -> Result<Shell, InitError> {
     // Refused if we lead a session already, which is as good.
     let _ = rustix::process::setsid();
     let plan = read_plan(plan_path)?;
     redirect_errors(&plan);
+    if let Err(error) = &sealed {
+        let _ = writeln!(io::stderr(), "containers can reach this program's file: {error}");
+    }
     // Lowering needs CAP_SYS_RESOURCE; without it the kernel still prefers bigger victims.
     let _ = fs::write("/proc/self/oom_score_adj", "-999");
     doing(nix::sys::prctl::set_child_subreaper(true), "adopt orphans")?;
     let signals = block_signals()?;
-    make_namespaces(&plan)?;
+    make_namespaces(&plan, sealed.unwrap_or(false))?;
     for volume in &plan.memory_volumes {
         mount_memory(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
@@ -119,8 +123,9 @@ fn block_signals() -> Result<SignalFd, InitError> {
     doing(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK), "watch signals")
 }
 
-fn make_namespaces(plan: &PodPlan) -> Result<(), InitError> {
-    let mut flags = CloneFlags::CLONE_NEWNS;
+fn make_namespaces(plan: &PodPlan, has_mounts: bool) -> Result<(), InitError> {
+    // A second one would take the first with it, and the name of our program.
+    let mut flags = if has_mounts { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNS };
     if !plan.host_network {
         flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
     }

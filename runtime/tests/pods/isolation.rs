@@ -112,6 +112,28 @@ pub(crate) async fn the_hosts_root_is_a_copy_without_the_agents_folders(node: No
     assert!(!secret.parent().unwrap().join("x").exists());
 }
 
+pub(crate) async fn the_supervisors_program_is_out_of_reach(node: Node) {
+    // The container's root has the loader and the libraries that the supervisor's program needs.
+    let mut plan = node.built("exe", "", &json!({}), &json!({}));
+    let mut process = plan.containers[0].spec.process().clone().unwrap();
+    process.set_args(Some(vec!["/proc/self/exe".into()]));
+    plan.containers[0].spec.set_process(Some(process));
+    let log = node.output_of(&plan).await;
+    assert!(log.contains("usage: supervise"), "not the attack that was meant: {log}");
+
+    node.launch_plan(&node.built("pod", "exec sleep 1000", &json!({}), &json!({}))).await;
+    let pid = node.runtime().observe()["pod"].supervisor_pid;
+    let program = format!("/proc/{pid}/exe");
+    // What a container's process has to go by: the kernel's link to the file.
+    let mode = fs::metadata(&program).unwrap().permissions();
+    let error = fs::set_permissions(&program, mode).expect_err("the file's mode can be set");
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    // And it is known by its name.
+    assert_eq!(fs::read_link(&program).unwrap(), std::path::Path::new(env!("CARGO_BIN_EXE_keel-supervisor")));
+    // Nobody else's mounts were touched.
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("keel-supervisor"));
+}
+
 /// An image with a busybox, and users and groups of its own.
 fn image(node: &Node, user: &str) -> Image {
     let layer = node.folder(&format!("image-{}", user.replace(':', "-")));

@@ -107,7 +107,9 @@ impl Node {
         }
         self.gauge(&observed);
         timer.observe_duration();
-        self.write(writes).await;
+        if !self.write(writes).await {
+            memory.report_again();
+        }
         wake
     }
 
@@ -169,23 +171,27 @@ impl Node {
         writes
     }
 
-    /// Writes all at once; if one of them cannot be, the others still are.
-    async fn write(&self, writes: Vec<Write>) {
+    /// Writes all at once; if one of them cannot be, the others still are. False if the
+    /// store did not take one that it should have.
+    async fn write(&self, writes: Vec<Write>) -> bool {
         if writes.is_empty() {
-            return;
+            return true;
         }
         if writes.len() > 1 && self.store.write(writes.clone()).await.is_ok() {
-            return;
+            return true;
         }
+        let mut taken = true;
         for write in writes {
             match self.store.write(vec![write]).await {
                 // The pod went away, or somebody was faster: the next look sees it.
                 Ok(_) | Err(WriteError::NotFound(_) | WriteError::Conflict { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a pod's status was not stored")
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a pod's status was not stored");
+                    taken = false;
                 }
             }
         }
+        taken
     }
 
     fn gauge(&self, observed: &BTreeMap<String, PodState>) {

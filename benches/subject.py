@@ -98,7 +98,7 @@ class Keel:
 
     def commit(self) -> str:
         self.git("add", "-A")
-        self.git("commit", "-qm", f"Round {self.rounds}")
+        self.git("commit", "--allow-empty", "-qm", f"Round {self.rounds}")
         return self.git("rev-parse", "HEAD")
 
     def land(self, commit: str) -> int:

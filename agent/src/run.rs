@@ -13,7 +13,7 @@ use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
 use reconciler::driver::Driver;
 use reconciler::events::{EventWriter, Recorder, recorder};
-use reconciler::store::Store;
+use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::plan::NodeFacts;
@@ -23,10 +23,15 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// How long a locked store may stay so, and how often is looked.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+const STORE_LOOK: Duration = Duration::from_millis(10);
 
 /// Reads and checks the configuration file; every mistake in it is on stderr
 /// when this fails.
@@ -134,8 +139,7 @@ struct Parts {
 async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let started_at = jiff::Timestamp::now();
     let metrics = Metrics::new(&configuration.node_name)?;
-    let store =
-        Arc::new(Store::open(&configuration.state_dir.join("store")).context("cannot open the store")?);
+    let store = Arc::new(open_store(&configuration.state_dir.join("store")).await?);
     let cidr: Cidr = configuration.network.pod_cidr.parse().context("network.podCIDR")?;
     let network = open_network(&configuration, cidr).await?;
     let warnings: Vec<String> = network.warnings().iter().map(ToString::to_string).collect();
@@ -160,6 +164,20 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
     let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
     Ok(Parts { configuration, store, node, recorder, events, sync, syncer, metrics, warnings, started_at })
+}
+
+/// The store, as soon as it is free: a child that a killed agent was about to start
+/// holds its files until it runs its own program.
+async fn open_store(folder: &Path) -> anyhow::Result<Store> {
+    let deadline = tokio::time::Instant::now() + STORE_PATIENCE;
+    loop {
+        match Store::open(folder) {
+            Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(STORE_LOOK).await;
+            }
+            result => return result.context("cannot open the store"),
+        }
+    }
 }
 
 async fn open_network(configuration: &AgentConfiguration, pod_cidr: Cidr) -> anyhow::Result<Network> {

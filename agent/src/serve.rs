@@ -56,12 +56,20 @@ pub(crate) fn socket_path(configuration: &AgentConfiguration) -> PathBuf {
     configuration.run_dir.join("keel.sock")
 }
 
+/// False if whoever listens at the other end is dead: a child that it was about to start
+/// when it was killed holds its sockets open until it runs its own program.
+fn is_answered(stream: &std::os::unix::net::UnixStream) -> bool {
+    let Ok(listener) = rustix::net::sockopt::socket_peercred(stream) else { return true };
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", listener.pid)).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 /// The control socket, open, mode 0600. One that a dead agent left is replaced.
 ///
 /// # Errors
 /// If a living agent answers on it, or it cannot be made.
 pub(crate) fn listen(path: &Path) -> Result<UnixListener, ServeError> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+    if std::os::unix::net::UnixStream::connect(path).is_ok_and(|stream| is_answered(&stream)) {
         return Err(ServeError::InUse { path: path.into() });
     }
     let failed = |source| ServeError::Socket { path: path.into(), source };

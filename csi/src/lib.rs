@@ -1,2 +1,2 @@
-//! Storage over the Container Storage Interface. Holds nothing yet: volumes that need a
-//! driver are refused by validation until it does.
+//! Storage over the Container Storage Interface. Holds nothing yet: a pod with a volume
+//! that needs a driver waits for it, and validation warns of that.

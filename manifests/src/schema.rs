@@ -32,7 +32,8 @@ pub(crate) enum Shape {
 /// The fields of one type.
 #[derive(Debug, Default)]
 pub(crate) struct Definition {
-    /// The type's name without its package: `PodSpec`.
+    /// The type's name without its package, `PodSpec`: for the test of the table of support.
+    #[cfg(test)]
     pub(crate) name: String,
     /// Sorted by name.
     pub(crate) fields: Vec<Field>,
@@ -54,8 +55,8 @@ pub(crate) enum Support {
     Full,
     /// Nothing, for this reason.
     NoEffect(&'static str),
-    /// Objects with it are refused, because they could not run.
-    Refused(&'static str),
+    /// The pod waits, for this reason.
+    Waits(&'static str),
 }
 
 impl Definition {

@@ -86,8 +86,8 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Fields whose objects are refused, since they could not run right.
-const REFUSED: &[(&str, &str, &str)] = &[
+/// Volumes that cannot be mounted yet: their pod waits.
+const WAITING: &[(&str, &str, &str)] = &[
     ("Volume", "awsElasticBlockStore", UNMOUNTABLE),
     ("Volume", "azureDisk", UNMOUNTABLE),
     ("Volume", "azureFile", UNMOUNTABLE),
@@ -122,8 +122,8 @@ pub(crate) fn support(definition: &str, field: &str) -> Support {
     let find = |rows: &[(&str, &str, &'static str)]| {
         rows.iter().find(|(d, f, _)| *d == definition && *f == field).map(|(_, _, why)| *why)
     };
-    match (find(REFUSED), find(NO_EFFECT)) {
-        (Some(why), _) => Support::Refused(why),
+    match (find(WAITING), find(NO_EFFECT)) {
+        (Some(why), _) => Support::Waits(why),
         (None, Some(why)) => Support::NoEffect(why),
         (None, None) => Support::Full,
     }
@@ -132,5 +132,5 @@ pub(crate) fn support(definition: &str, field: &str) -> Support {
 /// Every row, for the test that each still names a field.
 #[cfg(test)]
 pub(crate) fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    NO_EFFECT.iter().chain(REFUSED).copied()
+    NO_EFFECT.iter().chain(WAITING).copied()
 }

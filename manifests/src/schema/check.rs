@@ -86,7 +86,7 @@ impl<'c, 'a> Checker<'c, 'a> {
                 continue;
             }
             let at = path.field(&field.name);
-            self.support(field, entry, definition, &at);
+            self.support(field, entry, &at);
             if let Some(value) = self.value(entry.value, &field.shape, &at) {
                 out.insert(field.name.clone(), value);
             }
@@ -129,18 +129,18 @@ impl<'c, 'a> Checker<'c, 'a> {
         near.map(str::to_owned)
     }
 
-    fn support(&mut self, field: &Field, entry: &Entry<'_>, definition: &Definition, at: &Path<'_>) {
+    fn support(&mut self, field: &Field, entry: &Entry<'_>, at: &Path<'_>) {
         match field.support {
             Support::Full => {}
             Support::NoEffect(why) => {
                 let finding = ("no-effect-yet", format!("`{}` has no effect: {why}", field.name), None);
                 self.report.tell(Severity::Warning, entry.at, at.to_string(), finding);
             }
-            Support::Refused(why) => {
-                let code =
-                    if definition.name == "Volume" { "unsupported-volume" } else { "unsupported-field" };
-                let finding = (code, format!("`{}` is not supported yet", field.name), Some(why.to_owned()));
-                self.report.tell(Severity::Error, entry.at, at.to_string(), finding);
+            Support::Waits(why) => {
+                // Kubernetes takes it too, and lets the pod wait for its volume.
+                let message = format!("`{}` is not supported yet: the pod waits for it", field.name);
+                let finding = ("unsupported-volume", message, Some(why.to_owned()));
+                self.report.tell(Severity::Warning, entry.at, at.to_string(), finding);
             }
         }
     }

@@ -132,7 +132,7 @@ impl Store {
         } else {
             drop(requests);
         }
-        let answers = answered.into_iter().map(async |a| a.await.unwrap_or(Err(WriteError::Closed)));
+        let answers = answered.into_iter().map(|a| async { a.await.unwrap_or(Err(WriteError::Closed)) });
         futures::future::join_all(answers).await
     }
 

@@ -63,7 +63,7 @@ impl SyncHandle {
     /// name that is no source, nor for a source that is stopping.
     pub async fn sync(&self, source: Option<&str>) -> Vec<SyncReport> {
         let chosen = self.sources.iter().filter(|known| source.is_none_or(|name| name == known.name));
-        let looks = chosen.map(async |known| {
+        let looks = chosen.map(|known| async {
             let (report, reported) = oneshot::channel();
             known.requests.send(report).await.ok()?;
             reported.await.ok()

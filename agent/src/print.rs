@@ -42,6 +42,7 @@ pub(crate) struct Columns {
 
 /// The heads of the table of `kind`.
 pub(crate) fn heads(kind: Kind, columns: Columns) -> Vec<&'static str> {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the kinds that nothing acts on are printed alike")]
     let (usual, wide): (&[&str], &[&str]) = match kind {
         Kind::Namespace => cluster::NAMESPACE_HEADS,
         Kind::Node => cluster::NODE_HEADS,
@@ -57,6 +58,7 @@ pub(crate) fn heads(kind: Kind, columns: Columns) -> Vec<&'static str> {
         Kind::Pod => pod::HEADS,
         Kind::Event if columns.wide => (event::WIDE_HEADS, &[]),
         Kind::Event => (event::HEADS, &[]),
+        _ => (&["NAME", "AGE"], &[]),
     };
     let mut heads = Vec::new();
     if columns.namespace && kind.is_namespaced() {
@@ -74,6 +76,7 @@ pub(crate) fn heads(kind: Kind, columns: Columns) -> Vec<&'static str> {
 
 /// The row of `object` under [`heads`] of its kind.
 pub(crate) fn row(object: &Object, columns: Columns, now: Timestamp) -> Vec<String> {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the kinds that nothing acts on are printed alike")]
     let mut cells = match object {
         Object::Namespace(o) => cluster::namespace_row(o, now),
         Object::Node(o) => cluster::node_row(o, columns.wide, now),
@@ -89,6 +92,7 @@ pub(crate) fn row(object: &Object, columns: Columns, now: Timestamp) -> Vec<Stri
         Object::Pod(o) => pod::row(o, columns.wide, now),
         Object::Event(o) if columns.wide => event::wide_row(o, now),
         Object::Event(o) => event::row(o, now),
+        _ => vec![object.name().to_owned(), since(object.metadata().creation_timestamp.as_ref(), now)],
     };
     if columns.prefix
         && object.kind() != Kind::Event

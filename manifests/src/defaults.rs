@@ -3,6 +3,7 @@
 //! Applying the defaults again changes nothing, so whoever makes objects from a
 //! template (a controller) may pass them through [`apply`] as the API server would.
 
+mod native;
 mod pod;
 mod service;
 mod workload;
@@ -29,7 +30,36 @@ pub fn apply(object: &mut Object) {
         Object::Job(job) => workload::job(job),
         Object::CronJob(cron) => workload::cron_job(cron),
         Object::Pod(pod) => self::pod::pod(pod),
-        Object::ConfigMap(_) | Object::Node(_) | Object::Revision(_) | Object::Event(_) => {}
+        Object::StatefulSet(set) => workload::stateful_set(set),
+        Object::ReplicationController(controller) => workload::replication_controller(controller),
+        Object::PersistentVolume(volume) => native::persistent_volume(volume),
+        Object::PersistentVolumeClaim(claim) => native::claim(claim),
+        Object::StorageClass(class) => native::storage_class(class),
+        Object::NetworkPolicy(policy) => native::network_policy(policy),
+        Object::EndpointSlice(slice) => native::endpoint_slice(slice),
+        Object::HorizontalPodAutoscaler(scaler) => native::autoscaler(scaler),
+        Object::PriorityClass(class) => set_word(&mut class.preemption_policy, "PreemptLowerPriority"),
+        Object::RoleBinding(binding) => {
+            native::binding(&mut binding.role_ref, binding.subjects.as_mut());
+        }
+        Object::ClusterRoleBinding(binding) => {
+            native::binding(&mut binding.role_ref, binding.subjects.as_mut());
+        }
+        Object::ConfigMap(_)
+        | Object::Node(_)
+        | Object::Revision(_)
+        | Object::Event(_)
+        | Object::ServiceAccount(_)
+        | Object::RuntimeClass(_)
+        | Object::IngressClass(_)
+        | Object::ClusterRole(_)
+        | Object::Role(_)
+        | Object::LimitRange(_)
+        | Object::ResourceQuota(_)
+        | Object::Endpoints(_)
+        | Object::PodDisruptionBudget(_)
+        | Object::Ingress(_)
+        | Object::APIService(_) => {}
     }
 }
 

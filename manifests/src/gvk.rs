@@ -22,52 +22,30 @@ const GONE: [&str; 6] =
     ["extensions/v1beta1", "apps/v1beta1", "apps/v1beta2", "batch/v1beta1", "batch/v2alpha1", "apps"];
 
 /// Kinds of Kubernetes that Evenkeel does not know yet.
-const LATER: [&str; 46] = [
-    "APIService",
+const LATER: [&str; 24] = [
     "CSIDriver",
     "CertificateSigningRequest",
-    "ClusterRole",
-    "ClusterRoleBinding",
     "ControllerRevision",
     "CustomResourceDefinition",
     "DeviceClass",
-    "EndpointSlice",
-    "Endpoints",
     "FlowSchema",
     "Gateway",
     "GatewayClass",
     "HTTPRoute",
     "HelmRelease",
-    "HorizontalPodAutoscaler",
     "IPAddress",
-    "Ingress",
-    "IngressClass",
     "Kustomization",
     "Lease",
-    "LimitRange",
     "MutatingAdmissionPolicy",
     "MutatingWebhookConfiguration",
-    "NetworkPolicy",
-    "PersistentVolume",
-    "PersistentVolumeClaim",
-    "PodDisruptionBudget",
     "PodMonitor",
     "PodTemplate",
-    "PriorityClass",
     "PriorityLevelConfiguration",
     "PrometheusRule",
-    "ReplicationController",
     "ResourceClaim",
     "ResourceClaimTemplate",
-    "ResourceQuota",
-    "Role",
-    "RoleBinding",
-    "RuntimeClass",
-    "ServiceAccount",
     "ServiceCIDR",
     "ServiceMonitor",
-    "StatefulSet",
-    "StorageClass",
     "ValidatingWebhookConfiguration",
 ];
 
@@ -154,7 +132,8 @@ mod tests {
         assert_eq!(refused("apps/v1", "Deploymnet"), ("unknown-kind", "did you mean `Deployment`?".into()));
         assert_eq!(refused("extensions/v1beta1", "Deployment").1, "use `apiVersion: apps/v1`");
         assert_eq!(refused("v1", "Deployment").0, "wrong-api-version");
-        assert_eq!(refused("apps/v1", "StatefulSet").0, "unsupported-kind");
+        assert_eq!(judge("apps/v1", "StatefulSet"), Verdict::Known(Kind::StatefulSet));
+        assert_eq!(refused("apps/v1", "ControllerRevision").0, "unsupported-kind");
         assert_eq!(refused("v1", "Node").0, "kind-not-allowed");
         assert_eq!(refused("example.com/v1", "Jobs").0, "unsupported-kind");
     }

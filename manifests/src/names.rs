@@ -81,6 +81,17 @@ pub(crate) fn subdomain(name: &str) -> Check {
     judged(name, is_subdomain, 253, rule)
 }
 
+/// One part of a URL's path.
+pub(crate) fn path_segment(name: &str) -> Check {
+    if matches!(name, "" | "." | "..") || name.contains(['/', '%']) {
+        return Err((
+            "must be one part of a path: not empty, `.` or `..`, without `/` and `%`".to_owned(),
+            None,
+        ));
+    }
+    Ok(())
+}
+
 /// At most `most` characters.
 pub(crate) fn label_length(name: &str, most: usize) -> Check {
     if name.len() > most {

@@ -3,10 +3,22 @@
 use crate::kind::Kind;
 use crate::revision::Revision;
 use k8s_openapi::Metadata;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use std::fmt;
 
 /// Names one object. Sorts by kind (creation order), namespace, name.
@@ -114,8 +126,41 @@ macro_rules! objects {
 }
 
 objects!(
-    Namespace, Node, Revision, ConfigMap, Secret, Service, DaemonSet, Deployment, ReplicaSet, CronJob, Job,
-    Pod, Event,
+    Namespace,
+    Node,
+    Revision,
+    ServiceAccount,
+    PriorityClass,
+    RuntimeClass,
+    StorageClass,
+    IngressClass,
+    ClusterRole,
+    ClusterRoleBinding,
+    Role,
+    RoleBinding,
+    LimitRange,
+    ResourceQuota,
+    ConfigMap,
+    Secret,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Service,
+    Endpoints,
+    EndpointSlice,
+    NetworkPolicy,
+    DaemonSet,
+    Deployment,
+    ReplicaSet,
+    ReplicationController,
+    StatefulSet,
+    CronJob,
+    Job,
+    Pod,
+    HorizontalPodAutoscaler,
+    PodDisruptionBudget,
+    Ingress,
+    APIService,
+    Event,
 );
 
 /// An object was of another kind than the caller asked for.

@@ -2,47 +2,96 @@
 //!
 //! Rules see typed, defaulted objects and say each finding at its field path.
 
+mod access;
 mod container;
 mod data;
 mod environment;
 mod job;
 mod metadata;
+mod network;
 mod pod;
+mod policy;
 mod probe;
 mod security;
 mod selector;
 mod service;
+mod stateful;
+mod storage;
 mod volume;
 mod workload;
 
+use crate::kind::Kind;
 use crate::object::Object;
 use crate::path::Path;
 use crate::report::Report;
 
 /// Reports every rule that `object` breaks.
 pub(crate) fn check(object: &Object, report: &mut Report<'_>) {
+    warn_of_inert(object.kind(), report);
     metadata::check(object, report);
     let spec = Path::ROOT.field("spec");
     match object {
-        Object::Pod(pod) => match &pod.spec {
-            Some(spec_value) => pod::check(spec_value, &spec, report),
-            None => report.error(&Path::ROOT, "missing-field", "field `spec` is missing"),
-        },
+        Object::Pod(pod) => with_spec(pod.spec.as_ref(), report, |pod, r| pod::check(pod, &spec, r)),
         Object::Deployment(deployment) => workload::deployment(&deployment.spec, &spec, report),
         Object::ReplicaSet(set) => workload::replica_set(&set.spec, &spec, report),
         Object::DaemonSet(set) => workload::daemon_set(&set.spec, &spec, report),
-        Object::Job(job) => match &job.spec {
-            Some(job) => job::job(job, &spec, report),
-            None => report.error(&Path::ROOT, "missing-field", "field `spec` is missing"),
-        },
+        Object::Job(job) => with_spec(job.spec.as_ref(), report, |job, r| job::job(job, &spec, r)),
         Object::CronJob(cron) => job::cron_job(&cron.spec, &spec, report),
         Object::ConfigMap(map) => data::config_map(map, report),
         Object::Secret(secret) => data::secret(secret, report),
-        Object::Service(service) => match &service.spec {
-            Some(service) => service::check(service, &spec, report),
-            None => report.error(&Path::ROOT, "missing-field", "field `spec` is missing"),
-        },
+        Object::Service(o) => with_spec(o.spec.as_ref(), report, |o, r| service::check(o, &spec, r)),
         Object::Namespace(_) | Object::Node(_) | Object::Revision(_) | Object::Event(_) => {}
+        Object::StatefulSet(set) => stateful::stateful_set(&set.spec, &spec, report),
+        Object::ReplicationController(o) => {
+            with_spec(o.spec.as_ref(), report, |o, r| stateful::replication_controller(o, &spec, r));
+        }
+        Object::PersistentVolume(o) => {
+            with_spec(o.spec.as_ref(), report, |o, r| storage::volume(o, &spec, r));
+        }
+        Object::PersistentVolumeClaim(o) => {
+            with_spec(o.spec.as_ref(), report, |o, r| storage::claim(o, &spec, r));
+        }
+        Object::StorageClass(class) => storage::class(class, report),
+        Object::Ingress(o) => with_spec(o.spec.as_ref(), report, |o, r| network::ingress(o, &spec, r)),
+        Object::NetworkPolicy(o) => with_spec(o.spec.as_ref(), report, |o, r| network::policy(o, &spec, r)),
+        Object::EndpointSlice(slice) => network::endpoint_slice(slice, report),
+        Object::Role(role) => access::rules(role.rules.as_deref(), false, report),
+        Object::ClusterRole(role) => access::rules(role.rules.as_deref(), true, report),
+        Object::RoleBinding(o) => {
+            access::binding(&o.role_ref, o.subjects.as_deref(), &["Role", "ClusterRole"], report);
+        }
+        Object::ClusterRoleBinding(o) => {
+            access::binding(&o.role_ref, o.subjects.as_deref(), &["ClusterRole"], report);
+        }
+        Object::HorizontalPodAutoscaler(o) => policy::autoscaler(&o.spec, &spec, report),
+        Object::PodDisruptionBudget(o) => {
+            with_spec(o.spec.as_ref(), report, |o, r| policy::disruption_budget(o, &spec, r));
+        }
+        Object::PriorityClass(class) => policy::priority_class(class, report),
+        Object::RuntimeClass(class) => policy::runtime_class(class, report),
+        Object::LimitRange(o) => with_spec(o.spec.as_ref(), report, |o, r| policy::limit_range(o, &spec, r)),
+        Object::ResourceQuota(o) => with_spec(o.spec.as_ref(), report, |o, r| policy::quota(o, &spec, r)),
+        // Nothing but their structure can be wrong.
+        Object::ServiceAccount(_)
+        | Object::IngressClass(_)
+        | Object::Endpoints(_)
+        | Object::APIService(_) => {}
+    }
+}
+
+/// A warning if nothing acts on objects of this kind yet.
+fn warn_of_inert(kind: Kind, report: &mut Report<'_>) {
+    if let Some(why) = crate::support::inert(kind) {
+        let message = format!("{kind} has no effect: {why}");
+        report.warn(&Path::ROOT.field("kind"), "no-effect-yet", message);
+    }
+}
+
+/// Checks `spec`, which an object without one lacks.
+fn with_spec<S>(spec: Option<&S>, report: &mut Report<'_>, check: impl FnOnce(&S, &mut Report<'_>)) {
+    match spec {
+        Some(spec) => check(spec, report),
+        None => report.error(&Path::ROOT, "missing-field", "field `spec` is missing"),
     }
 }
 

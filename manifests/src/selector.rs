@@ -12,6 +12,13 @@ pub fn matches(selector: &LabelSelector, labels: Option<&BTreeMap<String, String
     equal && selector.match_expressions.iter().flatten().all(|e| holds(e, value(&e.key)))
 }
 
+/// True if every label of `wanted` is among `labels`, as the selector of a Service or a
+/// ReplicationController means it.
+#[must_use]
+pub fn labels_match(wanted: &BTreeMap<String, String>, labels: Option<&BTreeMap<String, String>>) -> bool {
+    wanted.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+}
+
 /// True if nothing is required, so that everything matches.
 #[must_use]
 pub fn is_empty(selector: &LabelSelector) -> bool {

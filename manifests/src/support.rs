@@ -3,6 +3,7 @@
 //! The rows are data: whoever makes a field work deletes its row, and the
 //! warning (or refusal) is gone.
 
+use crate::kind::Kind;
 use crate::schema::Support;
 
 /// Fields that are accepted and do nothing yet: type, field, what is missing.
@@ -85,6 +86,37 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
         "mounts propagate from the host only, and then to the whole container",
     ),
 ];
+
+/// Kinds that are checked, kept and shown, and do nothing yet.
+const INERT: &[(Kind, &str)] = &[
+    (Kind::APIService, "no other API server is asked"),
+    (Kind::ClusterRole, "only root may ask this node anything yet"),
+    (Kind::ClusterRoleBinding, "only root may ask this node anything yet"),
+    (Kind::EndpointSlice, "services lead nowhere yet"),
+    (Kind::Endpoints, "services lead nowhere yet"),
+    (Kind::HorizontalPodAutoscaler, "nothing is scaled by itself yet"),
+    (Kind::Ingress, "requests from outside are not served yet"),
+    (Kind::IngressClass, "requests from outside are not served yet"),
+    (Kind::LimitRange, "limits of a namespace are not applied yet"),
+    (Kind::NetworkPolicy, "pods reach one another without limits yet"),
+    (Kind::PersistentVolume, "volumes that outlive pods are not made yet"),
+    (Kind::PersistentVolumeClaim, "volumes that outlive pods are not made yet"),
+    (Kind::PodDisruptionBudget, "pods are not evicted with regard to budgets yet"),
+    (Kind::PriorityClass, "no pod is pre-empted yet"),
+    (Kind::ReplicationController, "it makes no pods; use a Deployment"),
+    (Kind::ResourceQuota, "quotas of a namespace are not counted yet"),
+    (Kind::Role, "only root may ask this node anything yet"),
+    (Kind::RoleBinding, "only root may ask this node anything yet"),
+    (Kind::RuntimeClass, "there is one runtime yet"),
+    (Kind::ServiceAccount, "pods have no identity yet"),
+    (Kind::StatefulSet, "it makes no pods yet"),
+    (Kind::StorageClass, "volumes that outlive pods are not made yet"),
+];
+
+/// Why objects of `kind` do nothing, if they do nothing yet.
+pub(crate) fn inert(kind: Kind) -> Option<&'static str> {
+    INERT.iter().find(|(inert, _)| *inert == kind).map(|(_, why)| *why)
+}
 
 /// Volumes that cannot be mounted yet: their pod waits.
 const WAITING: &[(&str, &str, &str)] = &[

@@ -1,10 +1,11 @@
 //! Defaults of what makes pods.
 
-use super::{pod, set, set_word};
+use super::{native, pod, set, set_word};
 use k8s_openapi::api::apps::v1::{
-    DaemonSet, Deployment, ReplicaSet, RollingUpdateDaemonSet, RollingUpdateDeployment,
+    DaemonSet, Deployment, ReplicaSet, RollingUpdateDaemonSet, RollingUpdateDeployment, StatefulSet,
 };
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 fn quarter() -> IntOrString {
@@ -44,6 +45,42 @@ pub(super) fn daemon_set(set: &mut DaemonSet) {
         super::set(&mut rolling.max_surge, IntOrString::Int(0));
     }
     pod::template(&mut spec.template);
+}
+
+pub(super) fn stateful_set(set: &mut StatefulSet) {
+    let spec = &mut set.spec;
+    super::set(&mut spec.replicas, 1);
+    super::set(&mut spec.revision_history_limit, 10);
+    set_word(&mut spec.pod_management_policy, "OrderedReady");
+    let strategy = spec.update_strategy.get_or_insert_default();
+    set_word(&mut strategy.type_, "RollingUpdate");
+    if strategy.type_.as_deref() == Some("RollingUpdate") {
+        super::set(&mut strategy.rolling_update.get_or_insert_default().partition, 0);
+    }
+    let retention = spec.persistent_volume_claim_retention_policy.get_or_insert_default();
+    set_word(&mut retention.when_deleted, "Retain");
+    set_word(&mut retention.when_scaled, "Retain");
+    for claim in spec.volume_claim_templates.iter_mut().flatten() {
+        native::claim(claim);
+    }
+    pod::template(&mut spec.template);
+}
+
+/// Selector and labels are those of its pods unless it has some of its own.
+pub(super) fn replication_controller(controller: &mut ReplicationController) {
+    let Some(spec) = &mut controller.spec else { return };
+    set(&mut spec.replicas, 1);
+    let Some(template) = &mut spec.template else { return };
+    if let Some(labels) = template.metadata.as_ref().and_then(|meta| meta.labels.clone()) {
+        if spec.selector.as_ref().is_none_or(|selector| selector.is_empty()) {
+            spec.selector = Some(labels.clone());
+        }
+        let own = &mut controller.metadata.labels;
+        if own.as_ref().is_none_or(|own| own.is_empty()) {
+            *own = Some(labels);
+        }
+    }
+    pod::template(template);
 }
 
 /// The selector stays open: its controller makes it from the job's uid.

@@ -53,14 +53,38 @@ fn name(kind: Kind, meta: &ObjectMeta, at: &Path<'_>, report: &mut Report<'_>) {
                 names::subdomain(n).and_then(|()| names::label_length(n, MAX_CRON_JOB_NAME))
             });
         }
+        Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding => {
+            report.name(&at, name, names::path_segment);
+        }
+        // Its pods' names, which are host names too, are made from it.
+        Kind::StatefulSet => {
+            report.name(&at, name, |n| names::subdomain(n).and_then(|()| names::label_length(n, 63)))
+        }
         Kind::Node
         | Kind::Revision
+        | Kind::ServiceAccount
+        | Kind::PriorityClass
+        | Kind::RuntimeClass
+        | Kind::StorageClass
+        | Kind::IngressClass
+        | Kind::LimitRange
+        | Kind::ResourceQuota
         | Kind::ConfigMap
         | Kind::Secret
+        | Kind::PersistentVolume
+        | Kind::PersistentVolumeClaim
+        | Kind::Endpoints
+        | Kind::EndpointSlice
+        | Kind::NetworkPolicy
         | Kind::DaemonSet
         | Kind::Deployment
         | Kind::ReplicaSet
+        | Kind::ReplicationController
         | Kind::Pod
+        | Kind::HorizontalPodAutoscaler
+        | Kind::PodDisruptionBudget
+        | Kind::Ingress
+        | Kind::APIService
         | Kind::Event => report.name(&at, name, names::subdomain),
     }
 }

@@ -8,6 +8,11 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use std::collections::HashMap;
 
 pub(super) fn check(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
+    check_with_volumes(spec, &[], at, report);
+}
+
+/// Like [`check`] where `more` volumes are there than the specification names.
+pub(super) fn check_with_volumes(spec: &PodSpec, more: &[&str], at: &Path<'_>, report: &mut Report<'_>) {
     words(spec, at, report);
     names_and_numbers(spec, at, report);
     if spec.containers.is_empty() {
@@ -19,7 +24,7 @@ pub(super) fn check(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
     }
     security::pod(spec, at, report);
     volume::check(spec.volumes.as_deref().unwrap_or_default(), &at.field("volumes"), report);
-    containers(spec, at, report);
+    containers(spec, more, at, report);
     host_ports(spec, at, report);
 }
 
@@ -93,9 +98,10 @@ fn names_and_numbers(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
 }
 
 /// Both lists of containers, which share one space of names.
-fn containers(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
+fn containers(spec: &PodSpec, more: &[&str], at: &Path<'_>, report: &mut Report<'_>) {
     let mut seen: HashMap<&str, (&str, usize)> = HashMap::new();
-    let volumes: Vec<&str> = spec.volumes.iter().flatten().map(|v| v.name.as_str()).collect();
+    let volumes: Vec<&str> =
+        spec.volumes.iter().flatten().map(|v| v.name.as_str()).chain(more.iter().copied()).collect();
     let init = spec.init_containers.as_deref().unwrap_or_default();
     for (field, list) in [("initContainers", init), ("containers", spec.containers.as_slice())] {
         let path = at.field(field);

@@ -63,8 +63,17 @@ pub(super) fn daemon_set(spec: &DaemonSetSpec, at: &Path<'_>, report: &mut Repor
     template(&spec.template, at, report);
 }
 
-/// A template of pods that run for ever.
 fn template(template: &PodTemplateSpec, at: &Path<'_>, report: &mut Report<'_>) {
+    template_with_volumes(template, &[], at, report);
+}
+
+/// A template of pods that run for ever, with volumes that its specification does not name.
+pub(super) fn template_with_volumes(
+    template: &PodTemplateSpec,
+    more: &[&str],
+    at: &Path<'_>,
+    report: &mut Report<'_>,
+) {
     let at = at.field("template");
     if let Some(meta) = &template.metadata {
         metadata::words(meta, &at.field("metadata"), report);
@@ -73,7 +82,7 @@ fn template(template: &PodTemplateSpec, at: &Path<'_>, report: &mut Report<'_>) 
         return report.error(&at, "missing-field", "field `spec` is missing");
     };
     let at = at.field("spec");
-    pod::check(spec, &at, report);
+    pod::check_with_volumes(spec, more, &at, report);
     if let Some(policy @ ("OnFailure" | "Never")) = spec.restart_policy.as_deref() {
         let message = format!("`{policy}` is not allowed here: these pods are always restarted");
         let help = Some("use `Always`, or a Job for something that ends".to_owned());

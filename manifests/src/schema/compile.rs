@@ -4,9 +4,21 @@ use super::{Definition, Field, Shape, Shapes};
 use crate::config::AgentConfiguration;
 use crate::kind::Kind;
 use crate::support::support;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, LimitRange, Namespace, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
@@ -18,15 +30,37 @@ pub(crate) fn for_objects() -> &'static Shapes {
     static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
         let mut schemas = Schemas::default();
         schemas.add::<Namespace>(Kind::Namespace);
+        schemas.add::<ServiceAccount>(Kind::ServiceAccount);
+        schemas.add::<PriorityClass>(Kind::PriorityClass);
+        schemas.add::<RuntimeClass>(Kind::RuntimeClass);
+        schemas.add::<StorageClass>(Kind::StorageClass);
+        schemas.add::<IngressClass>(Kind::IngressClass);
+        schemas.add::<ClusterRole>(Kind::ClusterRole);
+        schemas.add::<ClusterRoleBinding>(Kind::ClusterRoleBinding);
+        schemas.add::<Role>(Kind::Role);
+        schemas.add::<RoleBinding>(Kind::RoleBinding);
+        schemas.add::<LimitRange>(Kind::LimitRange);
+        schemas.add::<ResourceQuota>(Kind::ResourceQuota);
         schemas.add::<ConfigMap>(Kind::ConfigMap);
         schemas.add::<Secret>(Kind::Secret);
+        schemas.add::<PersistentVolume>(Kind::PersistentVolume);
+        schemas.add::<PersistentVolumeClaim>(Kind::PersistentVolumeClaim);
         schemas.add::<Service>(Kind::Service);
+        schemas.add::<Endpoints>(Kind::Endpoints);
+        schemas.add::<EndpointSlice>(Kind::EndpointSlice);
+        schemas.add::<NetworkPolicy>(Kind::NetworkPolicy);
+        schemas.add::<DaemonSet>(Kind::DaemonSet);
         schemas.add::<Deployment>(Kind::Deployment);
         schemas.add::<ReplicaSet>(Kind::ReplicaSet);
-        schemas.add::<DaemonSet>(Kind::DaemonSet);
-        schemas.add::<Job>(Kind::Job);
+        schemas.add::<ReplicationController>(Kind::ReplicationController);
+        schemas.add::<StatefulSet>(Kind::StatefulSet);
         schemas.add::<CronJob>(Kind::CronJob);
+        schemas.add::<Job>(Kind::Job);
         schemas.add::<Pod>(Kind::Pod);
+        schemas.add::<HorizontalPodAutoscaler>(Kind::HorizontalPodAutoscaler);
+        schemas.add::<PodDisruptionBudget>(Kind::PodDisruptionBudget);
+        schemas.add::<Ingress>(Kind::Ingress);
+        schemas.add::<APIService>(Kind::APIService);
         schemas.compile()
     });
     &SHAPES

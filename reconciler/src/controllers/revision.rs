@@ -23,6 +23,7 @@ use std::collections::HashSet;
 /// objects, else the one object that changed.
 #[must_use]
 pub fn keys(state: &State, event: &Event) -> Vec<ObjectKey> {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "whatever else there is can come from Git")]
     match event.object.kind() {
         // Another's claim may have ended, or a namespace be there at last.
         Kind::Revision | Kind::Namespace => {
@@ -33,15 +34,7 @@ pub fn keys(state: &State, event: &Event) -> Vec<ObjectKey> {
             keys
         }
         Kind::Node | Kind::Event => Vec::new(),
-        Kind::ConfigMap
-        | Kind::Secret
-        | Kind::Service
-        | Kind::DaemonSet
-        | Kind::Deployment
-        | Kind::ReplicaSet
-        | Kind::CronJob
-        | Kind::Job
-        | Kind::Pod => {
+        _ => {
             if event.object.controller().is_some() {
                 return Vec::new();
             }

@@ -61,6 +61,7 @@ pub(crate) fn branch(object: &Object, paint: Paint, now: Timestamp) -> Branch {
     let cells = print::row(object, Columns::default(), now);
     let name = print::qualified_name(object.kind(), object.name());
     let rest: Vec<_> = cells.iter().skip(1).filter(|cell| !cell.is_empty()).cloned().collect();
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others have no state of their own")]
     let text = match object {
         Object::Pod(_) => rest.join("  "),
         Object::ReplicaSet(set) => {
@@ -72,16 +73,7 @@ pub(crate) fn branch(object: &Object, paint: Paint, now: Timestamp) -> Branch {
             )
         }
         Object::Job(_) => rest.join("  "),
-        Object::Namespace(_)
-        | Object::Node(_)
-        | Object::Revision(_)
-        | Object::ConfigMap(_)
-        | Object::Secret(_)
-        | Object::Service(_)
-        | Object::DaemonSet(_)
-        | Object::Deployment(_)
-        | Object::CronJob(_)
-        | Object::Event(_) => String::new(),
+        _ => String::new(),
     };
     Branch::leaf(format!("{} {name}  {text}", activity.dot(paint)).trim_end())
 }
@@ -94,6 +86,7 @@ pub(crate) fn activity(object: &Object) -> Activity {
         ready if ready >= wanted => (Colour::Good, format!("active ({ready} of {wanted} ready)")),
         ready => (Colour::Notice, format!("activating ({ready} of {wanted} ready)")),
     };
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others are there, and that is all")]
     let (colour, text) = match object {
         Object::Pod(o) => return pod::activity(o),
         Object::Deployment(o) => {
@@ -126,12 +119,7 @@ pub(crate) fn activity(object: &Object) -> Activity {
                 since: at,
             };
         }
-        Object::Namespace(_)
-        | Object::Node(_)
-        | Object::ConfigMap(_)
-        | Object::Secret(_)
-        | Object::Service(_)
-        | Object::Event(_) => (Colour::Good, "active".to_owned()),
+        _ => (Colour::Good, "active".to_owned()),
     };
     Activity { colour, text, since: created }
 }
@@ -141,15 +129,14 @@ fn details(object: &Object, now: Timestamp) -> Vec<(String, String)> {
     let columns = Columns { wide: true, ..Columns::default() };
     let heads = print::heads(object.kind(), columns);
     let cells = print::row(object, columns, now);
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others show whatever they have")]
     let wanted = |head: &str| match object.kind() {
         Kind::Pod | Kind::Event | Kind::Revision => false,
         Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet => {
             ["UP-TO-DATE", "IMAGES", "SELECTOR"].contains(&head)
         }
         Kind::Job | Kind::CronJob => !["NAME", "STATUS", "AGE", "CONTAINERS", "SELECTOR"].contains(&head),
-        Kind::Namespace | Kind::Node | Kind::ConfigMap | Kind::Secret | Kind::Service => {
-            !["NAME", "AGE"].contains(&head)
-        }
+        _ => !["NAME", "AGE"].contains(&head),
     };
     let short = |head: &str| {
         let word = head.split(' ').next_back().unwrap_or(head).to_ascii_lowercase();
@@ -184,6 +171,7 @@ fn bad_conditions(object: &Object) -> Vec<String> {
             .collect::<Vec<_>>()
             .join(": ")
     };
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others have no bad conditions")]
     match object {
         Object::Job(job) => {
             let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref());
@@ -201,17 +189,7 @@ fn bad_conditions(object: &Object) -> Vec<String> {
             bad.map(|c| line(c.type_.as_deref().unwrap_or_default(), c.reason.as_ref(), c.message.as_ref()))
                 .collect()
         }
-        Object::Namespace(_)
-        | Object::Node(_)
-        | Object::Revision(_)
-        | Object::ConfigMap(_)
-        | Object::Secret(_)
-        | Object::Service(_)
-        | Object::DaemonSet(_)
-        | Object::ReplicaSet(_)
-        | Object::CronJob(_)
-        | Object::Pod(_)
-        | Object::Event(_) => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ mod dependents;
 mod error;
 mod events;
 mod get;
+mod image;
 mod logs;
 mod output;
 mod status;
@@ -44,6 +45,7 @@ Look around:
 
 Act:
   sync         Look at the Git sources now
+  image        List, pull, import and remove images
   delete       Delete objects (what Git wants will come back)
 
 Options:
@@ -88,6 +90,8 @@ enum Command {
     Events(events::EventsArgs),
     /// Look at the Git sources now
     Sync(sync::SyncArgs),
+    /// List, pull, import and remove images
+    Image(image::ImageArgs),
     /// Delete objects (what Git wants will come back)
     Delete(delete::DeleteArgs),
     /// Print the completions of a shell
@@ -132,6 +136,7 @@ impl Command {
             Self::Logs(args) => block_on(async move { logs::run(&args, &mut Output::stdout()).await }),
             Self::Events(args) => block_on(async move { events::run(&args, &mut Output::stdout()).await }),
             Self::Sync(args) => block_on(async move { sync::run(&args, &mut Output::stdout()).await }),
+            Self::Image(args) => block_on(async move { image::run(&args, &mut Output::stdout()).await }),
             Self::Delete(args) => block_on(async move { delete::run(&args, &mut Output::stdout()).await }),
         }
     }

@@ -5,11 +5,13 @@
 //! watch or a log that is followed keeps nobody else waiting.
 
 mod error;
+mod images;
 mod path;
 mod report;
 mod stream;
 
 pub(crate) use error::ClientError;
+pub(crate) use images::{ListedImage, PullLine, RemovedImages};
 pub(crate) use path::{ObjectPath, Query, Selectors};
 pub(crate) use report::{
     AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus, SyncReport,

@@ -2,8 +2,10 @@
 //! what became of them.
 
 pub(crate) mod config_volumes;
+pub(crate) mod image_gc;
 mod memory;
 mod notes;
+mod pull;
 mod reconcile;
 pub(crate) mod registration;
 mod work;
@@ -18,7 +20,7 @@ use reconcile::{Action, Wanted};
 use reconciler::controllers::Note;
 use reconciler::events::Recorder;
 use reconciler::store::{Store, Write, WriteError};
-use runtime::image::ImageStore;
+use runtime::image::registry::Puller;
 use runtime::plan::NodeFacts;
 use runtime::pods::Runtime;
 use runtime::state::{PodState, Stage};
@@ -40,7 +42,7 @@ pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) runtime: Runtime,
     pub(crate) network: Network,
-    pub(crate) images: ImageStore,
+    pub(crate) images: Puller,
     pub(crate) facts: NodeFacts,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,

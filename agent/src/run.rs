@@ -16,6 +16,7 @@ use reconciler::events::{EventWriter, Recorder, recorder};
 use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
+use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
 use runtime::plan::NodeFacts;
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
 use std::ffi::OsString;
@@ -151,8 +152,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
         runtime: Runtime::open(runtime_options(&configuration)).await.context("cannot open the runtime")?,
-        images: ImageStore::open(configuration.state_dir.join("images"))
-            .context("cannot open the image store")?,
+        images: puller(&configuration)?,
         store: Arc::clone(&store),
         network,
         facts: facts(&configuration, &machine),
@@ -199,6 +199,31 @@ fn runtime_options(configuration: &AgentConfiguration) -> RuntimeOptions {
     }
 }
 
+fn puller(configuration: &AgentConfiguration) -> anyhow::Result<Puller> {
+    let store =
+        ImageStore::open(configuration.state_dir.join("images")).context("cannot open the image store")?;
+    let images = &configuration.images;
+    let hosts = images.registries.iter().map(|registry| {
+        let mirrors = registry.mirrors.iter().map(|mirror| Endpoint {
+            host: mirror.host.clone(),
+            plain_http: mirror.plain_http || Endpoint::usual(&mirror.host).plain_http,
+            ca_file: mirror.ca_file.clone(),
+            skip_tls_verify: mirror.skip_tls_verify,
+        });
+        let origin = Endpoint {
+            host: registry.host.clone(),
+            plain_http: registry.plain_http,
+            ca_file: registry.ca_file.clone(),
+            skip_tls_verify: registry.skip_tls_verify,
+        };
+        RegistryHost { name: registry.host.clone(), mirrors: mirrors.collect(), origin }
+    });
+    let credentials_file = images.credentials_file.clone();
+    let registries = Registries { hosts: hosts.collect(), credentials_file };
+    let at_once = usize::try_from(images.max_parallel_image_pulls).unwrap_or(1);
+    Ok(Puller::new(Arc::new(store), registries, at_once))
+}
+
 fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
     NodeFacts {
         node_name: configuration.node_name.clone(),
@@ -227,12 +252,15 @@ impl Parts {
             started_at: self.started_at,
             warnings: self.warnings,
         };
+        let images = self.configuration.images.clone();
+        let image_folder = self.configuration.state_dir.join("images");
         let reconcile = self.metrics.reconcile.clone();
         let driver = Driver::new(Arc::clone(&self.store), self.recorder)
             .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
         let mut add = |part| drop(tasks.spawn(part));
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
+        add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
         add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());

@@ -1,6 +1,7 @@
 //! The local API: Kubernetes' paths over a Unix socket that only root may
 //! open, and metrics and health over TCP.
 
+mod images;
 mod inspect;
 mod logs;
 mod objects;
@@ -96,6 +97,10 @@ pub(crate) async fn control(
         .route("/healthz", get(|| async { "ok" }))
         .route("/evenkeel/v1alpha1/status", get(overview::answer))
         .route("/evenkeel/v1alpha1/sync", post(sync))
+        .route("/evenkeel/v1alpha1/images", get(images::list).delete(images::remove))
+        .route("/evenkeel/v1alpha1/images/pull", post(images::pull))
+        .route("/evenkeel/v1alpha1/images/import", post(images::import))
+        .route("/evenkeel/v1alpha1/images/prune", post(images::prune))
         .route("/evenkeel/v1alpha1/pods/{namespace}/{name}/inspect", get(inspect::answer))
         .fallback(any(resource))
         .with_state(api);

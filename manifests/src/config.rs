@@ -2,8 +2,10 @@
 //! `evenkeel.dev/v1alpha1`: every path, port, cgroup root and interface name
 //! that an agent uses comes from here, so that several agents fit one machine.
 
+mod images;
 mod read;
 
+pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use read::parse_configuration;
 
 use schemars::JsonSchema;
@@ -37,6 +39,8 @@ pub struct AgentConfiguration {
     pub pod_pids_limit: u64,
     /// The network of the node's pods.
     pub network: NetworkConfiguration,
+    /// Where images come from, and when unused ones go.
+    pub images: ImagesConfiguration,
     /// The Git repositories that say what runs.
     pub sources: Vec<GitSource>,
 }
@@ -55,6 +59,7 @@ impl Default for AgentConfiguration {
             metrics_address: "127.0.0.1:10250".into(),
             pod_pids_limit: 4096,
             network: NetworkConfiguration::default(),
+            images: ImagesConfiguration::default(),
             sources: Vec::new(),
         }
     }

@@ -184,7 +184,7 @@ fn is_digest(digest: &str) -> bool {
     hexadecimal && length
 }
 
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     let (name, port) = host.rsplit_once(':').unwrap_or((host, "0"));
     let label = |label: &str| {
         !label.is_empty()

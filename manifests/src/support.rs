@@ -54,7 +54,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
     ("PodSpec", "evictionResponders", "pods are not evicted yet"),
     ("PodSpec", "hostUsers", "pods get no user namespace yet"),
-    ("PodSpec", "imagePullSecrets", "images are not pulled from registries yet"),
     ("PodSpec", "os", "every node runs Linux"),
     ("PodSpec", "overhead", "overhead is not counted yet"),
     ("PodSpec", "preemptionPolicy", "no pod is pre-empted yet"),

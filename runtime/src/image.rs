@@ -9,14 +9,18 @@ mod config;
 mod digest;
 mod docker;
 mod error;
+mod inventory;
 mod layer;
 mod layout;
+mod load;
 mod record;
+pub mod registry;
 mod store;
 mod unpack;
 
 pub use config::ImageConfig;
 pub use error::{ImageError, LayerError};
+pub use inventory::{ImageSummary, Removed};
 pub use layer::Limits;
 pub use store::ImageStore;
 

@@ -60,6 +60,14 @@ pub(crate) enum CommandError {
         /// Its containers.
         known: String,
     },
+    /// An image was not pulled.
+    #[error("cannot pull {reference}: {reason}")]
+    Pull {
+        /// Asked for.
+        reference: String,
+        /// Why not.
+        reason: String,
+    },
     /// An object cannot be written as YAML.
     #[error("cannot write the object as YAML: {reason}")]
     Yaml {

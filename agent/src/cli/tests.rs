@@ -97,6 +97,7 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         Command::Logs(args) => logs::run(&args, &mut output).await,
         Command::Events(args) => events::run(&args, &mut output).await,
         Command::Sync(args) => sync::run(&args, &mut output).await,
+        Command::Image(args) => image::run(&args, &mut output).await,
         Command::Delete(args) => delete::run(&args, &mut output).await,
         Command::Status(args) => status::run(&args, &mut output).await,
         Command::Agent(_) | Command::Demo(_) | Command::Validate(_) | Command::Completion(_) => {

@@ -1,11 +1,11 @@
 //! The slow work on one pod: each action of the node loop as a task of its own,
 //! so that no pod waits for another.
 
-use super::Node;
 use super::reconcile::Action;
+use super::{Node, pull};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
-use runtime::image::{Image, ImageError, PullPolicy};
+use runtime::image::{Image, PullPolicy};
 use runtime::plan::address::fill_in;
 use runtime::plan::{PlanError, PodInput, PodPlan, build};
 use runtime::state::Stage;
@@ -80,7 +80,7 @@ pub(super) fn words(problem: &Problem) -> (&str, &str) {
 }
 
 /// The error and all that led to it, in one line.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -105,6 +105,7 @@ async fn remove(node: &Node, uid: &str) -> Result<(), Problem> {
 /// The pod's containers are told to run.
 async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), Problem> {
     let observed = node.runtime.observe().remove(uid);
+    pull::pull_all(node, &object).await?;
     let plan = {
         let node = Arc::clone(node);
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &object)).await;
@@ -183,8 +184,11 @@ fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
     for container in containers(pod) {
         let reference = container.image.as_deref().unwrap_or_default();
         let policy = PullPolicy::from_manifest(container.image_pull_policy.as_deref());
-        let image =
-            node.images.resolve(reference, policy).map_err(|error| image_problem(container, &error))?;
+        let image = node
+            .images
+            .store()
+            .resolve(reference, policy)
+            .map_err(|error| pull::problem(container, &error))?;
         inputs.images.insert(container.name.clone(), image);
     }
     let input = inputs.input(node);
@@ -206,15 +210,9 @@ fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
     Ok(plan)
 }
 
-fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     let spec = pod.spec.iter();
     spec.flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
-}
-
-fn image_problem(container: &Container, error: &ImageError) -> Problem {
-    let image = container.image.as_deref().unwrap_or_default();
-    let message = format!("image \"{image}\": {}", chain(error));
-    Problem::Container { name: container.name.clone(), reason: error.reason().into(), message }
 }
 
 fn volume_problem(error: &VolumeError) -> Problem {

@@ -1,5 +1,6 @@
 //! Why an image cannot be used.
 
+use oci_client::errors::OciDistributionError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,13 +15,40 @@ pub enum ImageError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A registry's image.
-    #[error(
-        "image \"{reference}\" is in a registry; this version reads host:, oci:, oci-archive: and \
-         docker-archive: only"
-    )]
-    Registry {
+    /// A registry's image that is not in the store: [`super::registry::Puller`] fetches it.
+    #[error("image \"{reference}\" was not fetched from its registry yet")]
+    NotPulled {
         /// As in the manifest.
+        reference: String,
+    },
+    /// The registry did not give it.
+    #[error("cannot pull from {host}")]
+    Pull {
+        /// Who was asked.
+        host: String,
+        /// Why not.
+        #[source]
+        source: Box<oci_client::errors::OciDistributionError>,
+    },
+    /// The node's own credentials cannot be understood.
+    #[error("cannot use the credentials in {path}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: super::registry::CredentialsError,
+    },
+    /// A pod uses it.
+    #[error("image \"{reference}\" is in use")]
+    InUse {
+        /// As asked.
+        reference: String,
+    },
+    /// Nobody knows it.
+    #[error("there is no image \"{reference}\"")]
+    Unknown {
+        /// As asked.
         reference: String,
     },
     /// `imagePullPolicy: Never`, and the store does not have it.
@@ -137,7 +165,11 @@ impl ImageError {
             Self::InvalidName { .. } => "InvalidImageName",
             Self::NotPresent { .. } => "ErrImageNeverPull",
             Self::DamagedRecord { .. } => "ImageInspectError",
-            Self::Registry { .. }
+            Self::NotPulled { .. }
+            | Self::Pull { .. }
+            | Self::Credentials { .. }
+            | Self::InUse { .. }
+            | Self::Unknown { .. }
             | Self::NoSuchTag { .. }
             | Self::Ambiguous { .. }
             | Self::Platform { .. }
@@ -154,8 +186,18 @@ impl ImageError {
 
     /// True if trying again later can help although nothing is changed.
     #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Layer { source: LayerError::Write { .. }, .. })
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others need somebody to change something")]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Layer { source: LayerError::Write { .. }, .. } => true,
+            Self::Pull { source, .. } => matches!(
+                **source,
+                OciDistributionError::RequestError(_)
+                    | OciDistributionError::IoError(_)
+                    | OciDistributionError::ServerError { code: 429 | 500.., .. }
+            ),
+            _ => false,
+        }
     }
 
     pub(super) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {

@@ -20,7 +20,7 @@ pub(super) struct Description {
 }
 
 /// Where a layer is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LayerSource {
     /// Its file, from the image's root.
     pub(super) file: String,
@@ -48,10 +48,17 @@ pub(super) fn describe(blobs: &Blobs, tag: Option<&str>) -> Result<Description, 
             return image(blobs, &chosen, &content);
         }
         let index: ImageIndex = parse(chosen.digest().as_ref(), &content)?;
-        let found = index.manifests().iter().find(|one| fits(one).unwrap_or(false));
-        chosen = found.ok_or_else(|| no_platform(index.manifests()))?.clone();
+        chosen = for_this_machine(index.manifests())?.clone();
     }
     Err(ImageError::Inconsistent { problem: "has indexes in indexes without end" })
+}
+
+/// The one of several images that runs here.
+///
+/// # Errors
+/// [`ImageError::Platform`] if there is none.
+pub(super) fn for_this_machine(all: &[Descriptor]) -> Result<&Descriptor, ImageError> {
+    all.iter().find(|one| fits(one).unwrap_or(false)).ok_or_else(|| no_platform(all))
 }
 
 fn is_index(descriptor: &Descriptor) -> bool {
@@ -97,7 +104,7 @@ fn no_platform(all: &[Descriptor]) -> ImageError {
     ImageError::Platform { wanted: Arch::default().to_string(), found: found.join(", ") }
 }
 
-fn blob_name(digest: &str) -> Result<String, ImageError> {
+pub(super) fn blob_name(digest: &str) -> Result<String, ImageError> {
     Ok(format!("blobs/sha256/{}", hex_of(digest)?))
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// An image as it was when its reference was last read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +21,13 @@ pub(super) struct Record {
     /// Digests of the uncompressed layers, lowest first.
     pub(super) diff_ids: Vec<String>,
     pub(super) config: ImageConfig,
+    /// Bytes of the layers as they came.
+    #[serde(default)]
+    pub(super) size: u64,
 }
 
-fn path(folder: &Path, reference: &str) -> Result<PathBuf, ImageError> {
+/// Where the record of `reference` is.
+pub(super) fn path(folder: &Path, reference: &str) -> Result<PathBuf, ImageError> {
     Ok(folder.join(format!("{}.json", hex_of(&digest_of(reference.as_bytes()))?)))
 }
 
@@ -54,4 +59,48 @@ pub(super) fn write(folder: &Path, scratch: &Path, record: &Record) -> Result<()
         File::open(folder)?.sync_all()
     });
     written.map_err(|source| ImageError::io("write", &path, source))
+}
+
+/// The record's file says that the image was used now; not more often than is of use.
+///
+/// # Errors
+/// If the file is not there.
+pub(super) fn touch(folder: &Path, reference: &str) -> Result<(), ImageError> {
+    const OFTEN_ENOUGH: Duration = Duration::from_secs(30);
+    let path = path(folder, reference)?;
+    let touched = File::open(&path).and_then(|file| {
+        let age = file.metadata()?.modified()?.elapsed().unwrap_or(Duration::MAX);
+        if age > OFTEN_ENOUGH { file.set_modified(SystemTime::now()) } else { Ok(()) }
+    });
+    touched.map_err(|source| ImageError::io("touch", &path, source))
+}
+
+/// Every record that can be read, and when it was last used.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub(super) fn all(folder: &Path) -> Result<Vec<(Record, SystemTime)>, ImageError> {
+    let fail = |source| ImageError::io("read", folder, source);
+    let mut records = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)?.flatten() {
+        let Ok(content) = fs::read(entry.path()) else { continue };
+        let Ok(record) = serde_json::from_slice::<Record>(&content) else { continue };
+        let used = entry.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        records.push((record, used));
+    }
+    Ok(records)
+}
+
+/// The store knows nothing of `reference`.
+///
+/// # Errors
+/// If its file cannot be removed.
+pub(super) fn remove(folder: &Path, reference: &str) -> Result<(), ImageError> {
+    let path = path(folder, reference)?;
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ImageError::io("remove", &path, source))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

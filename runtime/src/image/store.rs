@@ -3,6 +3,7 @@
 //! ```text
 //! layers/<digest of the uncompressed archive>/fs   unpacked, never changed
 //! references/<digest of the reference>.json        what it led to
+//! downloads/blobs/sha256/<digest>[.part]           compressed, on their way to layers
 //! tmp/                                             unfinished; emptied at each start
 //! ```
 //!
@@ -25,7 +26,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Unpacked layers, and what the references that led to them were.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct ImageStore {
     /// Held while something is unpacked: two pods that want one image unpack it once.
     import: Mutex<()>,
     scratches: AtomicU64,
+    /// Layers that a pull in the works has or is about to have.
+    pub(super) pending: Mutex<Vec<String>>,
 }
 
 impl ImageStore {
@@ -49,6 +52,7 @@ impl ImageStore {
             limits: Limits::default(),
             import: Mutex::new(()),
             scratches: AtomicU64::new(0),
+            pending: Mutex::default(),
         };
         let tmp = store.root.join("tmp");
         match fs::remove_dir_all(&tmp) {
@@ -57,7 +61,7 @@ impl ImageStore {
             }
             Ok(()) | Err(_) => {}
         }
-        for folder in [&tmp, &store.layers(), &store.references()] {
+        for folder in [&tmp, &store.layers(), &store.references(), &store.downloads()] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(|source| ImageError::io("create", folder, source))?;
         }
@@ -71,15 +75,28 @@ impl ImageStore {
         self
     }
 
-    fn layers(&self) -> PathBuf {
+    pub(super) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
 
-    fn references(&self) -> PathBuf {
+    pub(super) fn references(&self) -> PathBuf {
         self.root.join("references")
     }
 
-    /// The image of `reference`, with every layer unpacked. Blocking.
+    /// The meaning of `reference`.
+    ///
+    /// # Errors
+    /// [`ImageError::InvalidName`].
+    pub fn parse(reference: &str) -> Result<Reference, ImageError> {
+        let invalid = |problem: manifests::image::ReferenceError| ImageError::InvalidName {
+            reference: reference.to_owned(),
+            problem: problem.to_string(),
+        };
+        Reference::parse(reference).map_err(invalid)
+    }
+
+    /// The image of `reference`, with every layer unpacked. Blocking. What a registry has is
+    /// only looked for in the store: [`super::registry::Puller`] fetches it.
     ///
     /// `Never` takes what the store has, `IfNotPresent` too if it has it;
     /// `Always` looks whether the reference's file has changed, and reads it again then.
@@ -88,10 +105,18 @@ impl ImageStore {
     /// With the reason that a container's status shows.
     pub fn resolve(&self, reference: &str, policy: PullPolicy) -> Result<Image, ImageError> {
         let invalid = |problem: String| ImageError::InvalidName { reference: reference.to_owned(), problem };
-        let parsed = Reference::parse(reference).map_err(|error| invalid(error.to_string()))?;
+        let parsed = Self::parse(reference)?;
         let archive = match &parsed {
             Reference::Host => return Ok(host()),
-            Reference::Registry(_) => return Err(ImageError::Registry { reference: reference.to_owned() }),
+            Reference::Registry(_) => {
+                let missing = || match policy {
+                    PullPolicy::Never => ImageError::NotPresent { reference: reference.to_owned() },
+                    PullPolicy::Always | PullPolicy::IfNotPresent => {
+                        ImageError::NotPulled { reference: reference.to_owned() }
+                    }
+                };
+                return self.pulled(&parsed.to_string())?.ok_or_else(missing);
+            }
             Reference::OciLayout(archive)
             | Reference::OciArchive(archive)
             | Reference::DockerArchive(archive) => archive,
@@ -105,7 +130,7 @@ impl ImageStore {
         if policy == PullPolicy::Never {
             return Err(ImageError::NotPresent { reference: reference.to_owned() });
         }
-        let _one_at_a_time = self.import.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.lock_import();
         // Somebody else may have had the lock for the same image.
         match self.present(reference, &parsed, archive, policy)? {
             Some(image) => Ok(image),
@@ -130,12 +155,73 @@ impl ImageStore {
         if policy == PullPolicy::Always && stamp(parsed, archive)? != record.stamp {
             return Ok(None);
         }
+        self.whole(record)
+    }
+
+    /// The image of the record, unless a layer of it is gone.
+    fn whole(&self, record: Record) -> Result<Option<Image>, ImageError> {
         let layers = self.layer_paths(&record.diff_ids)?;
         Ok(layers.iter().all(|layer| layer.is_dir()).then(|| image(record, layers)))
     }
 
+    /// The image that was pulled as `name`, the full form of a reference.
+    pub(super) fn pulled(&self, name: &str) -> Result<Option<Image>, ImageError> {
+        match record::read(&self.references(), name) {
+            // It can be pulled anew.
+            Err(ImageError::DamagedRecord { .. }) | Ok(None) => Ok(None),
+            Ok(Some(record)) => {
+                record::touch(&self.references(), name)?;
+                self.whole(record)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where unfinished downloads are.
+    pub(super) fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    pub(super) fn has_layer(&self, diff_id: &str) -> bool {
+        hex_of(diff_id).is_ok_and(|hex| self.layers().join(hex).join("fs").is_dir())
+    }
+
+    /// The layer is in the store. Blocking.
+    pub(super) fn add_layer(&self, blobs: &Blobs, source: &LayerSource) -> Result<(), ImageError> {
+        let _one_at_a_time = self.lock_import();
+        self.unpack(blobs, source, &self.scratch()?)
+    }
+
+    /// The store knows the image, whose layers it has. Blocking.
+    pub(super) fn remember(&self, record: Record) -> Result<Image, ImageError> {
+        record::write(&self.references(), &self.scratch()?.0, &record)?;
+        self.image_of(record)
+    }
+
+    /// Until the answer is dropped, none of the layers is removed as unneeded.
+    pub(super) fn expect(&self, diff_ids: Vec<String>) -> Expected<'_> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.extend(diff_ids.iter().cloned());
+        Expected { store: self, diff_ids }
+    }
+
+    /// Until the answer is dropped, no layer comes and none goes.
+    pub(super) fn lock_import(&self) -> MutexGuard<'_, ()> {
+        self.import.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record as an image.
+    pub(super) fn image_of(&self, record: Record) -> Result<Image, ImageError> {
+        let layers = self.layer_paths(&record.diff_ids)?;
+        Ok(image(record, layers))
+    }
+
+    pub(super) fn scratch(&self) -> Result<Scratch, ImageError> {
+        Scratch::new(&self.root.join("tmp"), self.scratches.fetch_add(1, Ordering::Relaxed))
+    }
+
     fn import(&self, reference: &str, parsed: &Reference, archive: &Archive) -> Result<Image, ImageError> {
-        let scratch = Scratch::new(&self.root.join("tmp"), self.scratches.fetch_add(1, Ordering::Relaxed))?;
+        let scratch = self.scratch()?;
         let path = Path::new(&archive.path);
         // Taken before the content: a change in between is seen the next time.
         let stamp = stamp(parsed, archive)?;
@@ -154,15 +240,21 @@ impl ImageStore {
             self.unpack(&blobs, layer, &scratch)?;
         }
         let Description { id, digest, config, layers } = found;
+        let size = layers.iter().map(|layer| layer.blob.as_ref().map_or(0, |(_, size)| *size)).sum();
         let diff_ids = layers.into_iter().map(|layer| layer.diff_id).collect();
-        let record = Record { reference: reference.to_owned(), stamp, id, digest, diff_ids, config };
+        let record = Record { reference: reference.to_owned(), stamp, id, digest, diff_ids, config, size };
         record::write(&self.references(), &scratch.0, &record)?;
         let layers = self.layer_paths(&record.diff_ids)?;
         Ok(image(record, layers))
     }
 
     /// Makes sure that the layer is in the store.
-    fn unpack(&self, blobs: &Blobs, source: &LayerSource, scratch: &Scratch) -> Result<(), ImageError> {
+    pub(super) fn unpack(
+        &self,
+        blobs: &Blobs,
+        source: &LayerSource,
+        scratch: &Scratch,
+    ) -> Result<(), ImageError> {
         let layer = self.layers().join(hex_of(&source.diff_id)?);
         if layer.join("fs").is_dir() {
             return Ok(());
@@ -190,8 +282,25 @@ impl ImageStore {
     }
 }
 
+/// See [`ImageStore::expect`].
+pub(super) struct Expected<'a> {
+    store: &'a ImageStore,
+    diff_ids: Vec<String>,
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.store.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        for diff_id in &self.diff_ids {
+            if let Some(at) = pending.iter().position(|one| one == diff_id) {
+                pending.swap_remove(at);
+            }
+        }
+    }
+}
+
 /// A folder for unfinished work, removed when it is done or given up.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
     fn new(tmp: &Path, number: u64) -> Result<Self, ImageError> {

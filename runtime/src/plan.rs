@@ -4,6 +4,7 @@
 //! Written once per pod as `plan.json` in the pod's folder, mode 0600 because it
 //! holds the values of secrets. The supervisor reads it and needs the agent no more.
 
+mod action;
 pub mod address;
 mod args;
 pub mod build;
@@ -20,6 +21,7 @@ mod sysctl;
 mod user;
 mod values;
 
+pub use action::{Action, HookPlans, HttpAction, Place, ProbePlan, ProbePlans};
 pub use build::{NodeFacts, PodInput, build};
 pub use error::{Cause, PlanError};
 pub(crate) use field::{annotations_file, field_value, labels_file};
@@ -89,6 +91,51 @@ pub struct ContainerPlan {
     pub spec: Spec,
     /// Limits of this container.
     pub resources: Resources,
+    /// How it is watched.
+    #[serde(default)]
+    pub probes: ProbePlans,
+    /// What is done at its start and before its end.
+    #[serde(default)]
+    pub hooks: HookPlans,
+    /// An init container that goes on running beside the others.
+    #[serde(default)]
+    pub sidecar: bool,
+    /// Its own restart policy, instead of the pod's.
+    #[serde(default)]
+    pub restart: Option<RestartPolicy>,
+    /// Exit codes after which it runs again whatever the policy says.
+    #[serde(default)]
+    pub restart_rules: Vec<ExitRule>,
+    /// Instead of SIGTERM and of what the image says: `SIGUSR1`.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// The file that it writes why it ends to.
+    #[serde(default = "usual_message_path")]
+    pub message_path: String,
+    /// If that is empty after a failure, the end of the log is taken.
+    #[serde(default)]
+    pub message_from_log: bool,
+}
+
+fn usual_message_path() -> String {
+    "/dev/termination-log".to_owned()
+}
+
+/// Exit codes that mean a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRule {
+    /// The codes are those that mean it; else all others do.
+    pub listed: bool,
+    /// Never 0.
+    pub codes: Vec<i32>,
+}
+
+impl ExitRule {
+    /// True if the rule says that a container that exits so runs again.
+    #[must_use]
+    pub fn fits(&self, exit_code: i32) -> bool {
+        self.codes.contains(&exit_code) == self.listed
+    }
 }
 
 /// What a container's root is made of: layers under a writable one.

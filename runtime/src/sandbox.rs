@@ -8,6 +8,7 @@
 mod child;
 mod devices;
 mod error;
+mod exec;
 mod mounts;
 mod privileges;
 mod program;
@@ -16,6 +17,7 @@ mod target;
 mod user;
 
 pub(crate) use error::StartFailure;
+pub(crate) use exec::{Exec, ExecStreams, Executed};
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
@@ -138,5 +140,20 @@ pub(crate) fn aside(work: impl FnOnce()) {
     if let Ok(Cloned::Child) = clone3(0, None) {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         exit_now(0);
+    }
+}
+
+/// Our own program runs its hidden command `probe` with `words`, in this process's own
+/// namespaces. Its output comes through the pipe.
+pub(crate) fn helper(words: &[String]) -> io::Result<(Executed, OwnedFd)> {
+    let (output, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (report, report_child) = pipe_with(PipeFlags::CLOEXEC)?;
+    match clone3(0, None)? {
+        Cloned::Parent { pid, pidfd } => Ok((Executed { pid, pidfd, report }, output)),
+        Cloned::Child => {
+            let failed = program::become_own(words, &theirs);
+            let _ = rustix::io::write(&report_child, format!("126 run the prober: {failed}").as_bytes());
+            exit_now(126)
+        }
     }
 }

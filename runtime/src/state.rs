@@ -24,6 +24,24 @@ pub struct PodState {
     pub init_containers: Vec<ContainerStatus>,
     /// In the order of the specification.
     pub containers: Vec<ContainerStatus>,
+    /// What happened lately beside changes of state, oldest first.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
+}
+
+/// Something that a user should be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Counts from 1.
+    pub sequence: u64,
+    /// Something is wrong.
+    pub warning: bool,
+    /// `Unhealthy`, `Killing`, `FailedPostStartHook`…
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// How far a pod is.
@@ -58,6 +76,12 @@ pub struct ContainerStatus {
     pub last: Option<Termination>,
     /// How often it was started again.
     pub restarts: u32,
+    /// It runs, its postStart hook is done, and its startup probe has gone well.
+    #[serde(default)]
+    pub started: bool,
+    /// It is started, and its readiness probe goes well.
+    #[serde(default)]
+    pub ready: bool,
 }
 
 /// Kubernetes' three states of a container.

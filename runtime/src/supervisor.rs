@@ -5,7 +5,9 @@
 //! pod. [`machine`] decides, [`shell`] does.
 
 mod backoff;
+mod check;
 mod clients;
+mod doing;
 mod init;
 mod logs;
 pub(crate) mod machine;
@@ -14,6 +16,7 @@ mod runs;
 mod seal;
 mod shell;
 mod status;
+mod task;
 
 pub(crate) use status::read_status;
 
@@ -23,6 +26,11 @@ use std::process::ExitCode;
 
 /// The word by which a program that is also the agent knows that it shall be a supervisor.
 pub const COMMAND: &str = "supervise";
+
+/// The word by which that program knows that it shall do one probe that needs TLS, HTTP/2 or
+/// a resolver: the [`crate::plan::Action`] as JSON and the pod's address follow. It exits with
+/// 0 if that went well, and else says why not.
+pub const PROBE_COMMAND: &str = "probe";
 
 /// The line that a supervisor writes to its standard output once its namespaces are made and
 /// its socket listens; anything else is the text of an error.

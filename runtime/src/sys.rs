@@ -6,3 +6,4 @@ pub(crate) mod heap;
 pub(crate) mod link;
 pub(crate) mod mount;
 pub(crate) mod signals;
+pub(crate) mod terminal;

@@ -9,7 +9,24 @@ use runtime::state::{ContainerState, ContainerStatus, PodState, Termination};
 pub(crate) fn notes(about: &ObjectKey, before: Option<&PodState>, after: &PodState) -> Vec<Note> {
     let old = |name: &str| before?.init_containers.iter().chain(&before?.containers).find(|c| c.name == name);
     let containers = after.init_containers.iter().chain(&after.containers);
-    containers.flat_map(|now| container_notes(about, &after.uid, old(&now.name), now)).collect()
+    let told = before.and_then(|before| before.notices.last()).map_or(0, |last| last.sequence);
+    let notices = after.notices.iter().filter(|notice| notice.sequence > told);
+    let notices = notices.map(|notice| Note {
+        about: about.clone(),
+        warning: notice.warning,
+        reason: word(&notice.reason),
+        message: notice.message.clone(),
+    });
+    containers
+        .flat_map(|now| container_notes(about, &after.uid, old(&now.name), now))
+        .chain(notices)
+        .collect()
+}
+
+/// The reason of a supervisor's notice, as one of the words that events have.
+fn word(reason: &str) -> &'static str {
+    const WORDS: [&str; 4] = ["Unhealthy", "Killing", "FailedPostStartHook", "FailedPreStopHook"];
+    WORDS.into_iter().find(|word| *word == reason).unwrap_or("Notice")
 }
 
 fn container_notes(
@@ -75,8 +92,11 @@ mod tests {
             state,
             last,
             restarts: 0,
+            started: true,
+            ready: true,
         };
         PodState {
+            notices: Vec::new(),
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

@@ -123,6 +123,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let result = tokio::task::spawn_blocking(work).await;
     let result = result.map_err(|error| Refusal::internal(error.to_string()))?;
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others are about what was asked for")]
     result.map_err(|error| match &error {
         ImageError::Unknown { .. } => Refusal::not_found(chain(&error)),
         ImageError::InUse { .. } => Refusal::conflict(chain(&error)),

@@ -2,7 +2,9 @@
 //! and files that the plan names are made by [`crate::volume`].
 
 use super::error::{Cause, PlanError};
-use super::{ContainerPlan, MemoryVolume, PodPlan, RestartPolicy, Rootfs, mounts, process, resource};
+use super::{
+    ContainerPlan, ExitRule, MemoryVolume, PodPlan, RestartPolicy, Rootfs, action, mounts, process, resource,
+};
 use crate::image::Image;
 use crate::volume;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret};
@@ -79,6 +81,13 @@ impl PodInput<'_> {
         spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
     }
 
+    /// True for an init container that goes on running beside the others.
+    pub(crate) fn is_sidecar(&self, container: &Container) -> bool {
+        let init = self.spec().and_then(|spec| spec.init_containers.as_ref());
+        let is_init = init.is_some_and(|init| init.iter().any(|one| one.name == container.name));
+        is_init && container.restart_policy.as_deref() == Some("Always")
+    }
+
     pub(crate) fn key_not_found(&self, kind: &'static str, name: &str, key: &str) -> Cause {
         Cause::KeyNotFound {
             kind,
@@ -147,11 +156,6 @@ fn refuse_unsupported(spec: &PodSpec) -> Result<(), PlanError> {
     if spec.host_users == Some(false) {
         return Err(unsupported("hostUsers: false").in_pod());
     }
-    for container in spec.init_containers.iter().flatten() {
-        if container.restart_policy.as_deref() == Some("Always") {
-            return Err(unsupported("restartPolicy of an init container").in_container(&container.name));
-        }
-    }
     for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
         if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
             return Err(unsupported("volumeDevices").in_container(&container.name));
@@ -161,11 +165,32 @@ fn refuse_unsupported(spec: &PodSpec) -> Result<(), PlanError> {
 }
 
 fn restart_policy(spec: &PodSpec) -> RestartPolicy {
-    match spec.restart_policy.as_deref() {
-        Some("OnFailure") => RestartPolicy::OnFailure,
-        Some("Never") => RestartPolicy::Never,
-        _ => RestartPolicy::Always,
+    spec.restart_policy.as_deref().and_then(policy).unwrap_or(RestartPolicy::Always)
+}
+
+fn policy(word: &str) -> Option<RestartPolicy> {
+    match word {
+        "Always" => Some(RestartPolicy::Always),
+        "OnFailure" => Some(RestartPolicy::OnFailure),
+        "Never" => Some(RestartPolicy::Never),
+        _ => None,
     }
+}
+
+fn restart_rules(container: &Container) -> Vec<ExitRule> {
+    let rules = container.restart_policy_rules.iter().flatten();
+    let exits = rules.filter(|rule| rule.action == "Restart").filter_map(|rule| rule.exit_codes.as_ref());
+    exits
+        .map(|exits| ExitRule {
+            listed: exits.operator == "In",
+            codes: exits.values.clone().unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn message_path(container: &Container) -> String {
+    let own = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    own.unwrap_or("/dev/termination-log").to_owned()
 }
 
 fn memory_volumes(spec: &PodSpec, input: &PodInput<'_>) -> Result<Vec<MemoryVolume>, Cause> {
@@ -204,5 +229,13 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         rootfs,
         spec: process::spec(container, image, input)?,
         resources: resource::container(container, input.node)?,
+        probes: action::probes(container, input)?,
+        hooks: action::hooks(container, input)?,
+        sidecar: input.is_sidecar(container),
+        restart: container.restart_policy.as_deref().and_then(policy),
+        restart_rules: restart_rules(container),
+        stop_signal: container.lifecycle.as_ref().and_then(|hooks| hooks.stop_signal.clone()),
+        message_path: message_path(container),
+        message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
     })
 }

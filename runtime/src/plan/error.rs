@@ -125,6 +125,12 @@ pub enum Cause {
     /// The caller gave no image for the container.
     #[error("image has not been resolved")]
     ImageNotResolved,
+    /// A probe or hook names a port that the container does not have.
+    #[error("there is no port \"{port}\" in this container")]
+    UnknownPort {
+        /// As written.
+        port: String,
+    },
     /// Kubernetes has it, this runtime does not yet.
     #[error("{feature} is not supported yet")]
     Unsupported {
@@ -153,6 +159,7 @@ impl Cause {
             | Self::UserNotVerifiable { .. }
             | Self::UnknownCapability { .. }
             | Self::BadId { .. }
+            | Self::UnknownPort { .. }
             | Self::Unsupported { .. } => "CreateContainerConfigError",
         }
     }

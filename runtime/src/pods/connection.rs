@@ -1,7 +1,7 @@
 //! The connection to one supervisor: its states come in, requests go out.
 
 use super::{PodError, Shared};
-use crate::state::{PodState, Stage};
+use crate::state::{ContainerState, PodState, Stage};
 use crate::supervisor::protocol::{Reply, Request, VERSION};
 use crate::supervisor::read_status;
 use std::collections::VecDeque;
@@ -39,6 +39,24 @@ pub(super) struct Connection {
     lines: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
     pub(super) state: PodState,
+    /// Of what the supervisor speaks.
+    version: u32,
+}
+
+/// The oldest supervisor that is understood: one that knows of no probes.
+const OLDEST: u32 = 1;
+/// From here on supervisors say themselves what is ready.
+const SAYS_READY: u32 = 2;
+
+/// What an old supervisor reports, in today's words.
+fn translated(mut state: PodState, version: u32) -> PodState {
+    if version < SAYS_READY {
+        for container in state.init_containers.iter_mut().chain(&mut state.containers) {
+            let runs = matches!(container.state, ContainerState::Running { .. });
+            (container.started, container.ready) = (runs, runs);
+        }
+    }
+    state
 }
 
 impl Connection {
@@ -46,15 +64,19 @@ impl Connection {
         let (read, mut write) = UnixStream::connect(path).await?.into_split();
         write.write_all(&encode(&Request::Subscribe)).await?;
         let mut lines = BufReader::with_capacity(1024, read).lines();
-        match next(&mut lines).await? {
-            Reply::Hello { version: VERSION } => {}
-            other @ (Reply::Hello { .. } | Reply::Done | Reply::State(_) | Reply::Error { .. }) => {
+        let version = match next(&mut lines).await? {
+            Reply::Hello { version: version @ OLDEST..=VERSION } => version,
+            other @ (Reply::Hello { .. }
+            | Reply::Done
+            | Reply::Exited { .. }
+            | Reply::State(_)
+            | Reply::Error { .. }) => {
                 return Err(io::Error::other(format!("the supervisor greets with {other:?}")));
             }
-        }
+        };
         match next(&mut lines).await? {
-            Reply::State(state) => Ok(Self { lines, write, state: *state }),
-            other @ (Reply::Hello { .. } | Reply::Done | Reply::Error { .. }) => {
+            Reply::State(state) => Ok(Self { lines, write, state: translated(*state, version), version }),
+            other @ (Reply::Hello { .. } | Reply::Done | Reply::Exited { .. } | Reply::Error { .. }) => {
                 Err(io::Error::other(format!("the supervisor answers with {other:?}")))
             }
         }
@@ -109,11 +131,11 @@ async fn follow(
                 Ok(Reply::State(state)) if state.stage == Stage::Lost => {}
                 Ok(Reply::State(state)) => {
                     if let Some(pod) = shared.pods().get_mut(uid) {
-                        pod.state = *state;
+                        pod.state = translated(*state, connection.version);
                     }
                     shared.changed();
                 }
-                Ok(Reply::Hello { .. }) => {}
+                Ok(Reply::Hello { .. } | Reply::Exited { .. }) => {}
                 Ok(Reply::Done) => answer(&mut waiting, Ok(())),
                 Ok(Reply::Error { message }) => answer(&mut waiting, Err(PodError::Refused { message })),
                 Err(error) => return error,

@@ -68,7 +68,7 @@ fn become_container(
     Err(program.execute())
 }
 
-fn missing_process() -> Failure {
+pub(super) fn missing_process() -> Failure {
     let error: Result<Infallible, _> = Err(io::Error::from(io::ErrorKind::InvalidInput));
     match error.step(|| "read the specification's process".to_owned()) {
         Err(failure) => failure,
@@ -85,7 +85,7 @@ fn set_streams(streams: [std::os::fd::BorrowedFd<'_>; 2]) -> Result<(), Failure>
 }
 
 /// Blocks until the supervisor lets this process on.
-fn wait_for(gate: std::os::fd::BorrowedFd<'_>, word: u8) -> Result<(), Failure> {
+pub(super) fn wait_for(gate: std::os::fd::BorrowedFd<'_>, word: u8) -> Result<(), Failure> {
     let mut byte = [0];
     let read = loop {
         match rustix::io::read(gate, &mut byte) {

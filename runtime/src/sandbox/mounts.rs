@@ -101,13 +101,18 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path) -> Result<(), Failure>
         }
     }
     let log = launch.termination_log();
-    if log.exists() && root.existing(Path::new("/dev")).is_some() {
+    if log.exists() && has_room_for(&root, &launch.container.message_path) {
         let tree = open_tree(CWD, &log, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .step(|| "open the termination log".to_owned())?;
-        let target = root.file(Path::new("/dev/termination-log"))?;
+        let target = root.file(Path::new(&launch.container.message_path))?;
         move_mount(&tree, "", &target, "", both_empty()).step(|| "mount the termination log".to_owned())?;
     }
     Ok(())
+}
+
+/// The usual place needs `/dev`, which an image may lack; another is made.
+fn has_room_for(root: &Root, message: &str) -> bool {
+    !message.starts_with("/dev/") || root.existing(Path::new("/dev")).is_some()
 }
 
 fn bind(root: &Root, mount: &Mount) -> Result<(), Failure> {

@@ -5,8 +5,10 @@ use super::user::Identity;
 use nix::errno::Errno;
 use nix::unistd::execve;
 use oci_spec::runtime::Process;
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
+use std::os::fd::OwnedFd;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -51,6 +53,25 @@ impl Program {
             }
         }
         Failure::exec(&self.name, io::Error::from(worst))
+    }
+}
+
+/// Becomes our own program with its command `probe`; says why it could not.
+pub(super) fn become_own(words: &[String], output: &OwnedFd) -> io::Error {
+    let become_it = || -> io::Result<Infallible> {
+        let null = std::fs::File::open("/dev/null")?;
+        nix::unistd::dup2_stdin(&null)?;
+        nix::unistd::dup2_stdout(output)?;
+        nix::unistd::dup2_stderr(output)?;
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        crate::sys::signals::reset();
+        let mut arguments = vec!["keel".to_owned(), crate::supervisor::PROBE_COMMAND.to_owned()];
+        arguments.extend(words.iter().cloned());
+        Ok(execve(c"/proc/self/exe", &c_strings(&arguments), &[] as &[CString])?)
+    };
+    match become_it() {
+        Err(error) => error,
+        Ok(never) => match never {},
     }
 }
 

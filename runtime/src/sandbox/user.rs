@@ -21,12 +21,18 @@ pub(super) struct Identity {
 
 /// Reads the image's `/etc/passwd` and `/etc/group`; `/` is the container's root by now.
 pub(super) fn resolve(spec: &Spec, process: &Process) -> Result<Identity, Failure> {
+    resolve_as(spec, process, None)
+}
+
+/// Like [`resolve`], or as `other`: `user[:group]` by name or number.
+pub(super) fn resolve_as(spec: &Spec, process: &Process, other: Option<&str>) -> Result<Identity, Failure> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let named = spec.annotations().as_ref().and_then(|all| all.get(USER_ANNOTATION));
     let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
     let user = process.user();
     let numbers = format!("{}:{}", user.uid(), user.gid());
-    let wanted = named.map_or(numbers.as_str(), String::as_str);
+    let own = named.map_or(numbers.as_str(), String::as_str);
+    let wanted = other.filter(|other| !other.is_empty()).unwrap_or(own);
     let mut identity = look_up(wanted, &passwd, &group)
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
         .step(|| format!("find the user {wanted:?} in the image"))?;

@@ -1,5 +1,6 @@
 //! `status.conditions`.
 
+use super::container::is_sidecar;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -55,7 +56,9 @@ fn initialized(seen: &Seen<'_>) -> Verdict {
     if seen.spec.init_containers.as_ref().is_none_or(Vec::is_empty) {
         return Ok((seen.phase == "Succeeded").then_some("PodCompleted"));
     }
-    let incomplete: Vec<_> = seen.init.iter().filter(|status| !status.ready).collect();
+    let complete =
+        |status: &&ContainerStatus| status.ready || (serves(seen, status) && status.started == Some(true));
+    let incomplete: Vec<_> = seen.init.iter().filter(|status| !complete(status)).collect();
     if seen.phase == "Succeeded" {
         return Ok(Some("PodCompleted"));
     }
@@ -70,13 +73,19 @@ fn initialized(seen: &Seen<'_>) -> Verdict {
     Err(("ContainersNotInitialized", format!("containers with incomplete status: [{}]", names(&incomplete))))
 }
 
+/// True for an init container that goes on running beside the others.
+fn serves(seen: &Seen<'_>, status: &ContainerStatus) -> bool {
+    seen.spec.init_containers.iter().flatten().any(|one| one.name == status.name && is_sidecar(one))
+}
+
 fn containers_ready(seen: &Seen<'_>) -> Verdict {
     match seen.phase {
         "Succeeded" => return Err(("PodCompleted", String::new())),
         "Failed" => return Err(("PodFailed", String::new())),
         _ => {}
     }
-    let unready: Vec<_> = seen.main.iter().filter(|status| !status.ready).collect();
+    let sidecars = seen.init.iter().filter(|status| serves(seen, status));
+    let unready: Vec<_> = sidecars.chain(seen.main).filter(|status| !status.ready).collect();
     if unready.is_empty() {
         return Ok(None);
     }

@@ -40,13 +40,20 @@ pub(super) fn statuses(
         let reported = reported.and_then(|all| all.iter().find(|status| status.name == container.name));
         let old = old.iter().find(|status| status.name == container.name);
         match (reported, old) {
-            (Some(reported), _) => from_report(reported, group, problem),
+            (Some(reported), _) => {
+                from_report(reported, group, group == Group::Init && is_sidecar(container), problem)
+            }
             // The supervisor is gone, and the container's last word stands.
             (None, Some(old)) if is_final(old, before) => old.clone(),
             (None, old) => not_started(container, has_init, problem, old),
         }
     };
     containers.iter().map(one).collect()
+}
+
+/// True for an init container that goes on running beside the others.
+pub(super) fn is_sidecar(init: &Container) -> bool {
+    init.restart_policy.as_deref() == Some("Always")
 }
 
 fn is_final(old: &ContainerStatus, before: &PodStatus) -> bool {
@@ -86,6 +93,7 @@ fn not_started(
 fn from_report(
     reported: &state::ContainerStatus,
     group: Group,
+    sidecar: bool,
     problem: Option<&Problem>,
 ) -> ContainerStatus {
     let mut now = ContainerState::default();
@@ -96,12 +104,12 @@ fn from_report(
         }
         state::ContainerState::Running { pid: _, started_at } => {
             now.running = Some(ContainerStateRunning { started_at: Some(Time(*started_at)) });
-            started = true;
-            ready = group == Group::Main;
+            started = reported.started;
+            ready = reported.ready && (group == Group::Main || sidecar);
         }
         state::ContainerState::Terminated(ended) => {
             now.terminated = Some(terminated(ended));
-            ready = group == Group::Init && ended.exit_code == 0;
+            ready = group == Group::Init && !sidecar && ended.exit_code == 0;
         }
     }
     ContainerStatus {

@@ -1,5 +1,6 @@
 //! `status.phase`.
 
+use super::container::is_sidecar;
 use crate::state::{PodState, Stage};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodSpec};
 
@@ -39,9 +40,17 @@ fn run(status: &ContainerStatus) -> Run {
     }
 }
 
-/// Whether an init container still has to run, or failed.
-fn init_is_pending(status: &ContainerStatus) -> bool {
+/// Whether an init container still has to run. One that serves the others lets on when it
+/// has started once.
+fn init_is_pending(spec: &PodSpec, status: &ContainerStatus) -> bool {
+    if serves(spec, status) {
+        return status.started != Some(true) && status.restart_count == 0;
+    }
     matches!(run(status), Run::Waiting | Run::Running)
+}
+
+fn serves(spec: &PodSpec, status: &ContainerStatus) -> bool {
+    spec.init_containers.iter().flatten().any(|one| one.name == status.name && is_sidecar(one))
 }
 
 fn init_has_failed(status: &ContainerStatus) -> bool {
@@ -59,18 +68,19 @@ pub(super) fn phase(
     terminal: bool,
 ) -> &'static str {
     let policy = spec.restart_policy.as_deref().unwrap_or("Always");
-    let init_failed = init.iter().any(init_has_failed);
+    let init_failed = init.iter().any(|one| !serves(spec, one) && init_has_failed(one));
+    let pending = |one: &ContainerStatus| init_is_pending(spec, one);
     if init_failed && (policy == "Never" || terminal) {
         return "Failed";
     }
     let runs: Vec<Run> = main.iter().map(run).collect();
     let stopped = runs.iter().filter(|run| matches!(run, Run::Stopped { .. })).count();
     let well = runs.iter().filter(|run| matches!(run, Run::Stopped { well: true })).count();
-    if terminal && (stopped < runs.len() || init.iter().any(init_is_pending)) {
+    if terminal && (stopped < runs.len() || init.iter().any(|one| !serves(spec, one) && pending(one))) {
         // Ended before everything had its turn.
         return "Failed";
     }
-    if init.iter().any(init_is_pending) || runs.contains(&Run::Waiting) || runs.is_empty() {
+    if init.iter().any(pending) || runs.contains(&Run::Waiting) || runs.is_empty() {
         return "Pending";
     }
     if runs.contains(&Run::Running) {

@@ -36,7 +36,10 @@ fn container(name: &str, what: char) -> ContainerStatus {
         'L' => (waiting("CrashLoopBackOff"), Some(ended(0, "Completed"))),
         other => panic!("no such state: {other}"),
     };
+    let runs = what == 'R';
     ContainerStatus {
+        started: runs,
+        ready: runs,
         name: name.into(),
         image: "host:".into(),
         image_id: "host:".into(),
@@ -72,6 +75,7 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         addresses: vec!["10.0.0.7".into(), "fd00::7".into()],
         init_containers: list("i", init),
         containers: list("m", main),
+        notices: Vec::new(),
     }
 }
 

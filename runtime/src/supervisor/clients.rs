@@ -1,12 +1,16 @@
 //! Connections to the supervisor's socket: lines in, lines out, never waiting for anyone.
 
 use super::protocol::{MAX_REQUEST_BYTES, Reply, Request, VERSION};
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use crate::sys::descriptors;
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// A client that does not read loses its connection when this much waits for it.
 const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// Descriptors that wait for their line.
+const MAX_DESCRIPTORS: usize = 32;
 
 /// One connection.
 #[derive(Debug)]
@@ -14,14 +18,19 @@ pub(super) struct Client {
     stream: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// Came with lines that are not answered yet.
+    descriptors: Vec<OwnedFd>,
     subscribed: bool,
     open: bool,
+    /// Never that of another.
+    pub(super) id: u64,
 }
 
 impl Client {
-    pub(super) fn new(stream: UnixStream) -> Self {
+    pub(super) fn new(stream: UnixStream, id: u64) -> Self {
         let open = stream.set_nonblocking(true).is_ok();
-        let mut client = Self { stream, input: Vec::new(), output: Vec::new(), subscribed: false, open };
+        let (input, output, descriptors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut client = Self { stream, input, output, descriptors, subscribed: false, open, id };
         client.send(&Reply::Hello { version: VERSION });
         client
     }
@@ -46,7 +55,7 @@ impl Client {
     pub(super) fn receive(&mut self) -> Vec<Result<Request, String>> {
         let mut buffer = [0; 4096];
         loop {
-            match self.stream.read(&mut buffer) {
+            match descriptors::receive(&self.stream, &mut buffer, &mut self.descriptors) {
                 Ok(0) => self.open = false,
                 Ok(count) => {
                     self.input.extend_from_slice(&buffer[..count]);
@@ -69,11 +78,32 @@ impl Client {
         if self.input.is_empty() {
             self.input = Vec::new();
         }
+        if self.descriptors.len() > MAX_DESCRIPTORS {
+            // Nobody will ask for them.
+            self.descriptors.clear();
+        }
         if self.input.len() > MAX_REQUEST_BYTES {
             requests.push(Err(format!("a request has more than {MAX_REQUEST_BYTES} bytes")));
             self.input = Vec::new();
         }
         requests
+    }
+
+    /// The oldest descriptors that came, if there are so many.
+    pub(super) fn take_descriptors(&mut self, count: usize) -> Option<Vec<OwnedFd>> {
+        (self.descriptors.len() >= count).then(|| self.descriptors.drain(..count).collect())
+    }
+
+    /// Like [`Client::send`], with a descriptor; false if it could not go along.
+    pub(super) fn send_with(&mut self, reply: &Reply, descriptor: &OwnedFd) -> bool {
+        self.flush();
+        let Ok(mut line) = serde_json::to_vec(reply) else { return false };
+        line.push(b'\n');
+        // Lines and descriptors must not overtake one another.
+        if !self.output.is_empty() {
+            return false;
+        }
+        descriptors::send(&self.stream, &line, descriptor).is_ok_and(|sent| sent == line.len())
     }
 
     pub(super) fn send(&mut self, reply: &Reply) {
@@ -116,7 +146,7 @@ mod tests {
 
     fn pair() -> (Client, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let client = Client::new(ours);
+        let client = Client::new(ours, 1);
         theirs.set_nonblocking(true).expect("set");
         (client, theirs)
     }

@@ -4,13 +4,16 @@
 
 use jiff::Timestamp;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Longer lines are cut into parts marked `P`.
 const LINE_BYTES: usize = 16 * 1024;
 /// A file that is longer gives way to a new one.
 const ROTATE_BYTES: u64 = 10 * 1024 * 1024;
+/// As much of a log as stands for a termination message.
+const LAST_WORDS_BYTES: usize = 2048;
+const LAST_WORDS_LINES: usize = 80;
 /// Files kept beside the present one.
 const KEPT: usize = 4;
 /// Runs whose logs are kept beside the present one's: a crash loop must not fill the disk.
@@ -143,6 +146,26 @@ impl LogFile {
         if self.bytes >= ROTATE_BYTES {
             self.rotate(now);
         }
+    }
+
+    /// The end of what was written: 2048 bytes or 80 lines, whichever is less.
+    pub(crate) fn last_words(&self) -> String {
+        let mut text = Vec::new();
+        let read = File::open(&self.path).and_then(|mut file| {
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(8 * LAST_WORDS_BYTES as u64)))?;
+            file.read_to_end(&mut text)
+        });
+        if read.is_err() {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(&text);
+        // `<time> <stream> <F|P> <text>`; the first line may be cut.
+        let said = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect::<Vec<_>>();
+        let lines = said[said.len().saturating_sub(LAST_WORDS_LINES)..].join("\n");
+        let from = lines.len().saturating_sub(LAST_WORDS_BYTES);
+        let from = (from..lines.len()).find(|at| lines.is_char_boundary(*at)).unwrap_or(lines.len());
+        lines[from..].to_owned()
     }
 
     fn rotate(&mut self, now: Timestamp) {

@@ -3,10 +3,20 @@
 //! Pure: no clock, file, process or log. Inputs and the time go in, effects come out, and
 //! [`PodState`] is always what there is to report.
 
+mod notices;
+mod order;
+mod probes;
+mod restart;
+
+pub(crate) use probes::ProbeKind;
+
 use super::backoff::Backoff;
-use crate::plan::{PodPlan, RestartPolicy};
+use crate::plan::{PodPlan, ProbePlans, RestartPolicy};
 use crate::state::{ContainerState, ContainerStatus, PodState, Stage, Termination};
 use jiff::Timestamp;
+use order::Ending;
+use probes::{Probes, Verdict};
+use restart::RestartRules;
 use std::time::Duration;
 
 /// An instant, on both clocks.
@@ -27,10 +37,24 @@ pub(crate) enum Input {
     Started { index: usize, pid: i32 },
     /// The container's run is over, or never came to be.
     Ended { index: usize, outcome: Outcome },
+    /// A hook is done.
+    Hooked { index: usize, hook: HookKind, result: Answer },
+    /// A probe is done.
+    Probed { index: usize, kind: ProbeKind, result: Answer },
     /// End the pod.
     Stop { grace: Duration },
     /// A time that was waited for has come, perhaps.
     Tick,
+}
+
+/// Well, or not, and why.
+pub(crate) type Answer = Result<(), String>;
+
+/// Which lifecycle hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HookKind {
+    PostStart,
+    PreStop,
 }
 
 /// How a run ended.
@@ -55,6 +79,14 @@ pub(crate) enum Effect {
     Run { index: usize },
     /// Ask the container's first process to end.
     Terminate { index: usize },
+    /// SIGKILL to everything in the container.
+    KillContainer { index: usize },
+    /// Do what the hook says, and tell when it is done.
+    Hook { index: usize, hook: HookKind },
+    /// The container's hooks have taken too long: leave them.
+    CancelHooks { index: usize },
+    /// Do what the probe says, and tell when it is done.
+    Probe { index: usize, kind: ProbeKind },
     /// SIGKILL to everything in the pod.
     Kill,
     /// Nothing runs and nothing will: say so, and end.
@@ -70,17 +102,42 @@ struct Slot {
     backoff: Backoff,
     /// When to run again.
     retry_at: Option<Duration>,
+    rules: RestartRules,
+    /// An init container that goes on running beside the others.
+    sidecar: bool,
+    has_post_start: bool,
+    has_pre_stop: bool,
+    plans: ProbePlans,
+    probes: Probes,
+    /// It was asked to end, or is about to be.
+    ending: Option<Ending>,
+    /// It has been started, its startup probe included: those after it need not wait.
+    was_started: bool,
+}
+
+impl Slot {
+    fn new(plan: &crate::plan::ContainerPlan, pod: RestartPolicy) -> Self {
+        Self {
+            rules: RestartRules::of(plan, pod),
+            sidecar: plan.sidecar,
+            has_post_start: plan.hooks.post_start.is_some(),
+            has_pre_stop: plan.hooks.pre_stop.is_some(),
+            plans: plan.probes.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 /// One pod's decisions.
 #[derive(Debug)]
 pub(crate) struct PodMachine {
-    policy: RestartPolicy,
     grace: Duration,
     deadline: Option<Duration>,
     deadline_at: Option<Duration>,
     deadline_passed: bool,
     kill_at: Option<Duration>,
+    /// A hook that took the whole grace has got two seconds more.
+    extended: bool,
     killed: bool,
     /// Of init containers, then of containers.
     slots: Vec<Slot>,
@@ -99,6 +156,8 @@ impl PodMachine {
             state: waiting(if first { "ContainerCreating" } else { "PodInitializing" }),
             last: None,
             restarts: 0,
+            started: false,
+            ready: false,
         };
         let has_init = !plan.init_containers.is_empty();
         let mut state = PodState {
@@ -111,28 +170,31 @@ impl PodMachine {
             addresses: Vec::new(),
             init_containers: plan.init_containers.iter().map(|p| fresh(p, false)).collect(),
             containers: plan.containers.iter().map(|p| fresh(p, !has_init)).collect(),
+            notices: before.map(|before| before.notices.clone()).unwrap_or_default(),
         };
         if let Some(before) = before {
             for container in &mut state.init_containers {
                 resume(container, &before.init_containers, false, now.wall);
             }
-            for container in &mut state.containers {
-                resume(container, &before.containers, plan.restart_policy != RestartPolicy::Always, now.wall);
-                if plan.restart_policy == RestartPolicy::OnFailure && failed(&container.state) {
+            for (container, plan_of) in state.containers.iter_mut().zip(&plan.containers) {
+                let rules = RestartRules::of(plan_of, plan.restart_policy);
+                resume(container, &before.containers, true, now.wall);
+                if ended(&container.state).is_some_and(|end| rules.run_again(end.exit_code)) {
                     container.last = ended(&container.state).cloned().or(container.last.take());
                     container.state = waiting("ContainerCreating");
                 }
             }
         }
+        let plans = plan.init_containers.iter().chain(&plan.containers);
         Self {
-            policy: plan.restart_policy,
             grace: Duration::from_secs(u64::from(plan.grace_seconds)),
             deadline: plan.active_deadline_seconds.map(|seconds| Duration::from_secs(u64::from(seconds))),
             deadline_at: None,
             deadline_passed: false,
             kill_at: None,
+            extended: false,
             killed: false,
-            slots: vec![Slot::default(); plan.init_containers.len() + plan.containers.len()],
+            slots: plans.map(|one| Slot::new(one, plan.restart_policy)).collect(),
             state,
         }
     }
@@ -168,6 +230,9 @@ impl PodMachine {
     pub(crate) fn wake_at(&self) -> Option<Duration> {
         let retries = self.slots.iter().filter(|slot| !slot.busy).filter_map(|slot| slot.retry_at);
         let kill = if self.killed { None } else { self.kill_at };
+        let probes = self.slots.iter().filter_map(|slot| slot.probes.wake_at());
+        let endings = self.slots.iter().filter_map(|slot| slot.ending.as_ref()?.wake_at());
+        let retries = retries.chain(probes).chain(endings);
         let deadline = if self.state.stage == Stage::Started { self.deadline_at } else { None };
         match self.state.stage {
             Stage::Started => retries.chain(deadline).min(),
@@ -183,7 +248,14 @@ impl PodMachine {
             Input::Started { index, pid } => {
                 self.slots[index].began_at = Some(now.wall);
                 self.container_mut(index).state = ContainerState::Running { pid, started_at: now.wall };
+                if let Some(hook) = self.after_start(index, now) {
+                    let mut effects = vec![hook];
+                    effects.extend(self.advance(now));
+                    return effects;
+                }
             }
+            Input::Hooked { index, hook, result } => return self.hooked(index, hook, result, now),
+            Input::Probed { index, kind, result } => return self.probed(index, kind, result, now),
             Input::Ended { index, outcome } => self.ended(index, outcome, now),
             Input::Stop { grace } => return self.stop(grace, now),
             Input::Tick => {}
@@ -207,11 +279,10 @@ impl PodMachine {
             Stage::Created | Stage::Started => {
                 self.state.stage = Stage::Stopping;
                 self.kill_at = Some(kill_at);
-                effects.extend(
-                    (0..self.slots.len())
-                        .filter(|i| self.slots[*i].busy)
-                        .map(|index| Effect::Terminate { index }),
-                );
+                for index in 0..self.slots.len() {
+                    self.slots[index].probes = Probes::default();
+                }
+                self.end_all_but_sidecars(&mut effects);
                 self.settle_waiting();
             }
             // A later word can only shorten the time.
@@ -245,7 +316,10 @@ impl PodMachine {
             container_id: id,
         };
         let again = self.state.stage == Stage::Started && self.runs_again(index, termination.exit_code);
-        self.slots[index].busy = false;
+        let slot = &mut self.slots[index];
+        (slot.busy, slot.ending, slot.probes) = (false, None, Probes::default());
+        let container = self.container_mut(index);
+        (container.started, container.ready) = (false, false);
         if !again {
             self.container_mut(index).state = ContainerState::Terminated(termination);
             return;
@@ -277,12 +351,9 @@ impl PodMachine {
 
     fn runs_again(&self, index: usize, exit_code: i32) -> bool {
         let init = index < self.state.init_containers.len();
-        match self.policy {
-            RestartPolicy::Never => false,
-            RestartPolicy::OnFailure => exit_code != 0,
-            // An init container has to succeed once.
-            RestartPolicy::Always => !init || exit_code != 0,
-        }
+        let slot = &self.slots[index];
+        // An init container has to succeed once.
+        slot.sidecar || (slot.rules.run_again(exit_code) && !(init && exit_code == 0))
     }
 
     /// Does whatever the state now calls for.
@@ -293,11 +364,17 @@ impl PodMachine {
                 self.deadline_passed = true;
                 return self.stop(self.grace, now);
             }
+            self.probe_due(now, &mut effects);
+            self.end_due(now, &mut effects);
             self.run_due(now, &mut effects);
         }
         if self.state.stage == Stage::Stopping {
+            self.end_sidecars(&mut effects);
             let idle = self.slots.iter().all(|slot| !slot.busy);
-            let due = self.kill_at.is_some_and(|at| at <= now.mono);
+            let mut due = self.kill_at.is_some_and(|at| at <= now.mono);
+            if due && self.extend_for_hooks(now, &mut effects) {
+                due = false;
+            }
             if (idle || due) && !self.killed {
                 self.killed = true;
                 effects.push(Effect::Kill);
@@ -312,12 +389,13 @@ impl PodMachine {
 
     fn run_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let inits = self.state.init_containers.len();
-        let next_init = (0..inits).find(|index| !succeeded(&self.container(*index).state));
+        let next_init = (0..inits).find(|index| !self.lets_on(*index));
         let candidates = match next_init {
             Some(index) => index..index + 1,
             None => inits..self.slots.len(),
         };
-        for index in candidates.clone() {
+        let sidecars = (0..candidates.start).filter(|index| self.slots[*index].sidecar);
+        for index in sidecars.chain(candidates.clone()).collect::<Vec<_>>() {
             if self.is_due(index, now) {
                 self.begin(index);
                 effects.push(Effect::Run { index });
@@ -327,7 +405,11 @@ impl PodMachine {
             let slot = &self.slots[index];
             !slot.busy && slot.retry_at.is_none() && ended(&self.container(index).state).is_some()
         };
-        if candidates.clone().all(over) {
+        let is_over = candidates.clone().all(over);
+        if is_over && self.slots.iter().any(|slot| slot.sidecar && (slot.busy || slot.retry_at.is_some())) {
+            // What the containers came to stands; what served them goes.
+            self.stop_sidecars(now, effects);
+        } else if is_over {
             self.state.stage = Stage::Finished;
             effects.push(Effect::Kill);
             effects.push(Effect::Finish);
@@ -394,10 +476,6 @@ fn ended(state: &ContainerState) -> Option<&Termination> {
 
 fn succeeded(state: &ContainerState) -> bool {
     ended(state).is_some_and(|termination| termination.exit_code == 0)
-}
-
-fn failed(state: &ContainerState) -> bool {
-    ended(state).is_some_and(|termination| termination.exit_code != 0)
 }
 
 fn reason(outcome: &Outcome) -> &'static str {

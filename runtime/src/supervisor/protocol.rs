@@ -7,7 +7,7 @@ use crate::state::PodState;
 use serde::{Deserialize, Serialize};
 
 /// Raised when an old side would misunderstand a new one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest line that a supervisor reads.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -30,6 +30,29 @@ pub enum Request {
         /// Seconds between the stop signal and SIGKILL.
         grace_seconds: u32,
     },
+    /// Run one more process in a container. Descriptors come with the line: standard input,
+    /// output and error, or with `tty` the one end of a socket through which the terminal
+    /// comes back. [`Reply::Exited`] follows when it has ended.
+    Exec {
+        /// Its name.
+        container: String,
+        /// The program and its arguments.
+        args: Vec<String>,
+        /// `NAME=value`, beside the container's own.
+        env: Vec<String>,
+        /// Else the container's own.
+        cwd: Option<String>,
+        /// `user[:group]`, else the container's own.
+        user: Option<String>,
+        /// With a terminal of its own.
+        tty: bool,
+    },
+    /// Connect to a port of the pod's loopback: the socket comes with the answer, perhaps
+    /// still connecting.
+    Dial {
+        /// TCP port.
+        port: u16,
+    },
     /// Send a signal to a container's first process.
     Signal {
         /// Its name.
@@ -50,6 +73,13 @@ pub enum Reply {
     },
     /// Done, or begun.
     Done,
+    /// The process of [`Request::Exec`] has ended, or never came to be.
+    Exited {
+        /// 128 + signal if a signal ended it.
+        exit_code: i32,
+        /// Why it could not be started; empty if it was.
+        message: String,
+    },
     /// The pod as it is.
     State(Box<PodState>),
     /// The request was not understood or could not be done.

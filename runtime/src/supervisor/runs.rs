@@ -126,6 +126,16 @@ impl Run {
         self.log.append(&rest, now);
     }
 
+    /// True if it has ended otherwise than with 0.
+    pub(super) fn has_failed(&self) -> bool {
+        !matches!(self.exit, None | Some(WaitStatus::Exited(_, 0)))
+    }
+
+    /// The end of its log: 2048 bytes or 80 lines, whichever is less.
+    pub(super) fn last_words(&self) -> String {
+        self.log.last_words()
+    }
+
     /// What became of the run; it has ended and was drained.
     pub(super) fn outcome(&self, oom: bool, message: String) -> Outcome {
         if let Some(failure) = StartFailure::decode(&self.report) {

@@ -1,11 +1,13 @@
 //! Does what the machine decides, and tells it what happened.
 
 use super::clients::Client;
+use super::doing::ClientExec;
 use super::logs::LogFile;
 use super::machine::{Effect, Input, Now, Outcome, PodMachine};
 use super::protocol::{Reply, Request};
 use super::runs::{Pipe, Run};
 use super::status;
+use super::task::{Purpose, Task};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
 use crate::sandbox::{self, Launch, LaunchError, StartFailure};
@@ -32,14 +34,17 @@ const STOP_SIGNAL_ANNOTATION: &str = "org.opencontainers.image.stopSignal";
 #[derive(Debug)]
 pub(super) struct Shell {
     plan: PodPlan,
-    cgroups: Cgroups,
-    machine: PodMachine,
+    pub(super) cgroups: Cgroups,
+    pub(super) machine: PodMachine,
     /// By the machine's index.
-    runs: Vec<Option<Run>>,
-    clients: Vec<Client>,
+    pub(super) runs: Vec<Option<Run>>,
+    pub(super) clients: Vec<Client>,
+    /// How many clients there have been.
+    client_count: u64,
+    pub(super) tasks: Vec<Task>,
     listener: UnixListener,
     signals: SignalFd,
-    began: Instant,
+    pub(super) began: Instant,
     /// What was told last, as JSON.
     told: Vec<u8>,
     finished: bool,
@@ -54,6 +59,7 @@ enum Source {
     Listener,
     Client(usize),
     Run(usize, Pipe),
+    Task,
 }
 
 impl Shell {
@@ -75,6 +81,8 @@ impl Shell {
             machine,
             runs: std::iter::repeat_with(|| None).take(count).collect(),
             clients: Vec::new(),
+            client_count: 0,
+            tasks: Vec::new(),
             listener,
             signals,
             began,
@@ -102,6 +110,7 @@ impl Shell {
             for source in self.wait() {
                 self.serve(source);
             }
+            self.go_on();
             self.step(Input::Tick);
             self.clients.retain(Client::is_open);
             changed = self.tell();
@@ -136,7 +145,15 @@ impl Shell {
                 polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
         }
-        let left = self.machine.wake_at().map(|at| at.saturating_sub(self.began.elapsed()));
+        for task in &self.tasks {
+            for (fd, flags) in task.polls() {
+                sources.push(Source::Task);
+                polls.push(PollFd::from_borrowed_fd(fd, flags));
+            }
+        }
+        let tasks = self.tasks.iter().filter_map(Task::wake_at);
+        let left =
+            tasks.chain(self.machine.wake_at()).min().map(|at| at.saturating_sub(self.began.elapsed()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         if poll(&mut polls, timeout.as_ref()).is_err() {
             return Vec::new();
@@ -150,11 +167,14 @@ impl Shell {
             Source::Signals => self.take_signals(),
             Source::Listener => {
                 while let Ok((stream, _)) = self.listener.accept() {
-                    self.clients.push(Client::new(stream));
+                    self.client_count += 1;
+                    self.clients.push(Client::new(stream, self.client_count));
                 }
             }
             Source::Client(index) => self.serve_client(index),
             Source::Run(index, pipe) => self.read(index, pipe),
+            // All tasks are gone on with at the end of the round.
+            Source::Task => {}
         }
     }
 
@@ -187,6 +207,10 @@ impl Shell {
                 run.exit = Some(status);
             }
             self.settle(index);
+            return;
+        }
+        if let Some(pid) = pid {
+            let _ = self.tasks.iter_mut().any(|task| task.take_exit(pid, status));
         }
     }
 
@@ -197,6 +221,7 @@ impl Shell {
             return;
         }
         let Some(mut run) = self.runs[index].take() else { return };
+        self.leave_tasks(|task| task.index == index && !matches!(task.purpose, Purpose::Client { .. }));
         run.drain(now.wall);
         let launch = self.launch(index);
         let group = launch.group();
@@ -205,7 +230,7 @@ impl Shell {
             self.cgroups.kill(&group);
         }
         let oom = self.cgroups.oom_kills(&group) > run.oom_kills_before;
-        let message = read_message(&launch);
+        let message = message(&launch, &run);
         let layer = launch.layer();
         let outcome = run.outcome(oom, message);
         if !run.started && run.report_is_clean() {
@@ -231,7 +256,7 @@ impl Shell {
         }
     }
 
-    fn step(&mut self, input: Input) {
+    pub(super) fn step(&mut self, input: Input) {
         let now = self.now();
         for effect in self.machine.step(input, now) {
             self.apply(effect);
@@ -242,17 +267,21 @@ impl Shell {
         match effect {
             Effect::Run { index } => self.run_container(index),
             Effect::Terminate { index } => self.terminate(index),
+            Effect::KillContainer { index } => self.kill_container(index),
             Effect::Kill => self.kill(),
             Effect::Finish => self.finished = true,
+            Effect::Probe { .. } | Effect::Hook { .. } | Effect::CancelHooks { .. } => {
+                self.do_beside(&effect);
+            }
         }
     }
 
-    fn container(&self, index: usize) -> &ContainerPlan {
+    pub(super) fn container(&self, index: usize) -> &ContainerPlan {
         let inits = self.plan.init_containers.len();
         if index < inits { &self.plan.init_containers[index] } else { &self.plan.containers[index - inits] }
     }
 
-    fn launch(&self, index: usize) -> Launch<'_> {
+    pub(super) fn launch(&self, index: usize) -> Launch<'_> {
         Launch { pod: &self.plan, container: self.container(index), run: self.machine.run_number(index) }
     }
 
@@ -322,18 +351,22 @@ impl Shell {
 
     fn stop_signal(&self, index: usize) -> Signal {
         let annotations = self.container(index).spec.annotations();
-        let wanted = annotations.as_ref().and_then(|all| all.get(STOP_SIGNAL_ANNOTATION));
+        let of_image = annotations.as_ref().and_then(|all| all.get(STOP_SIGNAL_ANNOTATION));
+        let wanted = self.container(index).stop_signal.as_ref().or(of_image);
         wanted.and_then(|text| parse_signal(text)).unwrap_or(Signal::TERM)
     }
 
     fn kill(&mut self) {
         for index in 0..self.runs.len() {
-            let group = self.launch(index).group();
-            if let Some(run) = &self.runs[index] {
-                let _ = run.signal(Signal::KILL);
-            }
-            self.cgroups.kill(&group);
+            self.kill_container(index);
         }
+    }
+
+    fn kill_container(&self, index: usize) {
+        if let Some(run) = &self.runs[index] {
+            let _ = run.signal(Signal::KILL);
+        }
+        self.cgroups.kill(&self.launch(index).group());
     }
 
     /// Every descendant has ended: as their subreaper we are the parent of each.
@@ -370,14 +403,21 @@ impl Shell {
         for request in self.clients[index].receive() {
             let reply = match request {
                 Ok(request) => self.answer(index, request),
-                Err(message) => Reply::Error { message },
+                Err(message) => Some(Reply::Error { message }),
             };
-            self.clients[index].send(&reply);
+            if let Some(reply) = reply {
+                self.clients[index].send(&reply);
+            }
         }
     }
 
-    fn answer(&mut self, client: usize, request: Request) -> Reply {
-        match request {
+    /// The answer, unless it comes later or has gone already.
+    fn answer(&mut self, client: usize, request: Request) -> Option<Reply> {
+        Some(match request {
+            Request::Exec { container, args, env, cwd, user, tty } => {
+                return self.exec(client, &ClientExec { container, args, env, cwd, user, tty });
+            }
+            Request::Dial { port } => return self.dial(client, port),
             Request::Status => self.report(),
             Request::Subscribe => {
                 self.clients[client].subscribe();
@@ -392,7 +432,7 @@ impl Shell {
                 Reply::Done
             }
             Request::Signal { container, signal } => self.signal(&container, signal),
-        }
+        })
     }
 
     fn report(&self) -> Reply {
@@ -432,6 +472,15 @@ fn empty_message(launch: &Launch<'_>) {
         use std::os::unix::fs::PermissionsExt;
         let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o666));
     }
+}
+
+/// What the container wrote for this, or with `FallbackToLogsOnError` the end of its log.
+fn message(launch: &Launch<'_>, run: &Run) -> String {
+    let own = read_message(launch);
+    if own.is_empty() && launch.container.message_from_log && run.has_failed() {
+        return run.last_words();
+    }
+    own
 }
 
 fn read_message(launch: &Launch<'_>) -> String {

@@ -1,7 +1,13 @@
-//! Descriptors as a whole: what an exec passes on.
+//! Descriptors: what an exec passes on, and what goes through a socket.
 #![allow(unsafe_code, reason = "neither nix nor rustix has close_range")]
 
-use std::io;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Marks every descriptor from `first` on close-on-exec.
 ///
@@ -11,4 +17,34 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only flags change; no descriptor is closed before an exec.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads what is there, and the descriptors that came with it, close-on-exec. Returns how
+/// many bytes; 0 at the end.
+///
+/// # Errors
+/// The kernel's errno. Source: `unix(7)`, `SCM_RIGHTS`.
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8], into: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            into.extend(descriptors);
+        }
+    }
+    Ok(received.bytes)
+}
+
+/// The bytes and the descriptor went through the socket. Returns how many bytes.
+///
+/// # Errors
+/// The kernel's errno. Source: `unix(7)`, `SCM_RIGHTS`.
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptor: impl AsFd) -> io::Result<usize> {
+    let descriptors = [descriptor.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }

@@ -4,7 +4,9 @@ use k8s_openapi::api::core::v1::Pod;
 use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
-use runtime::plan::{ContainerPlan, NodeFacts, PodInput, PodPlan, Resources, RestartPolicy, Rootfs};
+use runtime::plan::{
+    ContainerPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
+};
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
 use serde_json::{Value, json};
@@ -107,6 +109,14 @@ impl Node {
                 rootfs: Rootfs::Host { hidden: vec![self.folder.clone()] },
                 spec: spec(&["sh", "-c", &script.text]),
                 resources: script.resources.clone(),
+                probes: ProbePlans::default(),
+                hooks: HookPlans::default(),
+                sidecar: false,
+                restart: None,
+                restart_rules: Vec::new(),
+                stop_signal: None,
+                message_path: "/dev/termination-log".into(),
+                message_from_log: false,
             }],
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{ContainerPlan, Resources, Rootfs};
+use crate::plan::{Action, ContainerPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
 
 fn container(name: &str) -> ContainerPlan {
     ContainerPlan {
@@ -9,6 +9,14 @@ fn container(name: &str) -> ContainerPlan {
         rootfs: Rootfs::Layers(Vec::new()),
         spec: oci_spec::runtime::Spec::default(),
         resources: Resources::default(),
+        probes: ProbePlans::default(),
+        hooks: HookPlans::default(),
+        sidecar: false,
+        restart: None,
+        restart_rules: Vec::new(),
+        stop_signal: None,
+        message_path: "/dev/termination-log".into(),
+        message_from_log: false,
     }
 }
 
@@ -258,4 +266,236 @@ fn tell(policy: RestartPolicy, mut story: u32) {
 
 fn ending(busy: [bool; 3], exit_code: i32) -> Input {
     exit(busy.iter().position(|busy| *busy).unwrap_or(0), exit_code)
+}
+
+fn probe(failure: u32, grace: Option<u32>) -> ProbePlan {
+    let action = Action::Exec(vec!["true".into()]);
+    ProbePlan { action, initial_delay: 0, period: 10, timeout: 1, success: 1, failure, grace }
+}
+
+fn started(index: usize) -> Input {
+    Input::Started { index, pid: 100 }
+}
+
+fn probed(index: usize, kind: ProbeKind, well: bool) -> Input {
+    let result = if well { Ok(()) } else { Err("no".into()) };
+    Input::Probed { index, kind, result }
+}
+
+fn hooked(index: usize, hook: HookKind, well: bool) -> Input {
+    let result = if well { Ok(()) } else { Err("no".into()) };
+    Input::Hooked { index, hook, result }
+}
+
+const PRE_STOP: Effect = Effect::Hook { index: 0, hook: HookKind::PreStop };
+const TERMINATE: Effect = Effect::Terminate { index: 0 };
+
+#[test]
+fn without_probes_a_container_is_ready_when_it_runs_and_not_when_it_has_ended() {
+    let mut machine = machine(&plan(RestartPolicy::Always, &[], &["a"]));
+    machine.step(start(), at(0));
+    assert!(!machine.container(0).ready);
+    machine.step(started(0), at(1));
+    assert!(machine.container(0).ready && machine.container(0).started);
+    machine.step(exit(0, 1), at(2));
+    assert!(!machine.container(0).ready && !machine.container(0).started);
+}
+
+#[test]
+fn a_failed_liveness_probe_ends_the_container_within_its_grace_and_it_runs_again() {
+    let mut plan = plan(RestartPolicy::Always, &[], &["a"]);
+    plan.containers[0].probes.liveness = Some(probe(2, Some(5)));
+    let mut machine = machine(&plan);
+    machine.step(start(), at(0));
+    let liveness = Effect::Probe { index: 0, kind: ProbeKind::Liveness };
+    assert_eq!(machine.step(started(0), at(1)), [liveness.clone()]);
+    assert!(machine.step(probed(0, ProbeKind::Liveness, false), at(1)).is_empty());
+    assert_eq!(machine.wake_at(), Some(Duration::from_secs(11)));
+    assert_eq!(machine.step(Input::Tick, at(11)), [liveness]);
+    assert_eq!(machine.step(probed(0, ProbeKind::Liveness, false), at(12)), [TERMINATE]);
+    assert_eq!(machine.wake_at(), Some(Duration::from_secs(17)));
+    assert_eq!(machine.step(Input::Tick, at(17)), [Effect::KillContainer { index: 0 }]);
+    assert_eq!(machine.step(exit(0, 137), at(17)), [run(0)]);
+    let told: Vec<_> = machine.state().notices.iter().map(|notice| notice.message.clone()).collect();
+    let killing = "Container a failed liveness probe, will be restarted";
+    assert_eq!(told, ["Liveness probe failed: no", "Liveness probe failed: no", killing]);
+}
+
+#[test]
+fn readiness_counts_only_after_the_startup_probe() {
+    let mut plan = plan(RestartPolicy::Always, &[], &["a"]);
+    plan.containers[0].probes.startup = Some(probe(3, None));
+    plan.containers[0].probes.readiness = Some(probe(1, None));
+    let mut machine = machine(&plan);
+    machine.step(start(), at(0));
+    let begun = |kind| [Effect::Probe { index: 0, kind }];
+    assert_eq!(machine.step(started(0), at(1)), begun(ProbeKind::Startup));
+    assert_eq!(machine.step(probed(0, ProbeKind::Startup, true), at(2)), begun(ProbeKind::Readiness));
+    assert!(machine.container(0).started && !machine.container(0).ready);
+    machine.step(probed(0, ProbeKind::Readiness, true), at(3));
+    assert!(machine.container(0).ready);
+    machine.step(Input::Tick, at(12));
+    machine.step(probed(0, ProbeKind::Readiness, false), at(13));
+    assert!(machine.container(0).started && !machine.container(0).ready);
+}
+
+#[test]
+fn hooks_come_after_the_start_and_before_the_end() {
+    let mut plan = plan(RestartPolicy::Always, &[], &["a"]);
+    let action = Action::Sleep(1);
+    plan.containers[0].hooks = HookPlans { post_start: Some(action.clone()), pre_stop: Some(action) };
+    let mut machine = machine(&plan);
+    machine.step(start(), at(0));
+    assert_eq!(machine.step(started(0), at(1)), [Effect::Hook { index: 0, hook: HookKind::PostStart }]);
+    assert!(!machine.container(0).ready);
+    assert!(machine.step(hooked(0, HookKind::PostStart, true), at(2)).is_empty());
+    assert!(machine.container(0).ready);
+    assert_eq!(machine.step(stop(30), at(10)), [PRE_STOP]);
+    assert_eq!(machine.step(hooked(0, HookKind::PreStop, true), at(11)), [TERMINATE]);
+    assert_eq!(machine.step(Input::Tick, at(40)), [Effect::Kill]);
+    assert_eq!(machine.step(exit(0, 137), at(40)), [Effect::Finish]);
+}
+
+#[test]
+fn a_hook_that_takes_all_the_grace_leaves_two_seconds() {
+    let mut plan = plan(RestartPolicy::Always, &[], &["a"]);
+    plan.containers[0].hooks.pre_stop = Some(Action::Sleep(100));
+    let mut machine = machine(&plan);
+    machine.step(start(), at(0));
+    machine.step(started(0), at(1));
+    assert_eq!(machine.step(stop(5), at(10)), [PRE_STOP]);
+    assert_eq!(machine.step(Input::Tick, at(15)), [Effect::CancelHooks { index: 0 }, TERMINATE]);
+    assert_eq!(machine.wake_at(), Some(Duration::from_secs(17)));
+    assert_eq!(machine.step(Input::Tick, at(17)), [Effect::Kill]);
+}
+
+#[test]
+fn a_failed_post_start_hook_ends_the_container() {
+    let mut plan = plan(RestartPolicy::Always, &[], &["a"]);
+    plan.containers[0].hooks.post_start = Some(Action::Sleep(1));
+    let mut machine = machine(&plan);
+    machine.step(start(), at(0));
+    machine.step(started(0), at(1));
+    assert_eq!(machine.step(hooked(0, HookKind::PostStart, false), at(2)), [TERMINATE]);
+    assert_eq!(machine.state().notices[0].reason, "FailedPostStartHook");
+    assert_eq!(machine.step(exit(0, 143), at(3)), [run(0)]);
+}
+
+/// A sidecar `s`, an init container `i` and a container `a`.
+fn with_sidecar(policy: RestartPolicy) -> PodPlan {
+    let mut plan = plan(policy, &["s", "i"], &["a"]);
+    plan.init_containers[0].sidecar = true;
+    plan
+}
+
+#[test]
+fn a_sidecar_begins_first_and_ends_last() {
+    let mut machine = machine(&with_sidecar(RestartPolicy::Never));
+    assert_eq!(machine.step(start(), at(0)), [run(0)]);
+    assert_eq!(machine.step(started(0), at(1)), [run(1)]);
+    assert_eq!(machine.step(exit(1, 0), at(2)), [run(2)]);
+    machine.step(started(2), at(3));
+    // It is started again whatever the policy is, and nobody waits for that.
+    assert_eq!(machine.step(exit(0, 1), at(4)), [run(0)]);
+    machine.step(started(0), at(5));
+    assert_eq!(machine.step(exit(2, 0), at(6)), [TERMINATE]);
+    assert_eq!(machine.state().stage, Stage::Stopping);
+    assert_eq!(machine.step(exit(0, 143), at(7)), OVER);
+    assert_eq!(last_reason(&machine, 2), "Completed");
+}
+
+#[test]
+fn a_sidecar_outlives_those_it_serves_when_the_pod_is_stopped() {
+    let mut machine = machine(&with_sidecar(RestartPolicy::Always));
+    machine.step(start(), at(0));
+    machine.step(started(0), at(1));
+    machine.step(exit(1, 0), at(2));
+    machine.step(started(2), at(3));
+    assert_eq!(machine.step(stop(30), at(4)), [Effect::Terminate { index: 2 }]);
+    assert_eq!(machine.step(exit(2, 143), at(5)), [TERMINATE]);
+    assert_eq!(machine.step(exit(0, 143), at(6)), OVER);
+}
+
+#[test]
+fn a_sidecar_with_a_startup_probe_is_waited_for() {
+    let mut plan = with_sidecar(RestartPolicy::Always);
+    plan.init_containers[0].probes.startup = Some(probe(3, None));
+    let mut machine = machine(&plan);
+    machine.step(start(), at(0));
+    let begun = Effect::Probe { index: 0, kind: ProbeKind::Startup };
+    assert_eq!(machine.step(started(0), at(1)), [begun]);
+    assert_eq!(machine.step(probed(0, ProbeKind::Startup, true), at(2)), [run(1)]);
+}
+
+mod any_order {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn policy() -> impl Strategy<Value = RestartPolicy> {
+        prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)]
+    }
+
+    proptest! {
+        /// Whatever happens, no container has two runs at once, every effect is about a
+        /// container that it makes sense for, and a stopped pod comes to its end.
+        #[test]
+        fn runs_are_never_doubled_and_a_stop_ends(
+            policy in policy(),
+            hooks in any::<bool>(),
+            events in prop::collection::vec((0..4_usize, 0..7_u8, 0..2_i32, 0..20_u64), 0..60),
+        ) {
+            let mut plan = plan(policy, &["s", "i"], &["a", "b"]);
+            plan.init_containers[0].sidecar = true;
+            plan.containers[0].probes.liveness = Some(probe(1, None));
+            if hooks {
+                plan.containers[0].hooks.pre_stop = Some(Action::Sleep(1));
+                plan.init_containers[0].hooks.post_start = Some(Action::Sleep(1));
+            }
+            let mut machine = machine(&plan);
+            let mut clock = 0;
+            let mut running = [false; 4];
+            let step = |machine: &mut PodMachine, running: &mut [bool; 4], input: Input, clock: u64| {
+                if let Input::Ended { index, .. } = &input {
+                    running[*index] = false;
+                }
+                for effect in machine.step(input, at(clock)) {
+                    match effect {
+                        Effect::Run { index } => {
+                            assert!(!running[index], "{index} runs already");
+                            running[index] = true;
+                        }
+                        Effect::Terminate { index } | Effect::KillContainer { index } => {
+                            assert!(running[index], "{index} does not run");
+                        }
+                        Effect::Hook { .. } | Effect::CancelHooks { .. } | Effect::Probe { .. } => {}
+                        Effect::Kill | Effect::Finish => {}
+                    }
+                }
+            };
+            step(&mut machine, &mut running, start(), clock);
+            for (index, what, code, later) in events {
+                clock += later;
+                let input = match what {
+                    0 | 1 if running[index] => started(index),
+                    2 | 3 if running[index] => exit(index, code),
+                    4 => probed(index, ProbeKind::Liveness, code == 0),
+                    5 => hooked(index, HookKind::PreStop, true),
+                    6 => hooked(index, HookKind::PostStart, code == 0),
+                    _ => Input::Tick,
+                };
+                step(&mut machine, &mut running, input, clock);
+            }
+            step(&mut machine, &mut running, stop(1), clock);
+            for _ in 0..8 {
+                clock += 10;
+                step(&mut machine, &mut running, Input::Tick, clock);
+                for index in 0..4 {
+                    if running[index] {
+                        step(&mut machine, &mut running, exit(index, 137), clock);
+                    }
+                }
+            }
+            prop_assert_eq!(machine.state().stage, Stage::Finished);
+        }
+    }
 }

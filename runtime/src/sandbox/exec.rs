@@ -1,0 +1,155 @@
+//! One more process in a container that runs: its namespaces, cgroup, root and privileges.
+//!
+//! The process is born in the container's PID namespace, not dumpable until its exec: what
+//! runs there can neither trace it nor look at the descriptors that it has of ours.
+
+use super::error::{Failure, Step};
+use super::{ATTACHED, Launch, LaunchError, child, mounts, privileges, program, user};
+use crate::cgroup::Cgroups;
+use crate::sys::clone::{Cloned, clone3, exit_now};
+use crate::sys::{descriptors, signals, terminal};
+use nix::sched::{CloneFlags, setns};
+use oci_spec::runtime::Process;
+use rustix::fs::Mode;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, set_dumpable_behavior};
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What is to be run in which container.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exec<'a> {
+    pub(crate) launch: Launch<'a>,
+    /// The container's first process.
+    pub(crate) target: i32,
+    pub(crate) args: &'a [String],
+    /// `NAME=value`, beside the container's own.
+    pub(crate) env: &'a [String],
+    /// Else the container's own.
+    pub(crate) cwd: Option<&'a str>,
+    /// `user[:group]`, else the container's own.
+    pub(crate) user: Option<&'a str>,
+}
+
+/// Where the new process reads and writes.
+#[derive(Debug)]
+pub(crate) enum ExecStreams {
+    /// Standard input, output and error.
+    Three([OwnedFd; 3]),
+    /// A terminal of the container's own, whose other side is sent through this socket.
+    Terminal(OwnedFd),
+}
+
+/// A process on its way.
+#[derive(Debug)]
+pub(crate) struct Executed {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// Closed at the exec; before that a [`super::StartFailure`] may come out.
+    pub(crate) report: OwnedFd,
+}
+
+impl Exec<'_> {
+    /// Starts the process. Its end is the supervisor's to reap.
+    pub(crate) fn start(&self, cgroups: &Cgroups, streams: ExecStreams) -> Result<Executed, LaunchError> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()));
+        let (gate_child, gate) = pipe()?;
+        let (report, report_child) = pipe()?;
+        let group = self.launch.group();
+        let birthplace = cgroups.birthplace(&group)?;
+        let cloned = self.clone_there(birthplace.as_ref()).map_err(LaunchError::Clone)?;
+        match cloned {
+            Cloned::Parent { pid, pidfd } => {
+                if !cgroups.is_v2() {
+                    cgroups.attach(&group, pid)?;
+                }
+                let _ = rustix::io::write(&gate, &[ATTACHED]);
+                Ok(Executed { pid, pidfd, report })
+            }
+            Cloned::Child => {
+                drop((gate, report, birthplace));
+                self.run(&gate_child, &report_child, streams)
+            }
+        }
+    }
+
+    /// Forks into the container's PID namespace; where the next child is born is our own again after.
+    fn clone_there(&self, birthplace: Option<&OwnedFd>) -> io::Result<Cloned> {
+        let own = std::fs::File::open("/proc/self/ns/pid")?;
+        let there = std::fs::File::open(format!("/proc/{}/ns/pid", self.target))?;
+        setns(&there, CloneFlags::CLONE_NEWPID)?;
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        let cloned = clone3(0, birthplace.map(AsFd::as_fd));
+        if !matches!(cloned, Ok(Cloned::Child)) {
+            let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
+            setns(&own, CloneFlags::CLONE_NEWPID)?;
+        }
+        cloned
+    }
+
+    fn run(&self, gate: &OwnedFd, report: &OwnedFd, streams: ExecStreams) -> ! {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.join(gate, streams)));
+        let (code, message) = match outcome {
+            Ok(Err(failure)) => (failure.exit_code(), failure.encode()),
+            Err(_) => (128, "128 setup panicked".to_owned()),
+            Ok(Ok(never)) => match never {},
+        };
+        let _ = rustix::io::write(report, message.as_bytes());
+        exit_now(code)
+    }
+
+    fn join(&self, gate: &OwnedFd, streams: ExecStreams) -> Result<Infallible, Failure> {
+        let spec = &self.launch.container.spec;
+        let process = spec.process().as_ref().ok_or_else(child::missing_process)?;
+        let process = self.process(process);
+        child::wait_for(gate.as_fd(), ATTACHED)?;
+        let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
+        Pid::from_raw(self.target)
+            .ok_or(rustix::io::Errno::SRCH)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(io::Error::from)
+            .and_then(|target| Ok(setns(target, namespaces)?))
+            .step(|| "join the container's namespaces".to_owned())?;
+        match streams {
+            ExecStreams::Three(streams) => set_streams(&streams)?,
+            ExecStreams::Terminal(socket) => {
+                let _ = rustix::process::setsid();
+                let terminal = terminal::open().step(|| "open a terminal".to_owned())?;
+                descriptors::send(&socket, b"t", &terminal.master)
+                    .step(|| "hand the terminal over".to_owned())?;
+                terminal::control(&terminal.slave).step(|| "take the terminal".to_owned())?;
+                let slave = || terminal.slave.try_clone().step(|| "copy a descriptor".to_owned());
+                set_streams(&[slave()?, slave()?, slave()?])?;
+            }
+        }
+        let identity = user::resolve_as(spec, &process, self.user)?;
+        mounts::enter_directory(process.cwd())?;
+        let program = program::Program::of(&process, &identity);
+        privileges::take_on(&process, &identity)?;
+        rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .step(|| "bind the process's life to its supervisor".to_owned())?;
+        signals::reset();
+        descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
+        Err(program.execute())
+    }
+
+    fn process(&self, own: &Process) -> Process {
+        let mut process = own.clone();
+        process.set_args(Some(self.args.to_vec()));
+        let mut env = own.env().clone().unwrap_or_default();
+        env.extend(self.env.iter().cloned());
+        process.set_env(Some(env));
+        if let Some(cwd) = self.cwd.filter(|cwd| !cwd.is_empty()) {
+            process.set_cwd(cwd.into());
+        }
+        process
+    }
+}
+
+fn set_streams(streams: &[OwnedFd; 3]) -> Result<(), Failure> {
+    nix::unistd::dup2_stdin(&streams[0]).step(|| "set standard input".to_owned())?;
+    nix::unistd::dup2_stdout(&streams[1]).step(|| "set standard output".to_owned())?;
+    nix::unistd::dup2_stderr(&streams[2]).step(|| "set standard error".to_owned())
+}

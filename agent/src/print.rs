@@ -15,7 +15,7 @@ mod table;
 mod units;
 mod workload;
 
-pub(crate) use age::{ago, human_duration, since};
+pub(crate) use age::{ago, human_duration, seconds_between, since};
 pub(crate) use event::{about as event_about, last_seen, seen_columns, seen_row};
 pub(crate) use paint::{Colour, Paint};
 pub(crate) use pod::summary as pod_summary;

@@ -4,7 +4,7 @@ use super::CommandError;
 use super::connection::Connection;
 use super::output::{self, Output};
 use crate::client::{ListedImage, PullLine, RemovedImages};
-use crate::print::{Table, ago, bytes};
+use crate::print::{Table, bytes, human_duration, seconds_between};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
@@ -125,13 +125,18 @@ fn listing(images: &[ListedImage], whole: bool, quiet: bool, now: Timestamp) -> 
     let mut table = Table { heads: vec!["IMAGE", "ID", "SIZE", "USED", "IN USE"], rows: Vec::new() };
     for image in images {
         for reference in &image.references {
-            let used = image.used_at.parse::<Timestamp>().map_or_else(|_| String::new(), |at| ago(at, now));
+            let used = image.used_at.parse::<Timestamp>().map_or_else(|_| String::new(), |at| age(at, now));
             let in_use = if image.in_use { "yes" } else { "no" };
             let id = short(&image.id, whole).to_owned();
             table.rows.push(vec![reference.clone(), id, bytes(image.size_bytes), used, in_use.to_owned()]);
         }
     }
     table.render()
+}
+
+/// `5m ago`.
+fn age(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", human_duration(seconds_between(at, now)))
 }
 
 /// As much of a digest as people compare.

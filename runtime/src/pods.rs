@@ -2,9 +2,11 @@
 
 mod connection;
 mod error;
+mod inside;
 mod remains;
 
-pub use error::{CreateError, OpenError, PodError, RemoveError};
+pub use error::{CreateError, InsideError, OpenError, PodError, RemoveError};
+pub use inside::{ExecSpec, Execution, dial, exec, exec_in_terminal};
 
 use crate::cgroup::{Cgroups, PodStats};
 use crate::plan::PodPlan;

@@ -1,6 +1,8 @@
 //! Pods as they really run: needs root, and reports its tests as ignored to anybody else.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "pods/inside.rs"]
+mod inside;
 #[path = "pods/isolation.rs"]
 mod isolation;
 #[path = "pods/node.rs"]
@@ -9,7 +11,10 @@ mod node;
 mod socket;
 #[path = "pods/volumes.rs"]
 mod volumes;
+#[path = "pods/watched.rs"]
+mod watched;
 
+use inside::*;
 use isolation::*;
 use node::{Node, Script, is_alive, until};
 use runtime::plan::{Resources, Rootfs};
@@ -20,6 +25,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use volumes::*;
+use watched::*;
 
 type Test = fn(Node) -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -60,6 +66,19 @@ fn main() -> ExitCode {
         a_supervisor_answers_nonsense_and_goes_on,
         a_supervisor_does_not_wait_for_its_clients,
         a_flood_of_output_is_logged_to_its_last_line,
+        readiness_follows_what_the_server_answers,
+        a_failed_liveness_probe_restarts_the_container,
+        a_probe_that_hangs_is_timed_out,
+        hooks_run_in_the_container_after_its_start_and_before_its_end,
+        a_hook_that_fails_is_told_and_ends_the_container,
+        sidecars_serve_from_before_to_after,
+        the_last_words_come_from_where_they_were_asked_for,
+        rules_and_signals_of_a_container_are_its_own,
+        a_command_runs_in_everything_that_is_the_containers,
+        what_cannot_be_run_inside_says_why,
+        a_terminal_is_one_of_the_containers_own,
+        a_connection_leads_to_a_port_of_the_pods_own,
+        a_process_that_comes_in_brings_nothing_along,
     ];
     node::run(&tests)
 }

@@ -2,9 +2,7 @@
 
 use super::build::PodInput;
 use super::error::Cause;
-use k8s_openapi::api::core::v1::{
-    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, SleepAction, TCPSocketAction,
-};
+use k8s_openapi::api::core::v1::{Container, GRPCAction, LifecycleHandler, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 
@@ -109,19 +107,18 @@ pub(super) fn probes(container: &Container, input: &PodInput<'_>) -> Result<Prob
 /// As [`probes`].
 pub(super) fn hooks(container: &Container, input: &PodInput<'_>) -> Result<HookPlans, Cause> {
     let Some(lifecycle) = &container.lifecycle else { return Ok(HookPlans::default()) };
-    let plan = |handler: &Option<LifecycleHandler>| {
-        let Some(handler) = handler else { return Ok(None) };
-        let LifecycleHandler { exec, http_get, sleep, tcp_socket } = handler;
-        of_parts(exec.as_ref(), http_get.as_ref(), tcp_socket.as_ref(), sleep.as_ref(), container, input)
+    let plan = |handler: &Option<LifecycleHandler>| match handler {
+        Some(handler) => of_handler(handler, container, input),
+        None => Ok(None),
     };
     Ok(HookPlans { post_start: plan(&lifecycle.post_start)?, pre_stop: plan(&lifecycle.pre_stop)? })
 }
 
 fn probe(probe: &Probe, container: &Container, input: &PodInput<'_>) -> Result<Option<ProbePlan>, Cause> {
-    let Probe { exec, http_get, tcp_socket, grpc, .. } = probe;
+    let Probe { exec, http_get, tcp_socket, grpc, .. } = probe.clone();
     let action = match grpc {
-        Some(grpc) => Some(of_grpc(grpc, input)),
-        None => of_parts(exec.as_ref(), http_get.as_ref(), tcp_socket.as_ref(), None, container, input)?,
+        Some(grpc) => Some(of_grpc(&grpc, input)),
+        None => of_handler(&LifecycleHandler { exec, http_get, tcp_socket, sleep: None }, container, input)?,
     };
     let number = |value: Option<i32>, usual: u32| {
         value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(usual)
@@ -138,18 +135,15 @@ fn probe(probe: &Probe, container: &Container, input: &PodInput<'_>) -> Result<O
     }))
 }
 
-fn of_parts(
-    exec: Option<&ExecAction>,
-    http: Option<&HTTPGetAction>,
-    tcp: Option<&TCPSocketAction>,
-    sleep: Option<&SleepAction>,
+fn of_handler(
+    handler: &LifecycleHandler,
     container: &Container,
     input: &PodInput<'_>,
 ) -> Result<Option<Action>, Cause> {
-    if let Some(exec) = exec {
+    if let Some(exec) = &handler.exec {
         return Ok(Some(Action::Exec(exec.command.clone().unwrap_or_default())));
     }
-    if let Some(http) = http {
+    if let Some(http) = &handler.http_get {
         let place = place(http.host.as_deref(), &http.port, container, input)?;
         let headers = http.http_headers.iter().flatten();
         return Ok(Some(Action::Http(HttpAction {
@@ -159,10 +153,10 @@ fn of_parts(
             headers: headers.map(|header| (header.name.clone(), header.value.clone())).collect(),
         })));
     }
-    if let Some(tcp) = tcp {
+    if let Some(tcp) = &handler.tcp_socket {
         return Ok(Some(Action::Tcp(place(tcp.host.as_deref(), &tcp.port, container, input)?)));
     }
-    Ok(sleep.map(|sleep| Action::Sleep(u32::try_from(sleep.seconds).unwrap_or(0))))
+    Ok(handler.sleep.as_ref().map(|sleep| Action::Sleep(u32::try_from(sleep.seconds).unwrap_or(0))))
 }
 
 fn of_grpc(grpc: &GRPCAction, input: &PodInput<'_>) -> Action {

@@ -55,3 +55,33 @@ pub struct RemoveError {
     /// One text per thing that is left.
     pub errors: Vec<String>,
 }
+
+/// Why nobody came into a pod.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum InsideError {
+    #[error("the pod does not run (nobody answers on {socket})")]
+    NotRunning { socket: PathBuf, source: io::Error },
+    #[error("the pod was started by a version of keel that cannot do this; it can after the pod's restart")]
+    TooOld,
+    #[error("cannot talk to the pod's supervisor")]
+    Talk(#[source] io::Error),
+    #[error("{message}")]
+    Refused { message: String },
+    #[error("{message}")]
+    NotStarted { exit_code: i32, message: String },
+    #[error("the pod ended")]
+    Ended,
+    #[error("no terminal came back")]
+    NoTerminal,
+    #[error("no connection came back")]
+    NoConnection,
+    #[error("the supervisor answered with {reply}")]
+    Unexpected { reply: String },
+}
+
+impl InsideError {
+    pub(super) fn unexpected(reply: &crate::supervisor::protocol::Reply) -> Self {
+        Self::Unexpected { reply: format!("{reply:?}") }
+    }
+}

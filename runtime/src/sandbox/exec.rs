@@ -58,6 +58,8 @@ impl Exec<'_> {
         let (report, report_child) = pipe()?;
         let group = self.launch.group();
         let birthplace = cgroups.birthplace(&group)?;
+        // Inside of the container's PID namespace its number would mean somebody else.
+        let target = self.target().map_err(LaunchError::Clone)?;
         let cloned = self.clone_there(birthplace.as_ref()).map_err(LaunchError::Clone)?;
         match cloned {
             Cloned::Parent { pid, pidfd } => {
@@ -69,9 +71,14 @@ impl Exec<'_> {
             }
             Cloned::Child => {
                 drop((gate, report, birthplace));
-                self.run(&gate_child, &report_child, streams)
+                self.run(&target, &gate_child, &report_child, streams)
             }
         }
+    }
+
+    fn target(&self) -> io::Result<OwnedFd> {
+        let pid = Pid::from_raw(self.target).ok_or(rustix::io::Errno::SRCH)?;
+        Ok(pidfd_open(pid, PidfdFlags::empty())?)
     }
 
     /// Forks into the container's PID namespace; where the next child is born is our own again after.
@@ -88,8 +95,9 @@ impl Exec<'_> {
         cloned
     }
 
-    fn run(&self, gate: &OwnedFd, report: &OwnedFd, streams: ExecStreams) -> ! {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.join(gate, streams)));
+    fn run(&self, target: &OwnedFd, gate: &OwnedFd, report: &OwnedFd, streams: ExecStreams) -> ! {
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.join(target, gate, streams)));
         let (code, message) = match outcome {
             Ok(Err(failure)) => (failure.exit_code(), failure.encode()),
             Err(_) => (128, "128 setup panicked".to_owned()),
@@ -99,24 +107,19 @@ impl Exec<'_> {
         exit_now(code)
     }
 
-    fn join(&self, gate: &OwnedFd, streams: ExecStreams) -> Result<Infallible, Failure> {
+    fn join(&self, target: &OwnedFd, gate: &OwnedFd, streams: ExecStreams) -> Result<Infallible, Failure> {
         let spec = &self.launch.container.spec;
         let process = spec.process().as_ref().ok_or_else(child::missing_process)?;
         let process = self.process(process);
         child::wait_for(gate.as_fd(), ATTACHED)?;
         let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
-        Pid::from_raw(self.target)
-            .ok_or(rustix::io::Errno::SRCH)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
-            .map_err(io::Error::from)
-            .and_then(|target| Ok(setns(target, namespaces)?))
-            .step(|| "join the container's namespaces".to_owned())?;
+        setns(target, namespaces).step(|| "join the container's namespaces".to_owned())?;
         match streams {
             ExecStreams::Three(streams) => set_streams(&streams)?,
             ExecStreams::Terminal(socket) => {
                 let _ = rustix::process::setsid();
                 let terminal = terminal::open().step(|| "open a terminal".to_owned())?;
-                descriptors::send(&socket, b"t", &terminal.master)
+                descriptors::send(&socket, b"t", &[terminal.master.as_fd()])
                     .step(|| "hand the terminal over".to_owned())?;
                 terminal::control(&terminal.slave).step(|| "take the terminal".to_owned())?;
                 let slave = || terminal.slave.try_clone().step(|| "copy a descriptor".to_owned());

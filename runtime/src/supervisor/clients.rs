@@ -103,7 +103,7 @@ impl Client {
         if !self.output.is_empty() {
             return false;
         }
-        descriptors::send(&self.stream, &line, descriptor).is_ok_and(|sent| sent == line.len())
+        descriptors::send(&self.stream, &line, &[descriptor.as_fd()]).is_ok_and(|sent| sent == line.len())
     }
 
     pub(super) fn send(&mut self, reply: &Reply) {

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Raised when an old side would misunderstand a new one.
 pub const VERSION: u32 = 2;
 
+/// The oldest supervisor that runs processes for others, and connects them.
+pub const OLDEST_INSIDE: u32 = 2;
+
 /// The longest line that a supervisor reads.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
 

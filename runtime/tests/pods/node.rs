@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const PREFIX: &str = "keel-test-";
-/// The address of every pod: it has no network.
-pub(crate) const ADDRESS: &str = "10.0.0.9";
+/// The address of every pod: it has no network but its loopback.
+pub(crate) const ADDRESS: &str = "127.0.0.9";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a pod's one container does.

@@ -308,7 +308,7 @@ fn a_failed_liveness_probe_ends_the_container_within_its_grace_and_it_runs_again
     let mut machine = machine(&plan);
     machine.step(start(), at(0));
     let liveness = Effect::Probe { index: 0, kind: ProbeKind::Liveness };
-    assert_eq!(machine.step(started(0), at(1)), [liveness.clone()]);
+    assert_eq!(machine.step(started(0), at(1)), std::slice::from_ref(&liveness));
     assert!(machine.step(probed(0, ProbeKind::Liveness, false), at(1)).is_empty());
     assert_eq!(machine.wake_at(), Some(Duration::from_secs(11)));
     assert_eq!(machine.step(Input::Tick, at(11)), [liveness]);

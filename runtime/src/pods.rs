@@ -4,9 +4,10 @@ mod connection;
 mod error;
 mod inside;
 mod remains;
+mod requests;
 
-pub use error::{CreateError, InsideError, OpenError, PodError, RemoveError};
-pub use inside::{ExecSpec, Execution, dial, exec, exec_in_terminal};
+pub use error::{AddError, CreateError, InsideError, OpenError, PodError, RemoveError};
+pub use inside::{Attached, ExecSpec, Execution, Killer, attach, dial, exec, exec_in_terminal};
 
 use crate::cgroup::{Cgroups, PodStats};
 use crate::plan::PodPlan;
@@ -177,7 +178,7 @@ impl Runtime {
             }
         }
         let folder = self.shared.options.pod_folder(&plan.uid);
-        write_plan(&folder, plan)
+        write_json(&folder, &folder.join(PLAN_FILE), plan)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
         let mut child = self.spawn(&plan.uid, &folder)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
@@ -334,13 +335,13 @@ impl Runtime {
     }
 }
 
-/// The plan is on disk, for nobody else to read.
-fn write_plan(folder: &Path, plan: &PodPlan) -> io::Result<()> {
+/// The plan is on disk in the folder, for nobody else to read.
+fn write_json(folder: &Path, path: &Path, plan: &impl serde::Serialize) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
-    let new = folder.join("plan.json.new");
+    let new = path.with_extension("json.new");
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     let mut file = io::BufWriter::new(file);
     serde_json::to_writer(&mut file, plan)?;
     io::Write::flush(&mut file)?;
-    std::fs::rename(new, folder.join(PLAN_FILE))
+    std::fs::rename(new, path)
 }

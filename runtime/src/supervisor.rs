@@ -4,6 +4,7 @@
 //! socket. One thread, no async runtime, no logging framework: its memory is paid once per
 //! pod. [`machine`] decides, [`shell`] does.
 
+mod attach;
 mod backoff;
 mod check;
 mod clients;
@@ -12,12 +13,14 @@ mod init;
 mod logs;
 pub(crate) mod machine;
 pub mod protocol;
+mod requests;
 mod runs;
 mod seal;
 mod shell;
 mod status;
 mod task;
 
+pub(crate) use requests::{CONTAINERS_FOLDER, container_plan_path};
 pub(crate) use status::read_status;
 
 use std::ffi::OsString;

@@ -97,6 +97,7 @@ mod tests {
         };
         PodState {
             notices: Vec::new(),
+            by_request: false,
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

@@ -3,7 +3,8 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, MemoryVolume, PodPlan, RestartPolicy, Rootfs, action, mounts, process, resource,
+    ContainerPlan, ExitRule, LogPlace, MemoryVolume, PodPlan, RestartPolicy, Rootfs, action, mounts, process,
+    resource,
 };
 use crate::image::Image;
 use crate::volume;
@@ -144,6 +145,7 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         memory_volumes: memory_volumes(&spec, input).map_err(Cause::in_pod)?,
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
+        by_request: false,
     })
 }
 
@@ -237,5 +239,8 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         stop_signal: container.lifecycle.as_ref().and_then(|hooks| hooks.stop_signal.clone()),
         message_path: message_path(container),
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        log: LogPlace::Own,
     })
 }

@@ -1,7 +1,9 @@
 //! The container's first process, from the fork to the exec.
 
 use super::error::{Failure, Step};
-use super::{ATTACHED, ChildEnds, GO, Launch, mounts, privileges, program, rootfs, user};
+use super::{
+    ATTACHED, ChildEnds, ChildOutput, GO, Launch, mounts, privileges, program, rootfs, terminal, user,
+};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
 use crate::sys::{descriptors, signals};
@@ -11,14 +13,13 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Signal;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Becomes the container's program, or reports why not and ends.
 pub(super) fn run(launch: &Launch<'_>, cgroups: &Cgroups, ends: ChildEnds) -> ! {
-    let ChildEnds { gate, report, stdout, stderr } = ends;
-    let streams = [stdout.as_fd(), stderr.as_fd()];
+    let ChildEnds { gate, report, stdin, output } = ends;
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        become_container(launch, cgroups, gate.as_fd(), streams)
+        become_container(launch, cgroups, gate.as_fd(), (stdin, output))
     }));
     let (code, message) = match outcome {
         Ok(Err(failure)) => (failure.exit_code(), failure.encode()),
@@ -33,17 +34,19 @@ fn become_container(
     launch: &Launch<'_>,
     cgroups: &Cgroups,
     gate: std::os::fd::BorrowedFd<'_>,
-    streams: [std::os::fd::BorrowedFd<'_>; 2],
+    (stdin, output): (Option<OwnedFd>, ChildOutput),
 ) -> Result<Infallible, Failure> {
     let spec = &launch.container.spec;
     let process = spec.process().as_ref().ok_or_else(missing_process)?;
-    set_streams(streams)?;
+    set_input(stdin)?;
     rustix::process::umask(Mode::empty());
     let propagation = mounts::propagation(spec);
     mount_change("/", MountPropagationFlags::REC | propagation).step(|| "make mounts private".to_owned())?;
     rootfs::mount(launch)?;
     mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT))?;
     rootfs::enter(&launch.layer().join(rootfs::ROOT))?;
+    // A terminal is one of the container's own /dev/pts.
+    let streams = set_outputs(output)?;
     // Only now is the place known that the cgroup namespace shall take for its root.
     wait_for(gate, ATTACHED)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make a cgroup namespace".to_owned())?;
@@ -51,7 +54,7 @@ fn become_container(
     mounts::protect(spec)?;
     let identity = user::resolve(spec, process)?;
     mounts::enter_directory(process.cwd())?;
-    for stream in streams {
+    for stream in &streams {
         // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
         let _ = rustix::fs::fchown(stream, Some(identity.uid), Some(identity.gid));
     }
@@ -76,12 +79,30 @@ pub(super) fn missing_process() -> Failure {
     }
 }
 
-fn set_streams(streams: [std::os::fd::BorrowedFd<'_>; 2]) -> Result<(), Failure> {
-    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .step(|| "open /dev/null".to_owned())?;
-    nix::unistd::dup2_stdin(&null).step(|| "set standard input".to_owned())?;
-    nix::unistd::dup2_stdout(streams[0]).step(|| "set standard output".to_owned())?;
-    nix::unistd::dup2_stderr(streams[1]).step(|| "set standard error".to_owned())
+fn set_input(stdin: Option<OwnedFd>) -> Result<(), Failure> {
+    let stdin = match stdin {
+        Some(stdin) => stdin,
+        None => open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .step(|| "open /dev/null".to_owned())?,
+    };
+    nix::unistd::dup2_stdin(&stdin).step(|| "set standard input".to_owned())
+}
+
+/// Standard output and error are set; with a terminal, standard input too. What they are is
+/// returned.
+fn set_outputs(output: ChildOutput) -> Result<Vec<OwnedFd>, Failure> {
+    let (stdout, stderr) = match output {
+        ChildOutput::Pipes([stdout, stderr]) => (stdout, stderr),
+        ChildOutput::Socket(socket) => {
+            let terminal = terminal::take(&socket)?;
+            nix::unistd::dup2_stdin(&terminal).step(|| "set standard input".to_owned())?;
+            let copy = terminal.try_clone().step(|| "copy a descriptor".to_owned())?;
+            (terminal, copy)
+        }
+    };
+    nix::unistd::dup2_stdout(&stdout).step(|| "set standard output".to_owned())?;
+    nix::unistd::dup2_stderr(&stderr).step(|| "set standard error".to_owned())?;
+    Ok(vec![stdout, stderr])
 }
 
 /// Blocks until the supervisor lets this process on.

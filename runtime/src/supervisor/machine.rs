@@ -6,6 +6,7 @@
 mod notices;
 mod order;
 mod probes;
+mod requests;
 mod restart;
 
 pub(crate) use probes::ProbeKind;
@@ -43,6 +44,10 @@ pub(crate) enum Input {
     Probed { index: usize, kind: ProbeKind, result: Answer },
     /// End the pod.
     Stop { grace: Duration },
+    /// Run a container that was added by request.
+    StartOne { index: usize },
+    /// End one container.
+    StopOne { index: usize, grace: Duration },
     /// A time that was waited for has come, perhaps.
     Tick,
 }
@@ -109,6 +114,8 @@ struct Slot {
     has_pre_stop: bool,
     plans: ProbePlans,
     probes: Probes,
+    /// It was added by request, and is started by one.
+    waits: bool,
     /// It was asked to end, or is about to be.
     ending: Option<Ending>,
     /// It has been started, its startup probe included: those after it need not wait.
@@ -139,6 +146,7 @@ pub(crate) struct PodMachine {
     /// A hook that took the whole grace has got two seconds more.
     extended: bool,
     killed: bool,
+    by_request: bool,
     /// Of init containers, then of containers.
     slots: Vec<Slot>,
     state: PodState,
@@ -148,16 +156,8 @@ impl PodMachine {
     /// A pod that waits for its start. `before` is what a supervisor of the same pod reported
     /// before the machine was started anew: counts and final results go on.
     pub(crate) fn new(plan: &PodPlan, before: Option<&PodState>, pid: i32, now: Now) -> Self {
-        let fresh = |plan: &crate::plan::ContainerPlan, first: bool| ContainerStatus {
-            name: plan.name.clone(),
-            image: plan.image.clone(),
-            image_id: plan.image_id.clone(),
-            container_id: String::new(),
-            state: waiting(if first { "ContainerCreating" } else { "PodInitializing" }),
-            last: None,
-            restarts: 0,
-            started: false,
-            ready: false,
+        let fresh = |plan: &crate::plan::ContainerPlan, first: bool| {
+            fresh(plan, if first { "ContainerCreating" } else { "PodInitializing" })
         };
         let has_init = !plan.init_containers.is_empty();
         let mut state = PodState {
@@ -171,6 +171,7 @@ impl PodMachine {
             init_containers: plan.init_containers.iter().map(|p| fresh(p, false)).collect(),
             containers: plan.containers.iter().map(|p| fresh(p, !has_init)).collect(),
             notices: before.map(|before| before.notices.clone()).unwrap_or_default(),
+            by_request: plan.by_request,
         };
         if let Some(before) = before {
             for container in &mut state.init_containers {
@@ -194,6 +195,7 @@ impl PodMachine {
             kill_at: None,
             extended: false,
             killed: false,
+            by_request: plan.by_request,
             slots: plans.map(|one| Slot::new(one, plan.restart_policy)).collect(),
             state,
         }
@@ -258,6 +260,8 @@ impl PodMachine {
             Input::Probed { index, kind, result } => return self.probed(index, kind, result, now),
             Input::Ended { index, outcome } => self.ended(index, outcome, now),
             Input::Stop { grace } => return self.stop(grace, now),
+            Input::StartOne { index } => self.slots[index].waits = false,
+            Input::StopOne { index, grace } => return self.stop_one(index, grace, now),
             Input::Tick => {}
         }
         self.advance(now)
@@ -401,6 +405,9 @@ impl PodMachine {
                 effects.push(Effect::Run { index });
             }
         }
+        if self.by_request {
+            return;
+        }
         let over = |index: usize| {
             let slot = &self.slots[index];
             !slot.busy && slot.retry_at.is_none() && ended(&self.container(index).state).is_some()
@@ -418,7 +425,7 @@ impl PodMachine {
 
     fn is_due(&self, index: usize, now: Now) -> bool {
         let slot = &self.slots[index];
-        if slot.busy {
+        if slot.busy || slot.waits {
             return false;
         }
         match slot.retry_at {
@@ -454,6 +461,21 @@ impl PodMachine {
         } else {
             &mut self.state.containers[index - inits]
         }
+    }
+}
+
+/// What there is to report of a container that has not run yet.
+fn fresh(plan: &crate::plan::ContainerPlan, reason: &str) -> ContainerStatus {
+    ContainerStatus {
+        name: plan.name.clone(),
+        image: plan.image.clone(),
+        image_id: plan.image_id.clone(),
+        container_id: String::new(),
+        state: waiting(reason),
+        last: None,
+        restarts: 0,
+        started: false,
+        ready: false,
     }
 }
 

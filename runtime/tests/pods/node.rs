@@ -5,7 +5,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, HookPlans, LogPlace, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy,
+    Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -117,7 +118,11 @@ impl Node {
                 stop_signal: None,
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
+                stdin: false,
+                stdin_once: false,
+                log: LogPlace::Own,
             }],
+            by_request: false,
         }
     }
 

@@ -29,6 +29,11 @@ impl Ending {
     pub(super) fn wake_at(&self) -> Option<Duration> {
         self.kill_at.filter(|_| self.step != Step::Killed)
     }
+
+    /// A later word can only shorten the time.
+    pub(super) fn hurry(&mut self, kill_at: Duration) {
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+    }
 }
 
 impl PodMachine {
@@ -123,7 +128,7 @@ impl PodMachine {
     }
 
     /// The container is asked to end, by its hook first; by `kill_at` it will have been killed.
-    fn end(&mut self, index: usize, kill_at: Option<Duration>, effects: &mut Vec<Effect>) {
+    pub(super) fn end(&mut self, index: usize, kill_at: Option<Duration>, effects: &mut Vec<Effect>) {
         let running = matches!(self.container(index).state, ContainerState::Running { .. });
         let slot = &mut self.slots[index];
         if !slot.busy || slot.ending.is_some() {

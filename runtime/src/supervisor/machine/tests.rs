@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{Action, ContainerPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
+use crate::plan::{Action, ContainerPlan, HookPlans, LogPlace, ProbePlan, ProbePlans, Resources, Rootfs};
 
 fn container(name: &str) -> ContainerPlan {
     ContainerPlan {
@@ -17,6 +17,9 @@ fn container(name: &str) -> ContainerPlan {
         stop_signal: None,
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
+        stdin: false,
+        stdin_once: false,
+        log: LogPlace::Own,
     }
 }
 
@@ -39,6 +42,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         memory_volumes: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
         containers: containers.iter().map(|name| container(name)).collect(),
+        by_request: false,
     }
 }
 

@@ -18,6 +18,7 @@ mod spec;
 mod state;
 mod stats;
 mod status;
+mod tickets;
 
 /// The interface's own types, made from `proto/cri.proto`.
 #[allow(
@@ -38,6 +39,7 @@ use book::Book;
 use events::Events;
 use std::path::Path;
 use std::sync::Arc;
+use tickets::Tickets;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use v1::image_service_server::ImageServiceServer;
@@ -49,6 +51,7 @@ pub(crate) struct Cri {
     node: Arc<Node>,
     book: Arc<Book>,
     events: Events,
+    tickets: Tickets,
 }
 
 /// Answers on `listener` until `stop`.
@@ -61,7 +64,8 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let book = Book::open(&node.runtime).context("cannot read what is known of CRI sandboxes")?;
-    let cri = Cri { book: Arc::new(book), events: Events::default(), node };
+    let (tickets, streaming) = Tickets::listen().await.context("the streaming server")?;
+    let cri = Cri { book: Arc::new(book), events: Events::default(), tickets, node };
     cri.forget_unfinished().await;
     let watcher = events::watch(cri.clone(), stop.clone());
     let incoming = futures::stream::unfold(listener, |listener| async {
@@ -77,6 +81,7 @@ pub(crate) async fn run(
         biased;
         () = stop.cancelled() => Ok(()),
         () = watcher => Ok(()),
+        result = streaming => result.context("the streaming server"),
         result = server => result.context("the CRI socket"),
     }
 }

@@ -9,6 +9,7 @@ mod node;
 mod print;
 mod run;
 mod serve;
+mod streaming;
 mod sync_metrics;
 mod telemetry;
 mod usage;

@@ -9,6 +9,7 @@ mod overview;
 mod path;
 mod query;
 mod status;
+mod streams;
 
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -102,6 +103,9 @@ pub(crate) async fn control(
         .route("/evenkeel/v1alpha1/images/import", post(images::import))
         .route("/evenkeel/v1alpha1/images/prune", post(images::prune))
         .route("/evenkeel/v1alpha1/pods/{namespace}/{name}/inspect", get(inspect::answer))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/exec", any(streams::exec))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/attach", any(streams::attach))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/portforward", any(streams::port_forward))
         .fallback(any(resource))
         .with_state(api);
     // Watches never end by themselves: the end of the agent ends them.

@@ -167,19 +167,25 @@ impl RuntimeService for Cri {
         self.exec_sync(request.into_inner()).await.map(Response::new)
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
-        Err(Status::unimplemented("Exec"))
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
+        let url = self.exec(request.into_inner())?;
+        Ok(Response::new(v1::ExecResponse { url }))
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
-        Err(Status::unimplemented("Attach"))
+    async fn attach(
+        &self,
+        request: Request<v1::AttachRequest>,
+    ) -> Result<Response<v1::AttachResponse>, Status> {
+        let url = self.attach(&request.into_inner())?;
+        Ok(Response::new(v1::AttachResponse { url }))
     }
 
     async fn port_forward(
         &self,
-        _: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Result<Response<v1::PortForwardResponse>, Status> {
-        Err(Status::unimplemented("PortForward"))
+        let url = self.port_forward(&request.into_inner().pod_sandbox_id)?;
+        Ok(Response::new(v1::PortForwardResponse { url }))
     }
 
     async fn container_stats(

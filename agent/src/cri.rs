@@ -42,6 +42,7 @@ use std::sync::Arc;
 use tickets::Tickets;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use v1::image_service_server::ImageServiceServer;
 use v1::runtime_service_server::RuntimeServiceServer;
 
@@ -68,14 +69,10 @@ pub(crate) async fn run(
     let cri = Cri { book: Arc::new(book), events: Events::default(), tickets, node };
     cri.forget_unfinished().await;
     let watcher = events::watch(cri.clone(), stop.clone());
-    let incoming = futures::stream::unfold(listener, |listener| async {
-        let accepted = listener.accept().await.map(|(stream, _)| stream);
-        Some((accepted, listener))
-    });
-    let server = tonic::transport::Server::builder()
-        .add_service(RuntimeServiceServer::new(cri.clone()))
-        .add_service(ImageServiceServer::new(cri))
-        .serve_with_incoming(incoming);
+    // Not by tonic's own server: it answers a deadline that has passed with `Cancelled`.
+    let routes =
+        Routes::new(RuntimeServiceServer::new(cri.clone())).add_service(ImageServiceServer::new(cri));
+    let server = axum::serve(listener, routes.prepare().into_axum_router()).into_future();
     // Event streams never end by themselves: the end of the agent ends them.
     tokio::select! {
         biased;

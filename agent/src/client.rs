@@ -16,7 +16,7 @@ pub(crate) use images::{ListedImage, PullLine, RemovedImages};
 pub(crate) use metrics::{ContainerMetrics, Metrics, Usage};
 pub(crate) use path::{ObjectPath, Query, Selectors};
 pub(crate) use report::{
-    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus, SyncReport,
+    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PullStatus, SourceStatus, SyncReport,
 };
 pub(crate) use stream::{Lines, Watch, WatchKind};
 

@@ -52,6 +52,20 @@ pub(crate) struct AgentStatus {
     pub(crate) sources: Vec<SourceStatus>,
     /// What the user should know; empty if all is well.
     pub(crate) warnings: Vec<String>,
+    /// Images on their way.
+    pub(crate) pulls: Vec<PullStatus>,
+}
+
+/// How far an image is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct PullStatus {
+    /// In full, with registry and tag.
+    pub(crate) reference: String,
+    /// Bytes that are there.
+    pub(crate) done: u64,
+    /// Bytes that are needed; 0 until that is known.
+    pub(crate) total: u64,
 }
 
 /// How many there are.

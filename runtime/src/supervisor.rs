@@ -18,6 +18,8 @@ mod shell;
 mod status;
 mod task;
 
+#[cfg(fuzzing)]
+pub use clients::receive;
 pub(crate) use status::read_status;
 
 use std::ffi::OsString;

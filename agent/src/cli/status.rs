@@ -65,7 +65,11 @@ async fn pod(client: &Client, pod: Pod, paint: Paint) -> Result<String, CommandE
     let name = pod.metadata.name.clone().unwrap_or_default();
     let object = Object::from(pod.clone());
     let images: Vec<_> = images(&pod).collect();
-    let pulls = present(client.status().await)?.unwrap_or_default().pulls.into_iter().filter(|pull| images.contains(&pull.reference));
+    let pulls = present(client.status().await)?
+        .unwrap_or_default()
+        .pulls
+        .into_iter()
+        .filter(|pull| images.contains(&pull.reference));
     let report = PodReport {
         pulls: pulls.collect(),
         provenance: provenance(client, &object).await?,

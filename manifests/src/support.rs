@@ -8,18 +8,10 @@ use crate::schema::Support;
 
 /// Fields that are accepted and do nothing yet: type, field, what is missing.
 const NO_EFFECT: &[(&str, &str, &str)] = &[
-    ("Container", "lifecycle", "lifecycle hooks are not run yet"),
-    ("Container", "livenessProbe", "probes are not run yet"),
-    ("Container", "readinessProbe", "probes are not run yet"),
-    ("Container", "startupProbe", "probes are not run yet"),
     ("Container", "resizePolicy", "resources are not resized in place yet"),
-    ("Container", "restartPolicy", "sidecars are not run as such yet"),
-    ("Container", "restartPolicyRules", "a container follows the restart policy of its pod"),
     ("Container", "stdin", "standard input stays closed yet"),
     ("Container", "stdinOnce", "standard input stays closed yet"),
     ("Container", "tty", "containers get no terminal yet"),
-    ("Container", "terminationMessagePath", "a termination message is read from /dev/termination-log only"),
-    ("Container", "terminationMessagePolicy", "the log is not taken for a termination message yet"),
     ("Container", "volumeDevices", "block devices are not given to containers yet"),
     ("DeploymentSpec", "paused", "a rollout cannot be paused yet"),
     ("JobSpec", "backoffLimitPerIndex", "failures are counted for the whole job yet"),
@@ -55,7 +47,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "preemptionPolicy", "no pod is pre-empted yet"),
     ("PodSpec", "priority", "no pod is pre-empted yet"),
     ("PodSpec", "priorityClassName", "no pod is pre-empted yet"),
-    ("PodSpec", "readinessGates", "readiness gates are not waited for yet"),
     ("PodSpec", "resourceClaims", "devices are not claimed yet"),
     ("PodSpec", "runtimeClassName", "there is one runtime yet"),
     ("PodSpec", "schedulerName", "there is one scheduler"),

@@ -2,6 +2,7 @@
 //! (`/evenkeel/v1alpha1/…`).
 
 use serde::{Deserialize, Deserializer, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The end of one look at one source.
@@ -96,6 +97,8 @@ pub(crate) struct SourceStatus {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodInspection {
+    /// Where its supervisor answers.
+    pub(crate) socket: PathBuf,
     /// The pod's supervisor.
     pub(crate) supervisor_pid: i32,
     /// From the hierarchy's root.

@@ -57,6 +57,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
         pod: web(json!({"running": {"startedAt": "2026-11-20T11:55:01Z"}})),
         provenance: provenance(),
         inspection: Some(PodInspection {
+            socket: "/run/keel/pods/uid.sock".into(),
             supervisor_pid: 4320,
             cgroup: "keel/pod1".into(),
             memory_bytes: Some(2_097_152),

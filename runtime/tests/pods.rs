@@ -11,6 +11,10 @@ mod node;
 mod socket;
 #[path = "pods/volumes.rs"]
 mod volumes;
+#[path = "pods/volumes_live.rs"]
+mod volumes_live;
+#[path = "pods/volumes_mounts.rs"]
+mod volumes_mounts;
 #[path = "pods/watched.rs"]
 mod watched;
 
@@ -25,6 +29,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use volumes::*;
+use volumes_live::*;
+use volumes_mounts::*;
 use watched::*;
 
 type Test = fn(Node) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -53,6 +59,15 @@ fn main() -> ExitCode {
         a_link_in_a_volume_in_memory_leads_nowhere_out,
         a_volume_in_memory_is_shared_and_has_its_size,
         a_read_only_mount_cannot_be_written,
+        what_is_below_is_read_only_only_if_asked,
+        mounts_pass_where_they_are_asked_to_and_nowhere_else,
+        what_the_host_keeps_to_itself_is_not_mounted_both_ways,
+        a_volume_in_memory_is_shared_by_what_is_mounted_in_it,
+        volumes_belong_to_the_pods_group,
+        volumes_have_the_modes_and_options_that_are_asked_for,
+        files_follow_their_objects_all_at_once,
+        a_token_is_the_pods_own_and_is_made_anew,
+        a_pod_knows_itself,
         a_pod_has_namespaces_of_its_own,
         a_pod_can_stay_in_the_hosts_namespaces,
         a_container_cannot_reach_the_host,

@@ -14,7 +14,8 @@ pub(crate) use error::ClientError;
 pub(crate) use images::{ListedImage, PullLine, RemovedImages};
 pub(crate) use path::{ObjectPath, Query, Selectors};
 pub(crate) use report::{
-    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus, SyncReport,
+    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, SourceStatus, Stall,
+    SyncReport,
 };
 pub(crate) use stream::{Lines, Watch, WatchKind};
 

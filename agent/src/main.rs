@@ -9,6 +9,7 @@ mod print;
 mod run;
 mod serve;
 mod sync_metrics;
+mod systemd;
 mod telemetry;
 mod usage;
 

@@ -10,4 +10,5 @@ pub mod state;
 pub mod status;
 pub mod supervisor;
 mod sys;
+pub mod systemd;
 pub mod volume;

@@ -14,6 +14,10 @@ pub struct PodState {
     pub name: String,
     /// The supervisor's process; its `net` namespace is the pod's.
     pub supervisor_pid: i32,
+    /// The pod's cgroup, from the root of each hierarchy; empty if its supervisor is too old to
+    /// say.
+    #[serde(default)]
+    pub cgroup: String,
     /// How far the pod is.
     pub stage: Stage,
     /// When the sandbox was made.

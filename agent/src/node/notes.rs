@@ -97,6 +97,7 @@ mod tests {
         };
         PodState {
             notices: Vec::new(),
+            cgroup: String::new(),
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

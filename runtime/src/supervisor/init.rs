@@ -60,7 +60,11 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         mount_memory(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
     }
+    let is_placed = wait_for_place()?;
     let cgroups = Cgroups::detect()?;
+    if is_placed {
+        cgroups.descend(&plan.cgroup)?;
+    }
     cgroups.ensure_pod(&plan.cgroup, &plan.resources)?;
     let before = status::read_status(&plan.state_dir);
     if is_abandoned() {
@@ -96,15 +100,27 @@ fn read_plan(path: &Path) -> Result<PodPlan, InitError> {
     serde_json::from_slice(&text).map_err(|source| InitError::ParsePlan { path: path.to_owned(), source })
 }
 
-/// Our own errors go to the pod's folder; nothing is read.
+/// Where systemd makes the pod's group, whoever started this process says so when we are in
+/// it. True if that was so; else there is nothing to read.
+fn wait_for_place() -> Result<bool, InitError> {
+    let mut word = [0];
+    let read = loop {
+        match rustix::io::read(io::stdin(), &mut word) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break doing(other, "wait for the pod's cgroup")?,
+        }
+    };
+    let null = doing(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()), "open /dev/null")?;
+    doing(nix::unistd::dup2_stdin(&null), "close the standard input")?;
+    Ok(read == 1)
+}
+
+/// Our own errors go to the pod's folder.
 fn redirect_errors(plan: &PodPlan) {
     let log = plan.state_dir.join("supervisor.log");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
     if let Ok(log) = open(&log, flags, Mode::from_raw_mode(0o600)) {
         let _ = nix::unistd::dup2_stderr(&log);
-    }
-    if let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-        let _ = nix::unistd::dup2_stdin(&null);
     }
 }
 
@@ -116,7 +132,8 @@ fn close_streams() {
 
 fn block_signals() -> Result<SignalFd, InitError> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    let stop = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGURG];
+    for signal in stop.into_iter().chain([Signal::SIGCHLD]) {
         set.add(signal);
     }
     doing(set.thread_block(), "block signals")?;

@@ -165,6 +165,7 @@ impl PodMachine {
             namespace: plan.namespace.clone(),
             name: plan.name.clone(),
             supervisor_pid: pid,
+            cgroup: plan.cgroup.clone(),
             stage: Stage::Created,
             created_at: before.map_or(now.wall, |before| before.created_at),
             addresses: Vec::new(),

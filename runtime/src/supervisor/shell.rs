@@ -6,8 +6,8 @@ use super::logs::LogFile;
 use super::machine::{Effect, Input, Now, Outcome, PodMachine};
 use super::protocol::{Reply, Request};
 use super::runs::{Pipe, Run};
-use super::status;
 use super::task::{Purpose, Task};
+use super::{SCOPE_STOP_SIGNAL, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
 use crate::sandbox::{self, Launch, LaunchError, StartFailure};
@@ -181,7 +181,8 @@ impl Shell {
     fn take_signals(&mut self) {
         let mut stop = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            stop |= [libc::SIGTERM, libc::SIGINT].contains(&signal.ssi_signo.cast_signed());
+            let number = signal.ssi_signo.cast_signed();
+            stop |= [libc::SIGTERM, libc::SIGINT, SCOPE_STOP_SIGNAL].contains(&number);
         }
         if stop {
             self.interrupted = self.machine.state().stage != Stage::Stopping;

@@ -2,7 +2,7 @@
 
 use super::sheet::Sheet;
 use super::{Activity, Branch, Provenance};
-use crate::client::{ContainerUsage, PodInspection};
+use crate::client::{ContainerUsage, PodInspection, PodPressure, Stall};
 use crate::print::{Colour, Paint, bytes, cpu_time, pod_summary};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod};
@@ -185,10 +185,24 @@ fn usage(inspection: &PodInspection, sheet: &mut Sheet) {
     if let Some(cpu) = inspection.cpu_nanos {
         sheet.field("CPU", &cpu_time(cpu));
     }
+    if let Some(pressure) = &inspection.pressure {
+        sheet.field("Pressure", &stalls(pressure));
+    }
     let mut tree = Branch::leaf(rooted(&inspection.cgroup));
     tree.children.push(Branch::leaf(format!("{} (supervisor)", inspection.supervisor_pid)));
     tree.children.extend(inspection.containers.iter().map(|container| cgroup(container, &inspection.cgroup)));
     sheet.field("CGroup", &tree.render());
+}
+
+/// `cpu 12.05%, memory 0.00%, io 0.40% (all waited: 0.10%) of the last 10 s`.
+fn stalls(pressure: &PodPressure) -> String {
+    let share = |hundredths: u32| format!("{}.{:02}%", hundredths / 100, hundredths % 100);
+    let one = |name: &str, stall: Stall| match stall.full {
+        0 => format!("{name} {}", share(stall.some)),
+        full => format!("{name} {} (all waited: {})", share(stall.some), share(full)),
+    };
+    let all = [one("cpu", pressure.cpu), one("memory", pressure.memory), one("io", pressure.io)];
+    format!("{} of the last 10 s", all.join(", "))
 }
 
 fn cgroup(container: &ContainerUsage, pod: &str) -> Branch {

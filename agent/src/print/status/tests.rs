@@ -1,5 +1,7 @@
 use super::*;
-use crate::client::{AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus};
+use crate::client::{
+    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, SourceStatus, Stall,
+};
 use k8s_openapi::api::core::v1::Pod;
 use manifests::{Kind, Object};
 use serde_json::{Value, json};
@@ -62,6 +64,11 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
             memory_bytes: Some(2_097_152),
             cpu_nanos: Some(1_500_000_000),
             pids: Some(3),
+            pressure: Some(PodPressure {
+                cpu: Stall { some: 1205, full: 0 },
+                memory: Stall { some: 4, full: 3 },
+                io: Stall::default(),
+            }),
             containers: vec![usage],
         }),
         log: vec![LogLine {
@@ -85,6 +92,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
      Tasks: 3
     Memory: 2.0M
        CPU: 1.500s
+  Pressure: cpu 12.05%, memory 0.04% (all waited: 0.03%), io 0.00% of the last 10 s
     CGroup: /keel/pod1
             ├─4320 (supervisor)
             └─web 1.2M 12ms

@@ -86,6 +86,9 @@ pub struct ContainerStatus {
     /// It is started, and its readiness probe goes well.
     #[serde(default)]
     pub ready: bool,
+    /// What it last said of itself (sd_notify's `STATUS=`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub status_text: String,
 }
 
 /// Kubernetes' three states of a container.

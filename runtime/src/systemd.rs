@@ -15,8 +15,6 @@ use zbus::zvariant::{OwnedObjectPath, Value};
 
 /// How long systemd may take to make a scope.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Where systemd listens for root.
-const PRIVATE: &str = "unix:path=/run/systemd/private";
 /// In the place of a job's result.
 const DISCONNECTED: &str = "disconnected";
 /// What systemd adds to a pod's own grace before it kills.
@@ -108,27 +106,13 @@ impl Systemd {
     /// The service manager, if systemd is PID 1 here and answers; `None` where it is not.
     ///
     /// # Errors
-    /// If systemd is PID 1 and can be reached neither over the system bus nor directly.
+    /// If systemd is PID 1 and cannot be reached over the system bus.
     pub async fn detect() -> Result<Option<Self>, zbus::Error> {
         // sd_booted(3).
         if !Path::new("/run/systemd/system").is_dir() {
             return Ok(None);
         }
-        Self::connect().await.map(Some)
-    }
-
-    async fn connect() -> Result<Self, zbus::Error> {
-        let over_the_bus = async { Self::on(&zbus::Connection::system().await?).await };
-        let error = match over_the_bus.await {
-            Ok(found) => return Ok(found),
-            Err(error) => error,
-        };
-        // A bus that is not there yet, or no more, is no reason to do without systemd.
-        let direct = async {
-            let builder = zbus::connection::Builder::address(PRIVATE)?.p2p();
-            Self::on(&builder.build().await?).await
-        };
-        direct.await.map_err(|_| error)
+        Self::on(&zbus::Connection::system().await?).await.map(Some)
     }
 
     /// The service manager at the other end of `connection`.

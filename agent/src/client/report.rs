@@ -143,6 +143,8 @@ pub(crate) struct ContainerUsage {
     pub(crate) name: String,
     /// Its first process, if it runs.
     pub(crate) pid: Option<i32>,
+    /// What it last said of itself, if anything.
+    pub(crate) status_text: String,
     /// In bytes.
     pub(crate) memory_bytes: Option<u64>,
     /// Since its start.

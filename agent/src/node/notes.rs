@@ -93,6 +93,7 @@ mod tests {
             last,
             restarts: 0,
             started: true,
+            status_text: String::new(),
             ready: true,
         };
         PodState {

@@ -32,6 +32,7 @@ pub(crate) async fn answer(
         Some(json!({
             "name": container.name,
             "pid": pid,
+            "statusText": container.status_text,
             "memoryBytes": group.memory_bytes,
             "cpuNanos": group.cpu_nanoseconds,
             "cgroup": group.cgroup,

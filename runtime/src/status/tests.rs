@@ -39,6 +39,7 @@ fn container(name: &str, what: char) -> ContainerStatus {
     let runs = what == 'R';
     ContainerStatus {
         started: runs,
+        status_text: String::new(),
         ready: runs,
         name: name.into(),
         image: "host:".into(),

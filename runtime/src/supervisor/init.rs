@@ -1,6 +1,7 @@
 //! From a fresh process to a supervisor whose pod has its namespaces.
 
-use super::shell::Shell;
+use super::equipment::{Equipment, EquipmentError};
+use super::shell::{Ends, Shell};
 use super::{READY, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::PodPlan;
@@ -33,6 +34,8 @@ pub(super) enum InitError {
     #[error("cannot listen on {path}")]
     Listen { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Equipment(#[from] EquipmentError),
+    #[error(transparent)]
     Cgroup(#[from] CgroupError),
 }
 
@@ -60,6 +63,7 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         mount_memory(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
     }
+    let equipment = Equipment::open(&plan)?;
     let is_placed = wait_for_place()?;
     let cgroups = Cgroups::detect()?;
     if is_placed {
@@ -72,7 +76,8 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         return Err(InitError::Abandoned);
     }
     let listener = listen(socket).map_err(|source| InitError::Listen { path: socket.to_owned(), source })?;
-    let shell = Shell::new(plan, cgroups, before.as_ref(), listener, signals);
+    let ends = Ends { listener, signals, equipment };
+    let shell = Shell::new(plan, cgroups, before.as_ref(), ends);
     say(READY);
     close_streams();
     Ok(shell)

@@ -1,11 +1,12 @@
 //! A node of a test's own: folders, cgroup root and runtime, gone without a trace at the end.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, HabitPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy,
+    Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -83,6 +84,11 @@ impl Node {
         path
     }
 
+    /// Of a folder that [`Node::folder`] has made.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     pub(crate) fn plan(&self, uid: &str, script: &Script) -> PodPlan {
         let options = self.options();
         PodPlan {
@@ -117,6 +123,7 @@ impl Node {
                 stop_signal: None,
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
+                habits: HabitPlan::default(),
             }],
         }
     }
@@ -137,6 +144,16 @@ impl Node {
     }
 
     pub(crate) fn built_from(&self, uid: &str, image: Image, pod: &Value) -> PodPlan {
+        self.built_with(uid, image, pod, &BTreeMap::new())
+    }
+
+    pub(crate) fn built_with(
+        &self,
+        uid: &str,
+        image: Image,
+        pod: &Value,
+        secrets: &BTreeMap<String, Secret>,
+    ) -> PodPlan {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         let spec = pod.spec.as_ref().unwrap();
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -153,9 +170,8 @@ impl Node {
             memory_bytes: 4 << 30,
             default_pids: Some(1000),
         };
-        let none = (BTreeMap::new(), BTreeMap::new());
-        let input =
-            PodInput { pod: &pod, config_maps: &none.0, secrets: &none.1, images: &images, node: &facts };
+        let none = BTreeMap::new();
+        let input = PodInput { pod: &pod, config_maps: &none, secrets, images: &images, node: &facts };
         let mut plan = runtime::plan::build(&input).unwrap();
         runtime::volume::prepare(&input).unwrap();
         let addresses = [ADDRESS.to_owned()];

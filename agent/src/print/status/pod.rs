@@ -127,8 +127,22 @@ fn containers(
         .map(|(container, role)| container_line(container, role, pid(&container.name), paint))
         .collect();
     sheet.field(if lines.len() == 1 { "Container" } else { "Containers" }, &lines.join("\n"));
+    let said = inspection.map(|inspection| said(inspection, lines.len() > 1)).unwrap_or_default();
+    if !said.is_empty() {
+        sheet.field("Status", &said);
+    }
     let summary = pod_summary(pod);
     sheet.field("Restarts", &restarts(&summary.restarts_text(now), &usual));
+}
+
+/// What the containers say of themselves, with their names if they are several.
+fn said(inspection: &PodInspection, named: bool) -> String {
+    let all = inspection.containers.iter().filter(|container| !container.status_text.is_empty());
+    let line = |container: &ContainerUsage| match named {
+        true => format!("{}: \"{}\"", container.name, container.status_text),
+        false => format!("\"{}\"", container.status_text),
+    };
+    all.map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// `2 (5m ago), last ended with Error, exit code 1`.
@@ -168,7 +182,7 @@ fn state_text(state: &ContainerState) -> (Colour, String) {
         }
         (None, None, Some(waiting)) => {
             let reason = waiting.reason.as_deref().unwrap_or("waiting");
-            let failing = reason.contains("BackOff") || reason.contains("Err");
+            let failing = reason.contains("BackOff") || reason.contains("Err") || reason == "StartLimitHit";
             (if failing { Colour::Bad } else { Colour::Notice }, with(reason, waiting.message.as_ref()))
         }
         (None, None, None) => (Colour::Notice, "waiting".into()),

@@ -40,11 +40,17 @@ fn web(state: Value) -> Pod {
     .unwrap()
 }
 
+fn pressure() -> PodPressure {
+    let stall = |some, full| Stall { some, full };
+    PodPressure { cpu: stall(1205, 0), memory: stall(4, 3), io: Stall::default() }
+}
+
 #[test]
 fn a_running_pod_reads_like_a_unit_of_systemd() {
     let usage = ContainerUsage {
         name: "web".into(),
         pid: Some(4321),
+        status_text: "Serving 3 clients".into(),
         memory_bytes: Some(1_258_292),
         cpu_nanos: Some(12_000_000),
         cgroup: "keel/pod1/web".into(),
@@ -64,11 +70,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
             memory_bytes: Some(2_097_152),
             cpu_nanos: Some(1_500_000_000),
             pids: Some(3),
-            pressure: Some(PodPressure {
-                cpu: Stall { some: 1205, full: 0 },
-                memory: Stall { some: 4, full: 3 },
-                io: Stall::default(),
-            }),
+            pressure: Some(pressure()),
             containers: vec![usage],
         }),
         log: vec![LogLine {
@@ -88,6 +90,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
         IP: 10.88.0.5
   Main PID: 4321 (web)
  Container: web [host:] running, PID 4321
+    Status: \"Serving 3 clients\"
   Restarts: 2 (5m ago), last ended with Error, exit code 1
      Tasks: 3
     Memory: 2.0M

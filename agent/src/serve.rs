@@ -9,6 +9,7 @@ mod overview;
 mod path;
 mod query;
 mod status;
+mod usage;
 
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -102,6 +103,11 @@ pub(crate) async fn control(
         .route("/evenkeel/v1alpha1/images/import", post(images::import))
         .route("/evenkeel/v1alpha1/images/prune", post(images::prune))
         .route("/evenkeel/v1alpha1/pods/{namespace}/{name}/inspect", get(inspect::answer))
+        .route("/apis/metrics.k8s.io/v1beta1/nodes", get(usage::nodes))
+        .route("/apis/metrics.k8s.io/v1beta1/nodes/{name}", get(usage::node))
+        .route("/apis/metrics.k8s.io/v1beta1/pods", get(usage::pods))
+        .route("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", get(usage::pods))
+        .route("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods/{name}", get(usage::pod))
         .fallback(any(resource))
         .with_state(api);
     // Watches never end by themselves: the end of the agent ends them.

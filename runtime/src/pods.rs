@@ -2,11 +2,13 @@
 
 mod connection;
 mod error;
+mod files;
 mod inside;
 mod remains;
 mod scopes;
 
 pub use error::{CreateError, InsideError, OpenError, PodError, RemoveError};
+pub use files::in_files_of;
 pub use inside::{ExecSpec, Execution, dial, exec, exec_in_terminal};
 
 use crate::cgroup::{Cgroups, PodStats, Pressure};

@@ -2,6 +2,7 @@
 //! (`/evenkeel/v1alpha1/…`).
 
 use serde::{Deserialize, Deserializer, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The end of one look at one source.
@@ -51,6 +52,20 @@ pub(crate) struct AgentStatus {
     pub(crate) sources: Vec<SourceStatus>,
     /// What the user should know; empty if all is well.
     pub(crate) warnings: Vec<String>,
+    /// Images on their way.
+    pub(crate) pulls: Vec<PullStatus>,
+}
+
+/// How far an image is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct PullStatus {
+    /// In full, with registry and tag.
+    pub(crate) reference: String,
+    /// Bytes that are there.
+    pub(crate) done: u64,
+    /// Bytes that are needed; 0 until that is known.
+    pub(crate) total: u64,
 }
 
 /// How many there are.
@@ -96,6 +111,8 @@ pub(crate) struct SourceStatus {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodInspection {
+    /// Where its supervisor answers.
+    pub(crate) socket: PathBuf,
     /// The pod's supervisor.
     pub(crate) supervisor_pid: i32,
     /// From the hierarchy's root.

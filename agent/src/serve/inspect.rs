@@ -40,6 +40,7 @@ pub(crate) async fn answer(
         }))
     });
     Ok(Json(json!({
+        "socket": runtime::supervisor::socket_path(&api.configuration.run_dir, pod.uid()),
         "supervisorPid": state.supervisor_pid,
         "cgroup": stats.pod.cgroup,
         "memoryBytes": stats.pod.memory_bytes,

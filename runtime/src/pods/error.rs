@@ -72,8 +72,10 @@ pub enum InsideError {
     Refused { message: String },
     #[error("{message}")]
     NotStarted { exit_code: i32, message: String },
-    #[error("the pod ended")]
+    #[error("the pod or its container ended")]
     Ended,
+    #[error("cannot reach the container's files")]
+    Files(#[source] io::Error),
     #[error("no terminal came back")]
     NoTerminal,
     #[error("no connection came back")]

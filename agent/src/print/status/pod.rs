@@ -2,7 +2,7 @@
 
 use super::sheet::Sheet;
 use super::{Activity, Branch, Provenance};
-use crate::client::{ContainerUsage, PodInspection, PodPressure, Stall};
+use crate::client::{ContainerUsage, PodInspection, PodPressure, PullStatus, Stall};
 use crate::print::{Colour, Paint, bytes, cpu_time, pod_summary};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod};
@@ -16,6 +16,8 @@ pub(crate) struct PodReport {
     pub(crate) provenance: Provenance,
     /// What it is on the machine; `None` if nothing of it runs.
     pub(crate) inspection: Option<PodInspection>,
+    /// Its images that are on their way.
+    pub(crate) pulls: Vec<PullStatus>,
     /// The last lines, oldest first.
     pub(crate) log: Vec<LogLine>,
     /// About it.
@@ -46,6 +48,9 @@ pub(crate) fn pod(report: &PodReport, paint: Paint, now: Timestamp) -> String {
     ));
     report.provenance.write(&mut sheet, now);
     sheet.field("Active", &activity.line(paint, now));
+    for pull in &report.pulls {
+        sheet.field("Pulling", &super::pull(pull));
+    }
     let status = report.pod.status.clone().unwrap_or_default();
     if let Some(message) = status.message.filter(|message| !message.is_empty()) {
         sheet.field("Message", &message);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::client::{
-    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, SourceStatus, Stall,
+    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, PullStatus, SourceStatus,
+    Stall,
 };
 use k8s_openapi::api::core::v1::Pod;
 use manifests::{Kind, Object};
@@ -65,6 +66,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
         pod: web(json!({"running": {"startedAt": "2026-11-20T11:55:01Z"}})),
         provenance: provenance(),
         inspection: Some(PodInspection {
+            socket: "/run/keel/pods/uid.sock".into(),
             supervisor_pid: 4320,
             cgroup: "keel/pod1".into(),
             memory_bytes: Some(2_097_152),
@@ -73,6 +75,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
             pressure: Some(pressure()),
             containers: vec![usage],
         }),
+        pulls: vec![PullStatus { reference: "docker.io/library/a:b".into(), done: 1 << 20, total: 4 << 20 }],
         log: vec![LogLine {
             at: "2026-11-20T11:59:58Z".parse().unwrap(),
             container: "web".into(),
@@ -87,6 +90,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
     Author: Ada <ada@example.org>, Fri 2026-11-20 09:00:00 UTC; 3h ago
      Owner: Deployment/web → ReplicaSet/web-1
     Active: active (running) since Fri 2026-11-20 10:00:01 UTC; 1h 59min ago
+   Pulling: docker.io/library/a:b 25% (1.0M of 4.0M)
         IP: 10.88.0.5
   Main PID: 4321 (web)
  Container: web [host:] running, PID 4321

@@ -66,6 +66,8 @@ fn what_is_not_understood_says_what_would_be_right() {
     for wrong in ["http=0", "http=80x", "sctp:80", "a:b=80=1", "80,80"] {
         assert!(message("sockets", wrong).contains('`') || wrong == "80,80", "{wrong}");
     }
+    let many: Vec<String> = (1..40).map(|port| port.to_string()).collect();
+    assert!(message("sockets", &many.join(",")).contains("open at most 32"));
     for wrong in ["password", "p=db", "../x=db/k", "p=DB/k", "p=db/"] {
         assert!(message("credentials", wrong).contains("names no key of a Secret"), "{wrong}");
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 /// What is wrong, and what would be right.
 type Wrong = (String, String);
 
+/// As many descriptors as a program is given in a row.
+const MAX_SOCKETS: usize = 32;
 /// Of no time at all nothing can be measured.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// A value that an annotation can have.
@@ -90,6 +92,10 @@ impl Value for Vec<Socket> {
             }
             Ok(Socket { name, udp, port })
         })?;
+        if sockets.len() > MAX_SOCKETS {
+            let message = format!("{} sockets are too many for one container", sockets.len());
+            return Err((message, format!("open at most {MAX_SOCKETS}")));
+        }
         for (index, socket) in sockets.iter().enumerate() {
             let same = |other: &Socket| (other.udp, other.port) == (socket.udp, socket.port);
             if sockets[..index].iter().any(same) {

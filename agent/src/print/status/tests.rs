@@ -41,6 +41,11 @@ fn web(state: Value) -> Pod {
     .unwrap()
 }
 
+fn back_off() -> Value {
+    json!({"metadata": {}, "type": "Warning", "reason": "BackOff", "message": "Back-off",
+        "involvedObject": {"kind": "Pod", "name": "web-1-a"}, "lastTimestamp": "2026-11-20T11:55:00Z"})
+}
+
 fn pressure() -> PodPressure {
     let stall = |some, full| Stall { some, full };
     PodPressure { cpu: stall(1205, 0), memory: stall(4, 3), io: Stall::default() }
@@ -60,8 +65,6 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
             InspectedProcess { pid: 54330, command: "sleep 1".into() },
         ],
     };
-    let event = json!({"metadata": {}, "type": "Warning", "reason": "BackOff", "message": "Back-off",
-        "involvedObject": {"kind": "Pod", "name": "web-1-a"}, "lastTimestamp": "2026-11-20T11:55:00Z"});
     let report = PodReport {
         pod: web(json!({"running": {"startedAt": "2026-11-20T11:55:01Z"}})),
         provenance: provenance(),
@@ -81,7 +84,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
             container: "web".into(),
             text: "Hello".into(),
         }],
-        events: vec![serde_json::from_value(event).unwrap()],
+        events: vec![serde_json::from_value(back_off()).unwrap()],
     };
     let wanted = "\
 ● pod/web-1-a - namespace shop

@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{sync_metrics, telemetry};
+use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use manifests::config::{AgentConfiguration, parse_configuration};
@@ -152,7 +152,9 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
-        runtime: Runtime::open(runtime_options(&configuration)).await.context("cannot open the runtime")?,
+        runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
+            .await
+            .context("cannot open the runtime")?,
         images: puller(&configuration)?,
         store: Arc::clone(&store),
         network,
@@ -263,6 +265,7 @@ impl Parts {
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
+        add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
         add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());

@@ -5,10 +5,14 @@
 //! pod's group. `cgroups-rs` finds the hierarchies and sets limits on v1; what it lacks
 //! (v2 events, kill, a descriptor to be born into, waiting for the end) is here.
 
+mod pressure;
 mod stats;
 mod v1;
 mod v2;
 
+pub(crate) use v2::weight;
+
+pub use pressure::{Pressure, Stall};
 pub use stats::{GroupStats, PodStats};
 
 use crate::plan::Resources;
@@ -100,6 +104,15 @@ impl Cgroups {
         }
     }
 
+    /// This process is in the supervisor's place of the pod's group, which others made: on v2
+    /// no process may stay in a group that has children with limits.
+    pub(crate) fn descend(&self, pod: &str) -> Result<(), CgroupError> {
+        if let Kind::V2(v2) = &self.kind {
+            v2.ensure_supervisor(pod)?;
+        }
+        self.enter_as_supervisor(pod)
+    }
+
     /// What a process can be born into; `None` on v1, where it has to be attached after.
     pub(crate) fn birthplace(&self, group: &str) -> Result<Option<OwnedFd>, CgroupError> {
         match &self.kind {
@@ -175,6 +188,15 @@ impl Cgroups {
         match &self.kind {
             Kind::V1(v1) => v1.stats(group),
             Kind::V2(v2) => v2.stats(group),
+        }
+    }
+
+    /// How long the group's processes wait for what they lack; `None` on v1.
+    #[must_use]
+    pub fn pressure(&self, group: &str) -> Option<Pressure> {
+        match &self.kind {
+            Kind::V1(_) => None,
+            Kind::V2(v2) => Pressure::read(&v2.path(group)),
         }
     }
 

@@ -13,6 +13,7 @@ mod env;
 mod error;
 mod expand;
 mod field;
+mod habits;
 mod memory;
 mod mounts;
 mod process;
@@ -26,6 +27,8 @@ pub use action::{Action, HookPlans, HttpAction, Place, ProbePlan, ProbePlans};
 pub use build::{NodeFacts, PodInput, build};
 pub use error::{Cause, PlanError};
 pub(crate) use field::{annotations_file, field_value, labels_file, service_account};
+pub(crate) use habits::{CREDENTIALS, notify_socket};
+pub use habits::{CredentialPlan, HabitPlan};
 pub use mounts::BENEATH_OPTION;
 pub(crate) use mounts::{bidirectional, sub_paths};
 pub use process::{STOP_SIGNAL_ANNOTATION, USER_ANNOTATION};
@@ -119,6 +122,9 @@ pub struct ContainerPlan {
     /// If that is empty after a failure, the end of the log is taken.
     #[serde(default)]
     pub message_from_log: bool,
+    /// What it has taken over from systemd's services.
+    #[serde(default)]
+    pub habits: HabitPlan,
 }
 
 fn usual_message_path() -> String {

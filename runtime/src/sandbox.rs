@@ -6,6 +6,7 @@
 //! and goes with it: a crash leaves nothing on the host.
 
 mod child;
+mod credentials;
 mod devices;
 mod error;
 mod exec;
@@ -38,6 +39,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) pod: &'a PodPlan,
     pub(crate) container: &'a ContainerPlan,
     pub(crate) run: u32,
+    /// What its program gets as descriptors 3 and up.
+    pub(crate) sockets: &'a [OwnedFd],
 }
 
 /// A container's first process, waiting at the gate or past it.

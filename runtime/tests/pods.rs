@@ -1,6 +1,8 @@
 //! Pods as they really run: needs root, and reports its tests as ignored to anybody else.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "pods/habits.rs"]
+mod habits;
 #[path = "pods/inside.rs"]
 mod inside;
 #[path = "pods/isolation.rs"]
@@ -18,6 +20,7 @@ mod volumes_mounts;
 #[path = "pods/watched.rs"]
 mod watched;
 
+use habits::*;
 use inside::*;
 use isolation::*;
 use node::{Node, Script, is_alive, until};
@@ -94,6 +97,14 @@ fn main() -> ExitCode {
         a_terminal_is_one_of_the_containers_own,
         a_connection_leads_to_a_port_of_the_pods_own,
         a_process_that_comes_in_brings_nothing_along,
+        a_container_says_when_it_is_ready_and_how_it_is,
+        anybody_in_the_container_can_say_it,
+        a_container_without_a_sign_of_life_is_aborted,
+        a_stuck_container_that_catches_nothing_is_killed,
+        starts_are_counted_and_then_there_are_no_more,
+        connections_wait_while_the_container_restarts,
+        a_socket_is_the_programs_wherever_it_is_a_process,
+        credentials_are_files_in_memory_for_the_user_alone,
     ];
     node::run(&tests)
 }

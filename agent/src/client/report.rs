@@ -124,8 +124,32 @@ pub(crate) struct PodInspection {
     pub(crate) cpu_nanos: Option<u64>,
     /// Processes and threads.
     pub(crate) pids: Option<u64>,
+    /// How long its processes wait; `None` where the kernel keeps no account.
+    pub(crate) pressure: Option<PodPressure>,
     /// In the order of the specification.
     pub(crate) containers: Vec<ContainerUsage>,
+}
+
+/// What a pod's processes waited for in the last ten seconds.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodPressure {
+    /// A processor.
+    pub(crate) cpu: Stall,
+    /// Memory.
+    pub(crate) memory: Stall,
+    /// Disks.
+    pub(crate) io: Stall,
+}
+
+/// In hundredths of a percent of the time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Stall {
+    /// At least one process waited.
+    pub(crate) some: u32,
+    /// All waited.
+    pub(crate) full: u32,
 }
 
 /// What a container is on the machine.
@@ -136,6 +160,8 @@ pub(crate) struct ContainerUsage {
     pub(crate) name: String,
     /// Its first process, if it runs.
     pub(crate) pid: Option<i32>,
+    /// What it last said of itself, if anything.
+    pub(crate) status_text: String,
     /// In bytes.
     pub(crate) memory_bytes: Option<u64>,
     /// Since its start.

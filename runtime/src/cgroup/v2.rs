@@ -39,6 +39,10 @@ impl V2 {
         create(&folder.join(SUPERVISOR))
     }
 
+    pub(super) fn ensure_supervisor(&self, pod: &str) -> Result<(), CgroupError> {
+        create(&self.path(pod).join(SUPERVISOR))
+    }
+
     pub(super) fn ensure_container(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         let folder = self.path(group);
         create(&folder)?;
@@ -131,7 +135,7 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
 }
 
 /// v1 shares (2 to 262144) as v2 weight (1 to 10000), by the formula that runtimes share.
-fn weight(shares: u64) -> u64 {
+pub(crate) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 

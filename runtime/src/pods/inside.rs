@@ -166,7 +166,11 @@ impl Supervisor {
 
     fn reply(&mut self) -> Result<Reply, InsideError> {
         let mut line = String::new();
-        let count = self.lines.read_line(&mut line).map_err(InsideError::Talk)?;
+        let count = match self.lines.read_line(&mut line) {
+            // It ended before it had read what it was asked.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            result => result.map_err(InsideError::Talk)?,
+        };
         if count == 0 {
             return Err(InsideError::Ended);
         }

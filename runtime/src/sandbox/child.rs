@@ -1,7 +1,7 @@
 //! The container's first process, from the fork to the exec.
 
 use super::error::{Failure, Step};
-use super::{ATTACHED, ChildEnds, GO, Launch, mounts, privileges, program, rootfs, user};
+use super::{ATTACHED, ChildEnds, GO, Launch, credentials, mounts, privileges, program, rootfs, user};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
 use crate::sys::{descriptors, signals};
@@ -16,6 +16,8 @@ use std::os::fd::AsFd;
 /// Becomes the container's program, or reports why not and ends.
 pub(super) fn run(launch: &Launch<'_>, cgroups: &Cgroups, ends: ChildEnds) -> ! {
     let ChildEnds { gate, report, stdout, stderr } = ends;
+    // Where the program expects its sockets, others may be.
+    let report = if launch.sockets.is_empty() { report } else { descriptors::out_of_the_way(report) };
     let streams = [stdout.as_fd(), stderr.as_fd()];
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         become_container(launch, cgroups, gate.as_fd(), streams)
@@ -51,12 +53,14 @@ fn become_container(
     mounts::mount_late(launch, cgroups)?;
     mounts::protect(spec)?;
     let identity = user::resolve(spec, process)?;
+    credentials::write(launch, &identity)?;
     mounts::enter_directory(process.cwd())?;
     for stream in streams {
         // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
         let _ = rustix::fs::fchown(stream, Some(identity.uid), Some(identity.gid));
     }
-    let program = program::Program::of(process, &identity);
+    let mut program = program::Program::of(process, &identity);
+    program.listens_to(&launch.container.habits.wanted.sockets);
     privileges::take_on(process, &identity)?;
     rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
     // After the change of identity, which would clear it. Should the supervisor have ended
@@ -66,6 +70,7 @@ fn become_container(
     wait_for(gate, GO)?;
     signals::reset();
     descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
+    descriptors::pass_on(launch.sockets).step(|| "pass sockets on".to_owned())?;
     Err(program.execute())
 }
 

@@ -6,7 +6,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, HabitPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy,
+    Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -94,6 +95,11 @@ impl Node {
         path
     }
 
+    /// Of a folder that [`Node::folder`] has made.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     pub(crate) fn plan(&self, uid: &str, script: &Script) -> PodPlan {
         let options = self.options();
         PodPlan {
@@ -129,6 +135,7 @@ impl Node {
                 stop_signal: None,
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
+                habits: HabitPlan::default(),
             }],
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{Action, ContainerPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
+use crate::plan::{Action, ContainerPlan, HabitPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
 
 fn container(name: &str) -> ContainerPlan {
     ContainerPlan {
@@ -17,6 +17,7 @@ fn container(name: &str) -> ContainerPlan {
         stop_signal: None,
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
+        habits: HabitPlan::default(),
     }
 }
 
@@ -465,7 +466,9 @@ mod any_order {
                             assert!(!running[index], "{index} runs already");
                             running[index] = true;
                         }
-                        Effect::Terminate { index } | Effect::KillContainer { index } => {
+                        Effect::Terminate { index }
+                        | Effect::KillContainer { index }
+                        | Effect::Abort { index } => {
                             assert!(running[index], "{index} does not run");
                         }
                         Effect::Hook { .. } | Effect::CancelHooks { .. } | Effect::Probe { .. } => {}
@@ -500,3 +503,5 @@ mod any_order {
         }
     }
 }
+
+mod habits;

@@ -12,6 +12,7 @@ pub use inside::{ExecSpec, Execution, dial, exec, exec_in_terminal};
 
 use crate::cgroup::{Cgroups, PodStats};
 use crate::plan::PodPlan;
+use crate::seccomp::SeccompFolders;
 use crate::state::{PodState, Stage};
 use crate::supervisor::protocol::Request;
 use crate::supervisor::{PLAN_FILE, READY, socket_path};
@@ -48,6 +49,8 @@ pub struct RuntimeOptions {
     pub log_dir: PathBuf,
     /// Below the root of each hierarchy; holds `pod<uid>/`.
     pub cgroup_root: String,
+    /// The profiles that `localhostProfile` of a seccomp profile names.
+    pub seccomp_profiles: PathBuf,
     /// The words before the plan's path and the socket's: a program and what makes it a supervisor.
     pub supervisor: Vec<OsString>,
 }
@@ -63,6 +66,15 @@ impl RuntimeOptions {
     #[must_use]
     pub fn pod_cgroup(&self, uid: &str) -> String {
         format!("{}/pod{uid}", self.cgroup_root)
+    }
+
+    /// Where seccomp profiles are, and their filters.
+    #[must_use]
+    pub fn seccomp(&self) -> SeccompFolders {
+        SeccompFolders {
+            profiles: self.seccomp_profiles.clone(),
+            filters: self.state_dir.join("seccomp-filters"),
+        }
     }
 
     /// The log folder of a pod.
@@ -179,7 +191,9 @@ impl Runtime {
             }
         }
         let folder = self.shared.options.pod_folder(&plan.uid);
-        write_plan(&folder, plan)
+        let mut plan = plan.clone();
+        self.compile_filters(&mut plan)?;
+        write_plan(&folder, &plan)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
         let mut child = self.spawn(&plan.uid, &folder)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
@@ -194,6 +208,17 @@ impl Runtime {
                 Err(error)
             }
         }
+    }
+
+    /// Every container's plan names the filter of its system calls.
+    fn compile_filters(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
+        let folders = self.shared.options.seccomp();
+        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+            folders
+                .fill_in(container)
+                .map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
+        }
+        Ok(())
     }
 
     fn spawn(&self, uid: &str, folder: &Path) -> Result<Child, CreateError> {

@@ -9,6 +9,7 @@ mod child;
 mod devices;
 mod error;
 mod exec;
+mod filter;
 mod mounts;
 mod privileges;
 mod program;

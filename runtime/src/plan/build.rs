@@ -4,6 +4,7 @@
 use super::error::{Cause, PlanError};
 use super::{
     ContainerPlan, ExitRule, MemoryVolume, PodPlan, RestartPolicy, Rootfs, action, mounts, process, resource,
+    security,
 };
 use crate::image::Image;
 use crate::volume;
@@ -47,6 +48,8 @@ pub struct NodeFacts {
     pub memory_bytes: u64,
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
+    /// What the node's configuration says of pods' rights.
+    pub rules: super::NodeRules,
 }
 
 /// Size of a pod's `/dev/shm`, as every runtime has it.
@@ -237,5 +240,6 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         stop_signal: container.lifecycle.as_ref().and_then(|hooks| hooks.stop_signal.clone()),
         message_path: message_path(container),
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
+        security: security::of_container(container, input)?,
     })
 }

@@ -1,6 +1,7 @@
 //! The container's first process, from the fork to the exec.
 
 use super::error::{Failure, Step};
+use super::filter::Filter;
 use super::{ATTACHED, ChildEnds, GO, Launch, mounts, privileges, program, rootfs, user};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
@@ -37,6 +38,7 @@ fn become_container(
 ) -> Result<Infallible, Failure> {
     let spec = &launch.container.spec;
     let process = spec.process().as_ref().ok_or_else(missing_process)?;
+    let filter = Filter::of(launch.container)?;
     set_streams(streams)?;
     rustix::process::umask(Mode::empty());
     let propagation = mounts::propagation(spec);
@@ -49,7 +51,7 @@ fn become_container(
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make a cgroup namespace".to_owned())?;
     mounts::mount_late(launch, cgroups)?;
     mounts::protect(spec)?;
-    let identity = user::resolve(spec, process)?;
+    let identity = user::resolve(launch.container, process)?;
     mounts::enter_directory(process.cwd())?;
     for stream in streams {
         // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
@@ -65,6 +67,7 @@ fn become_container(
     wait_for(gate, GO)?;
     signals::reset();
     descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
+    privileges::seal(process, &launch.container.security, filter.as_ref())?;
     Err(program.execute())
 }
 

@@ -96,7 +96,7 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path) -> Result<(), Failure>
     for mount in mounts {
         match kind(mount) {
             Kind::Bind => bind(&root, mount)?,
-            Kind::Filesystem => filesystem(&root, mount)?,
+            Kind::Filesystem => filesystem(launch, &root, mount)?,
             Kind::Cgroup => {}
         }
     }
@@ -160,7 +160,7 @@ fn is_folder(fd: &OwnedFd) -> rustix::io::Result<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
 }
 
-fn filesystem(root: &Root, mount: &Mount) -> Result<(), Failure> {
+fn filesystem(launch: &Launch<'_>, root: &Root, mount: &Mount) -> Result<(), Failure> {
     let to = mount.destination();
     let kind = mount.typ().as_deref().unwrap_or("tmpfs");
     let sorted = sort_options(mount);
@@ -168,7 +168,7 @@ fn filesystem(root: &Root, mount: &Mount) -> Result<(), Failure> {
     let tree = new_filesystem(kind, &sorted.data, sorted.attributes)?;
     move_mount(&tree, "", &target, "", both_empty()).step(|| format!("mount {kind} at {}", to.display()))?;
     if to == Path::new("/dev") && kind == "tmpfs" {
-        devices::populate(root)?;
+        devices::populate(launch, root)?;
     }
     Ok(())
 }

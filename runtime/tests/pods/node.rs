@@ -5,7 +5,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, ContainerSecurity, HookPlans, NodeFacts, NodeRules, PodInput, PodPlan, ProbePlans,
+    Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -73,6 +74,7 @@ impl Node {
             run_dir: at("run"),
             log_dir: at("logs"),
             cgroup_root: self.cgroup_root.clone(),
+            seccomp_profiles: at("seccomp"),
             supervisor: vec![env!("CARGO_BIN_EXE_keel-supervisor").into()],
         }
     }
@@ -117,6 +119,7 @@ impl Node {
                 stop_signal: None,
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
+                security: ContainerSecurity::default(),
             }],
         }
     }
@@ -152,6 +155,7 @@ impl Node {
             cpu_millis: 2000,
             memory_bytes: 4 << 30,
             default_pids: Some(1000),
+            rules: NodeRules::default(),
         };
         let none = (BTreeMap::new(), BTreeMap::new());
         let input =

@@ -17,6 +17,7 @@ fn container(name: &str) -> ContainerPlan {
         stop_signal: None,
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
+        security: crate::plan::ContainerSecurity::default(),
     }
 }
 

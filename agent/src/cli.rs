@@ -1,18 +1,26 @@
 //! The command line: what `keel` can be told, and who does it.
 
+mod choice;
 mod completion;
 mod connection;
+mod cp;
 mod delete;
 mod dependents;
 mod error;
 mod events;
+mod exec;
 mod get;
 mod image;
+mod inside;
 mod logs;
 mod output;
+mod port_forward;
+mod pump;
 mod status;
 mod sync;
 mod target;
+mod terminal;
+mod top;
 mod validate;
 
 pub(crate) use error::CommandError;
@@ -42,6 +50,12 @@ Look around:
   get          List objects, in kubectl's columns
   logs         Print the logs of a pod's containers
   events       What happened lately
+  top          What pods, containers and the node use
+
+Go inside:
+  exec         Run a command in a container
+  port-forward Connect local ports to ports of a pod
+  cp           Copy files from and to containers
 
 Act:
   sync         Look at the Git sources now
@@ -59,6 +73,7 @@ Examples:
   keel get pods -A -w                  watch the pods of every namespace
   keel status pod/web-7c5d             why does this pod not run?
   keel logs deployment/web -f          follow a log
+  keel exec -it deployment/web -- sh   a shell in a container
 
 `keel help COMMAND` tells more of each. The agent is spoken to on its Unix socket:
 /run/keel/keel.sock, or as --socket, --config or KEEL_SOCKET say.
@@ -88,6 +103,14 @@ enum Command {
     Logs(logs::LogsArgs),
     /// What happened lately
     Events(events::EventsArgs),
+    /// Run a command in a container
+    Exec(exec::ExecArgs),
+    /// Connect local ports to ports of a pod
+    PortForward(port_forward::PortForwardArgs),
+    /// Copy files from and to containers
+    Cp(cp::CpArgs),
+    /// What pods, containers and the node use
+    Top(top::TopArgs),
     /// Look at the Git sources now
     Sync(sync::SyncArgs),
     /// List, pull, import and remove images
@@ -131,6 +154,12 @@ impl Command {
             Self::Demo(args) => crate::demo::run(&args),
             Self::Validate(args) => finish(validate::run(&args, &mut Output::stdout())),
             Self::Completion(args) => finish(completion::run(&args, &mut Output::stdout())),
+            Self::Exec(args) => finish(exec::run(&args)),
+            Self::Cp(args) => finish(cp::run(&args)),
+            Self::PortForward(args) => {
+                block_on(async move { port_forward::run(&args, &mut Output::stdout()).await })
+            }
+            Self::Top(args) => block_on(async move { top::run(&args, &mut Output::stdout()).await }),
             Self::Status(args) => block_on(async move { status::run(&args, &mut Output::stdout()).await }),
             Self::Get(args) => block_on(async move { get::run(&args, &mut Output::stdout()).await }),
             Self::Logs(args) => block_on(async move { logs::run(&args, &mut Output::stdout()).await }),
@@ -142,12 +171,15 @@ impl Command {
     }
 }
 
-/// Runs a client command; one thread is plenty for it.
+/// Runs a client command.
 fn block_on(command: impl Future<Output = Result<ExitCode, CommandError>>) -> ExitCode {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => finish(runtime.block_on(command)),
-        Err(source) => finish(Err(CommandError::Runtime(source))),
-    }
+    finish(wait_for(command))
+}
+
+/// Waits for what a command asks; one thread is plenty for it.
+fn wait_for<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CommandError::Runtime)?.block_on(work)
 }
 
 /// Reports a command's error once, with its causes, as `error: …`.

@@ -6,15 +6,18 @@
 
 mod error;
 mod images;
+mod metrics;
 mod path;
 mod report;
 mod stream;
 
 pub(crate) use error::ClientError;
 pub(crate) use images::{ListedImage, PullLine, RemovedImages};
+pub(crate) use metrics::{ContainerMetrics, Metrics, Usage};
 pub(crate) use path::{ObjectPath, Query, Selectors};
 pub(crate) use report::{
-    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus, SyncReport,
+    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, PullStatus, SourceStatus,
+    Stall, SyncReport,
 };
 pub(crate) use stream::{Lines, Watch, WatchKind};
 

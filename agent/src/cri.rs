@@ -7,6 +7,7 @@
 
 mod book;
 mod container;
+mod device;
 mod events;
 mod exec;
 mod filter;

@@ -7,10 +7,12 @@ mod demo;
 mod metrics;
 mod node;
 mod print;
+mod probe;
 mod run;
 mod serve;
 mod streaming;
 mod sync_metrics;
+mod systemd;
 mod telemetry;
 mod usage;
 
@@ -19,8 +21,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Before anything else is set up: a supervisor must stay very small.
     let mut arguments = std::env::args_os();
-    if arguments.nth(1).is_some_and(|word| word == runtime::supervisor::COMMAND) {
-        return runtime::supervisor::main(arguments);
+    match arguments.nth(1) {
+        Some(word) if word == runtime::supervisor::COMMAND => runtime::supervisor::main(arguments),
+        Some(word) if word == runtime::supervisor::PROBE_COMMAND => probe::main(arguments),
+        Some(_) | None => cli::main(),
     }
-    cli::main()
 }

@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{sync_metrics, telemetry};
+use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use manifests::config::{AgentConfiguration, parse_configuration};
@@ -17,8 +17,9 @@ use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
-use runtime::plan::NodeFacts;
+use runtime::plan::{NodeFacts, NodeRules};
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
+use runtime::token::TokenKey;
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -155,11 +156,14 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
-        runtime: Runtime::open(runtime_options(&configuration)).await.context("cannot open the runtime")?,
+        runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
+            .await
+            .context("cannot open the runtime")?,
         images: puller(&configuration)?,
         store: Arc::clone(&store),
         network,
         facts: facts(&configuration, &machine),
+        tokens: TokenKey::open(&configuration.state_dir.join("service-account.key"))?,
         recorder: recorder.clone(),
         metrics: metrics.clone(),
     });
@@ -199,6 +203,7 @@ fn runtime_options(configuration: &AgentConfiguration) -> RuntimeOptions {
         run_dir: configuration.run_dir.clone(),
         log_dir: configuration.log_dir.clone(),
         cgroup_root: configuration.cgroup_root.clone(),
+        seccomp_profiles: configuration.security.profiles(&configuration.state_dir),
         supervisor: vec![OsString::from(OWN_PROGRAM), OsString::from(runtime::supervisor::COMMAND)],
     }
 }
@@ -239,6 +244,18 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
         cpu_millis: machine.cores as u64 * 1000,
         memory_bytes: machine.memory_bytes,
         default_pids: Some(configuration.pod_pids_limit).filter(|&limit| limit > 0),
+        rules: rules(configuration),
+    }
+}
+
+fn rules(configuration: &AgentConfiguration) -> NodeRules {
+    let security = &configuration.security;
+    // A kernel without AppArmor lacks the file.
+    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    NodeRules {
+        seccomp_default: security.seccomp_default,
+        allowed_unsafe_sysctls: security.allowed_unsafe_sysctls.clone(),
+        apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
     }
 }
 
@@ -270,6 +287,7 @@ impl Parts {
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
+        add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
         add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());

@@ -5,11 +5,13 @@ mod images;
 mod inspect;
 mod logs;
 mod objects;
+mod openid;
 mod overview;
 mod path;
 mod query;
 mod status;
 mod streams;
+mod usage;
 
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -96,6 +98,8 @@ pub(crate) async fn control(
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))
+        .route("/openid/v1/jwks", get(openid::keys))
+        .route("/.well-known/openid-configuration", get(openid::configuration))
         .route("/evenkeel/v1alpha1/status", get(overview::answer))
         .route("/evenkeel/v1alpha1/sync", post(sync))
         .route("/evenkeel/v1alpha1/images", get(images::list).delete(images::remove))
@@ -106,6 +110,11 @@ pub(crate) async fn control(
         .route("/api/v1/namespaces/{namespace}/pods/{name}/exec", any(streams::exec))
         .route("/api/v1/namespaces/{namespace}/pods/{name}/attach", any(streams::attach))
         .route("/api/v1/namespaces/{namespace}/pods/{name}/portforward", any(streams::port_forward))
+        .route("/apis/metrics.k8s.io/v1beta1/nodes", get(usage::nodes))
+        .route("/apis/metrics.k8s.io/v1beta1/nodes/{name}", get(usage::node))
+        .route("/apis/metrics.k8s.io/v1beta1/pods", get(usage::pods))
+        .route("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", get(usage::pods))
+        .route("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods/{name}", get(usage::pod))
         .fallback(any(resource))
         .with_state(api);
     // Watches never end by themselves: the end of the agent ends them.

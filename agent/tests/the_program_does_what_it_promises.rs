@@ -6,6 +6,8 @@
 mod a_commit_becomes_pods;
 #[path = "end_to_end/api.rs"]
 mod api;
+#[path = "end_to_end/commands_go_inside.rs"]
+mod commands_go_inside;
 #[path = "end_to_end/git_has_the_last_word.rs"]
 mod git_has_the_last_word;
 #[path = "end_to_end/harness.rs"]
@@ -28,6 +30,8 @@ mod the_agent_tells_how_it_is;
 mod traces;
 #[path = "end_to_end/workloads_run_to_their_end.rs"]
 mod workloads_run_to_their_end;
+#[path = "end_to_end/workloads_wait_for_one_another.rs"]
+mod workloads_wait_for_one_another;
 #[path = "end_to_end/yaml.rs"]
 mod yaml;
 
@@ -66,6 +70,12 @@ fn main() -> ExitCode {
         git_has_the_last_word:
             what_is_deleted_by_hand_comes_back,
             what_is_changed_by_hand_is_put_back;
+        commands_go_inside:
+            a_command_runs_in_a_container,
+            files_are_copied_with_the_containers_rights,
+            a_local_port_leads_to_a_pods_own;
+        workloads_wait_for_one_another:
+            a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:
             pods_and_host_reach_one_another;
         the_agent_tells_how_it_is:

@@ -6,9 +6,11 @@
 //! and goes with it: a crash leaves nothing on the host.
 
 mod child;
+mod credentials;
 mod devices;
 mod error;
 mod exec;
+mod filter;
 mod mounts;
 mod privileges;
 mod program;
@@ -40,6 +42,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) pod: &'a PodPlan,
     pub(crate) container: &'a ContainerPlan,
     pub(crate) run: u32,
+    /// What its program gets as descriptors 3 and up.
+    pub(crate) sockets: &'a [OwnedFd],
 }
 
 /// A container's first process, waiting at the gate or past it.

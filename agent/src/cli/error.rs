@@ -10,6 +10,35 @@ pub(crate) enum CommandError {
     /// The agent could not be asked, or said no.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Nobody came into the pod.
+    #[error(transparent)]
+    Inside(#[from] runtime::pods::InsideError),
+    /// Files were not all copied.
+    #[error(transparent)]
+    Copy(#[from] super::cp::CopyError),
+    /// A container has no process now.
+    #[error("container {container} does not run")]
+    NotRunning {
+        /// Its name.
+        container: String,
+    },
+    /// A pod or service has no such port.
+    #[error("there is no port {port}; there are: {known}")]
+    NoPort {
+        /// Asked for.
+        port: String,
+        /// Those that there are, for a person.
+        known: String,
+    },
+    /// A local port cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Standard output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),

@@ -1,21 +1,17 @@
 //! `keel logs`: what containers wrote.
 
 use super::connection::{Connection, Scope};
-use super::dependents::Dependents;
 use super::output::Output;
-use super::{CommandError, output, target};
+use super::{CommandError, choice, output};
 use crate::client::{Client, Lines, ObjectPath, Query, Selectors};
-use crate::print;
 use bytes::Bytes;
 use clap::Args;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use manifests::{Kind, Object};
+use manifests::Kind;
 use std::process::ExitCode;
 
-/// The annotation that names the container to take when none is named.
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// Lines per container when pods are chosen by label, as in kubectl.
 const SELECTOR_TAIL: i64 = 10;
 
@@ -167,23 +163,7 @@ async fn pods(client: &Client, args: &LogsArgs) -> Result<Vec<Pod>, CommandError
         }
         return Ok(pods);
     }
-    let (kind, name) = target::one(&args.object, Some(Kind::Pod))?;
-    let object = client.get_object(&ObjectPath::one(kind, namespace, &name)).await?;
-    if let Object::Pod(pod) = object {
-        return Ok(vec![*pod]);
-    }
-    let dependents = Dependents::of(client, namespace).await?;
-    let pods = dependents.pods(&object);
-    let chosen = pods.iter().find(|pod| print::pod_summary(pod).ready > 0).or(pods.first());
-    let Some(chosen) = chosen else {
-        let object = print::qualified_name(kind, &name);
-        return Err(CommandError::NoPods { object, namespace: namespace.clone() });
-    };
-    if pods.len() > 1 {
-        let name = chosen.metadata.name.as_deref().unwrap_or_default();
-        output::note(&format!("Found {} pods, using pod/{name}", pods.len()));
-    }
-    Ok(vec![(*chosen).clone()])
+    Ok(vec![choice::pod(client, &args.object, namespace).await?])
 }
 
 /// The logs of a pod's containers that are meant.
@@ -195,39 +175,11 @@ fn of_pod(pod: &Pod, args: &LogsArgs) -> Result<Vec<Log>, CommandError> {
         container: container.to_owned(),
         prefix: if args.prefix { format!("[pod/{name}/{container}] ") } else { String::new() },
     };
-    let (init, usual) = containers(pod);
     if args.all_containers {
+        let (init, usual) = choice::containers(pod);
         return Ok(init.iter().chain(&usual).map(|container| log(container)).collect());
     }
-    let known = || init.iter().chain(&usual).copied().collect::<Vec<_>>();
-    let wanted = args
-        .container
-        .as_deref()
-        .or_else(|| pod.metadata.annotations.as_ref()?.get(DEFAULT_CONTAINER).map(String::as_str));
-    match wanted {
-        Some(wanted) if known().contains(&wanted) => Ok(vec![log(wanted)]),
-        Some(wanted) => Err(CommandError::NoContainer {
-            container: wanted.to_owned(),
-            pod: name.clone(),
-            known: known().join(", "),
-        }),
-        None => {
-            let first = usual.first().copied().unwrap_or_default();
-            if usual.len() > 1 {
-                let init = init.iter().map(|container| format!("{container} (init)"));
-                let all: Vec<_> = usual.iter().map(|c| (*c).to_owned()).chain(init).collect();
-                output::note(&format!("Defaulted container {first:?} out of: {}", all.join(", ")));
-            }
-            Ok(vec![log(first)])
-        }
-    }
-}
-
-/// Names of init containers and of containers.
-fn containers(pod: &Pod) -> (Vec<&str>, Vec<&str>) {
-    let Some(spec) = &pod.spec else { return (Vec::new(), Vec::new()) };
-    let init = spec.init_containers.iter().flatten().map(|c| c.name.as_str()).collect();
-    (init, spec.containers.iter().map(|c| c.name.as_str()).collect())
+    Ok(vec![log(&choice::container(pod, args.container.as_deref())?)])
 }
 
 /// Reads `30s`, `5m`, `1h30m` as seconds.

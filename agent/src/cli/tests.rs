@@ -100,8 +100,15 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         Command::Image(args) => image::run(&args, &mut output).await,
         Command::Delete(args) => delete::run(&args, &mut output).await,
         Command::Status(args) => status::run(&args, &mut output).await,
-        Command::Agent(_) | Command::Demo(_) | Command::Validate(_) | Command::Completion(_) => {
-            unreachable!("not a client command")
+        Command::Top(args) => top::run(&args, &mut output).await,
+        Command::Agent(_)
+        | Command::Demo(_)
+        | Command::Validate(_)
+        | Command::Completion(_)
+        | Command::Exec(_)
+        | Command::Cp(_)
+        | Command::PortForward(_) => {
+            unreachable!("not a command that writes to an output of ours")
         }
     }?;
     drop(output);

@@ -117,7 +117,7 @@ impl Cri {
     ) -> Result<PodPlan, Status> {
         let none = (BTreeMap::new(), BTreeMap::new());
         let node = &self.node.facts;
-        let input = PodInput { pod, config_maps: &none.0, secrets: &none.1, images, node };
+        let input = PodInput { pod, config_maps: &none.0, secrets: &none.1, images, node, identity: None };
         let mut plan = build(&input).map_err(|error| Status::invalid_argument(chain(&error)))?;
         plan.by_request = true;
         // Nobody knows yet what will be in it.
@@ -138,6 +138,7 @@ impl Cri {
                 secrets: &none.1,
                 images: &none.2,
                 node: &node.facts,
+                identity: None,
             };
             volume::etc::write(&input, &addresses)
         });

@@ -2,12 +2,14 @@
 //! so that no pod waits for another.
 
 use super::reconcile::Action;
+use super::service_account::{self, Account};
 use super::{Node, pull};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
 use runtime::image::{Image, PullPolicy};
 use runtime::plan::address::fill_in;
 use runtime::plan::{PlanError, PodInput, PodPlan, build};
+use runtime::pods::CreateError;
 use runtime::state::Stage;
 use runtime::status::Problem;
 use runtime::volume::{self, VolumeError};
@@ -129,15 +131,20 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
 
 async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
     let created = node.metrics.operation("run_podsandbox", node.runtime.create(plan)).await;
-    created
-        .map(|created| created.supervisor_pid)
-        .map_err(|error| pod_problem("CreatePodSandboxError", &error))
+    created.map(|created| created.supervisor_pid).map_err(|error| {
+        if let CreateError::Seccomp { container, source } = &error {
+            let (name, reason) = (container.clone(), "CreateContainerError".to_owned());
+            return Problem::Container { name, reason, message: chain(source) };
+        }
+        pod_problem("CreatePodSandboxError", &error)
+    })
 }
 
 /// A pod and all that its plan is made from.
 #[derive(Debug)]
 pub(super) struct Inputs {
     pod: Pod,
+    account: Option<Account>,
     config_maps: BTreeMap<String, ConfigMap>,
     secrets: BTreeMap<String, Secret>,
     images: BTreeMap<String, Image>,
@@ -157,12 +164,19 @@ impl Inputs {
             let secret: &Secret = (&**object).try_into().ok()?;
             Some((object.name().to_owned(), secret.clone()))
         });
+        let account = service_account::of(node, pod);
         Self {
-            pod: pod.clone(),
+            pod: service_account::with_token(pod, account.as_ref()),
+            account,
             config_maps: config_maps.collect(),
             secrets: secrets.collect(),
             images: BTreeMap::new(),
         }
+    }
+
+    /// The pod, with what it did not write itself.
+    pub(super) const fn pod(&self) -> &Pod {
+        &self.pod
     }
 
     pub(super) fn input<'a>(&'a self, node: &'a Node) -> PodInput<'a> {
@@ -172,6 +186,7 @@ impl Inputs {
             secrets: &self.secrets,
             images: &self.images,
             node: &node.facts,
+            identity: self.account.as_ref().map(|account| account.identity(&node.tokens)),
         }
     }
 }

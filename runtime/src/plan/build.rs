@@ -3,11 +3,11 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, LogPlace, MemoryVolume, PodPlan, RestartPolicy, Rootfs, action, mounts, process,
-    resource,
+    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts,
+    process, resource, security,
 };
 use crate::image::Image;
-use crate::volume;
+use crate::token::Identity;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ pub struct PodInput<'a> {
     pub images: &'a BTreeMap<String, Image>,
     /// The node that runs it.
     pub node: &'a NodeFacts,
+    /// For service account tokens; without it there are none.
+    pub identity: Option<Identity<'a>>,
 }
 
 /// What a plan needs to know of its node.
@@ -48,10 +50,9 @@ pub struct NodeFacts {
     pub memory_bytes: u64,
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
+    /// What the node's configuration says of pods' rights.
+    pub rules: super::NodeRules,
 }
-
-/// Size of a pod's `/dev/shm`, as every runtime has it.
-const SHARED_MEMORY_BYTES: u64 = 64 << 20;
 
 impl PodInput<'_> {
     pub(crate) const fn spec(&self) -> Option<&PodSpec> {
@@ -82,11 +83,14 @@ impl PodInput<'_> {
         spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
     }
 
+    pub(crate) fn is_init(&self, container: &Container) -> bool {
+        let init = self.spec().and_then(|spec| spec.init_containers.as_ref());
+        init.is_some_and(|init| init.iter().any(|one| one.name == container.name))
+    }
+
     /// True for an init container that goes on running beside the others.
     pub(crate) fn is_sidecar(&self, container: &Container) -> bool {
-        let init = self.spec().and_then(|spec| spec.init_containers.as_ref());
-        let is_init = init.is_some_and(|init| init.iter().any(|one| one.name == container.name));
-        is_init && container.restart_policy.as_deref() == Some("Always")
+        self.is_init(container) && container.restart_policy.as_deref() == Some("Always")
     }
 
     pub(crate) fn key_not_found(&self, kind: &'static str, name: &str, key: &str) -> Cause {
@@ -142,7 +146,8 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         resources: resource::pod(&spec).map_err(Cause::in_pod)?,
         log_dir: input.node.log_dir.join(log_name),
         state_dir: input.pod_dir(),
-        memory_volumes: memory_volumes(&spec, input).map_err(Cause::in_pod)?,
+        memory_volumes: memory::volumes(&spec, input).map_err(Cause::in_pod)?,
+        shared_mounts: mounts::shared(input),
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
         by_request: false,
@@ -195,23 +200,6 @@ fn message_path(container: &Container) -> String {
     own.unwrap_or("/dev/termination-log").to_owned()
 }
 
-fn memory_volumes(spec: &PodSpec, input: &PodInput<'_>) -> Result<Vec<MemoryVolume>, Cause> {
-    let mut all = Vec::new();
-    if spec.host_ipc != Some(true) {
-        let path = mounts::shared_memory(&input.pod_dir());
-        all.push(MemoryVolume { path, size_bytes: Some(SHARED_MEMORY_BYTES) });
-    }
-    for wanted in spec.volumes.iter().flatten() {
-        let Some(empty) = wanted.empty_dir.as_ref().filter(|e| e.medium.as_deref() == Some("Memory")) else {
-            continue;
-        };
-        let size_bytes = empty.size_limit.as_ref().map(super::quantity::bytes).transpose()?;
-        let path = volume::path(&input.pod_dir(), wanted);
-        all.extend(path.map(|path| MemoryVolume { path, size_bytes: size_bytes.filter(|&bytes| bytes > 0) }));
-    }
-    Ok(all)
-}
-
 fn container(container: &Container, input: &PodInput<'_>) -> Result<ContainerPlan, PlanError> {
     plan_container(container, input).map_err(|cause| cause.in_container(&container.name))
 }
@@ -224,12 +212,15 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
             Rootfs::Host { hidden: hidden.iter().chain(&input.node.hidden).cloned().collect() }
         }
     };
+    let mut spec = process::spec(container, image, input)?;
+    let habits = habits::plan(container, input)?;
+    habits::equip(&mut spec, &container.name, &habits, &input.pod_dir());
     Ok(ContainerPlan {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: image.id.clone(),
         rootfs,
-        spec: process::spec(container, image, input)?,
+        spec,
         resources: resource::container(container, input.node)?,
         probes: action::probes(container, input)?,
         hooks: action::hooks(container, input)?,
@@ -242,5 +233,8 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         log: LogPlace::Own,
+        ties: Vec::new(),
+        habits,
+        security: security::of_container(container, input)?,
     })
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between an agent and its pods.
 
 use crate::cgroup::CgroupError;
+use crate::seccomp::SeccompError;
 use std::io;
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ pub enum OpenError {
 pub enum CreateError {
     #[error("cannot write {path}")]
     WritePlan { path: PathBuf, source: io::Error },
+    #[error("cannot confine the container {container}")]
+    Seccomp { container: String, source: SeccompError },
     #[error("no program is configured as supervisor")]
     NoSupervisor,
     #[error("cannot start the supervisor {program}")]
@@ -32,6 +35,8 @@ pub enum CreateError {
     Supervisor { message: String },
     #[error("the pod {uid} has run to its end")]
     Finished { uid: String },
+    #[error(transparent)]
+    Scope(#[from] crate::systemd::ScopeError),
 }
 
 /// Why a pod did not do what it was asked.
@@ -52,6 +57,8 @@ pub enum PodError {
 pub enum AddError {
     #[error("cannot write {path}")]
     WritePlan { path: PathBuf, source: io::Error },
+    #[error("the seccomp profile cannot be used")]
+    Seccomp(#[from] SeccompError),
     #[error(transparent)]
     Pod(#[from] PodError),
 }
@@ -80,8 +87,10 @@ pub enum InsideError {
     Refused { message: String },
     #[error("{message}")]
     NotStarted { exit_code: i32, message: String },
-    #[error("the pod ended")]
+    #[error("the pod or its container ended")]
     Ended,
+    #[error("cannot reach the container's files")]
+    Files(#[source] io::Error),
     #[error("no terminal came back")]
     NoTerminal,
     #[error("no connection came back")]
@@ -91,6 +100,12 @@ pub enum InsideError {
 }
 
 impl InsideError {
+    /// A supervisor that ends leaves who has just connected without a word.
+    pub(super) fn lost(error: io::Error) -> Self {
+        let left = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        if left { Self::Ended } else { Self::Talk(error) }
+    }
+
     pub(super) fn unexpected(reply: &crate::supervisor::protocol::Reply) -> Self {
         Self::Unexpected { reply: format!("{reply:?}") }
     }

@@ -16,7 +16,9 @@ impl Runtime {
     pub async fn add_container(&self, uid: &str, plan: &ContainerPlan) -> Result<(), AddError> {
         let folder = self.pod_folder(uid);
         let path = container_plan_path(&folder, &plan.name);
-        write_json(&folder.join(CONTAINERS_FOLDER), &path, plan)
+        let mut plan = plan.clone();
+        self.shared.options.seccomp().fill_in(&mut plan)?;
+        write_json(&folder.join(CONTAINERS_FOLDER), &path, &plan)
             .map_err(|source| AddError::WritePlan { path: path.clone(), source })?;
         let asked = self.ask(uid, Request::AddContainer { container: plan.name.clone() }).await;
         if asked.is_err() {
@@ -78,7 +80,7 @@ impl Runtime {
     /// # Errors
     /// [`CgroupError`] if the kernel refuses one.
     pub fn limit_container(&self, uid: &str, container: &str, limits: &Resources) -> Result<(), CgroupError> {
-        let group = format!("{}/{container}", self.shared.options.pod_cgroup(uid));
+        let group = format!("{}/{container}", self.shared.group(uid));
         self.shared.cgroups.ensure_container(&group, limits)
     }
 

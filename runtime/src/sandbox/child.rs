@@ -1,8 +1,10 @@
 //! The container's first process, from the fork to the exec.
 
 use super::error::{Failure, Step};
+use super::filter::Filter;
 use super::{
-    ATTACHED, ChildEnds, ChildOutput, GO, Launch, mounts, privileges, program, rootfs, terminal, user,
+    ATTACHED, ChildEnds, ChildOutput, GO, Launch, credentials, mounts, privileges, program, rootfs, terminal,
+    user,
 };
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
@@ -18,6 +20,8 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Becomes the container's program, or reports why not and ends.
 pub(super) fn run(launch: &Launch<'_>, cgroups: &Cgroups, ends: ChildEnds) -> ! {
     let ChildEnds { gate, report, stdin, output } = ends;
+    // Where the program expects its sockets, others may be.
+    let report = if launch.sockets.is_empty() { report } else { descriptors::out_of_the_way(report) };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         become_container(launch, cgroups, gate.as_fd(), (stdin, output))
     }));
@@ -38,12 +42,14 @@ fn become_container(
 ) -> Result<Infallible, Failure> {
     let spec = &launch.container.spec;
     let process = spec.process().as_ref().ok_or_else(missing_process)?;
+    let filter = Filter::of(launch.container)?;
     set_input(stdin)?;
     rustix::process::umask(Mode::empty());
-    let propagation = mounts::propagation(spec);
-    mount_change("/", MountPropagationFlags::REC | propagation).step(|| "make mounts private".to_owned())?;
+    let tied = mounts::take_tied(spec)?;
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    mount_change("/", private).step(|| "make mounts private".to_owned())?;
     rootfs::mount(launch)?;
-    mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT))?;
+    mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT), tied)?;
     rootfs::enter(&launch.layer().join(rootfs::ROOT))?;
     // A terminal is one of the container's own /dev/pts.
     let streams = set_outputs(output)?;
@@ -52,13 +58,15 @@ fn become_container(
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make a cgroup namespace".to_owned())?;
     mounts::mount_late(launch, cgroups)?;
     mounts::protect(spec)?;
-    let identity = user::resolve(spec, process)?;
+    let identity = user::resolve(launch.container, process)?;
+    credentials::write(launch, &identity)?;
     mounts::enter_directory(process.cwd())?;
     for stream in &streams {
         // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
         let _ = rustix::fs::fchown(stream, Some(identity.uid), Some(identity.gid));
     }
-    let program = program::Program::of(process, &identity);
+    let mut program = program::Program::of(process, &identity);
+    program.listens_to(&launch.container.habits.wanted.sockets);
     privileges::take_on(process, &identity)?;
     rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
     // After the change of identity, which would clear it. Should the supervisor have ended
@@ -68,6 +76,8 @@ fn become_container(
     wait_for(gate, GO)?;
     signals::reset();
     descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
+    descriptors::pass_on(launch.sockets).step(|| "pass sockets on".to_owned())?;
+    privileges::seal(process, &launch.container.security, filter.as_ref())?;
     Err(program.execute())
 }
 

@@ -39,6 +39,7 @@ fn container(name: &str, what: char) -> ContainerStatus {
     let runs = what == 'R';
     ContainerStatus {
         started: runs,
+        status_text: String::new(),
         ready: runs,
         name: name.into(),
         image: "host:".into(),
@@ -77,6 +78,7 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         containers: list("m", main),
         notices: Vec::new(),
         by_request: false,
+        cgroup: String::new(),
     }
 }
 

@@ -1,5 +1,7 @@
 use super::*;
-use crate::plan::{Action, ContainerPlan, HookPlans, LogPlace, ProbePlan, ProbePlans, Resources, Rootfs};
+use crate::plan::{
+    Action, ContainerPlan, HabitPlan, HookPlans, LogPlace, ProbePlan, ProbePlans, Resources, Rootfs,
+};
 
 fn container(name: &str) -> ContainerPlan {
     ContainerPlan {
@@ -20,6 +22,9 @@ fn container(name: &str) -> ContainerPlan {
         stdin: false,
         stdin_once: false,
         log: LogPlace::Own,
+        ties: Vec::new(),
+        habits: HabitPlan::default(),
+        security: crate::plan::ContainerSecurity::default(),
     }
 }
 
@@ -40,6 +45,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         log_dir: "/l".into(),
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
+        shared_mounts: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
         containers: containers.iter().map(|name| container(name)).collect(),
         by_request: false,
@@ -468,7 +474,9 @@ mod any_order {
                             assert!(!running[index], "{index} runs already");
                             running[index] = true;
                         }
-                        Effect::Terminate { index } | Effect::KillContainer { index } => {
+                        Effect::Terminate { index }
+                        | Effect::KillContainer { index }
+                        | Effect::Abort { index } => {
                             assert!(running[index], "{index} does not run");
                         }
                         Effect::Hook { .. } | Effect::CancelHooks { .. } | Effect::Probe { .. } => {}
@@ -503,3 +511,5 @@ mod any_order {
         }
     }
 }
+
+mod habits;

@@ -9,6 +9,7 @@ mod order;
 mod pull;
 mod reconcile;
 pub(crate) mod registration;
+mod service_account;
 mod work;
 
 use crate::metrics::Metrics;
@@ -26,6 +27,7 @@ use runtime::plan::NodeFacts;
 use runtime::pods::Runtime;
 use runtime::state::{PodState, Stage};
 use runtime::status::{Problem, pod_status};
+use runtime::token::TokenKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) network: Network,
     pub(crate) images: Puller,
     pub(crate) facts: NodeFacts,
+    /// Signs the tokens of pods.
+    pub(crate) tokens: TokenKey,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }

@@ -19,6 +19,7 @@ use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
 use runtime::plan::NodeFacts;
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
+use runtime::token::TokenKey;
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -158,6 +159,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         store: Arc::clone(&store),
         network,
         facts: facts(&configuration, &machine),
+        tokens: TokenKey::open(&configuration.state_dir.join("service-account.key"))?,
         recorder: recorder.clone(),
         metrics: metrics.clone(),
     });

@@ -11,4 +11,5 @@ pub mod status;
 pub mod supervisor;
 mod sys;
 pub mod systemd;
+pub mod token;
 pub mod volume;

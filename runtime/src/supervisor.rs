@@ -12,14 +12,18 @@ mod equipment;
 mod init;
 mod logs;
 pub(crate) mod machine;
+mod memory;
 mod news;
 pub mod protocol;
 mod runs;
 mod seal;
+mod shared;
 mod shell;
 mod status;
 mod task;
 
+#[cfg(fuzzing)]
+pub use clients::receive;
 pub(crate) use status::read_status;
 
 use std::ffi::OsString;

@@ -13,6 +13,10 @@ mod node;
 mod socket;
 #[path = "pods/volumes.rs"]
 mod volumes;
+#[path = "pods/volumes_live.rs"]
+mod volumes_live;
+#[path = "pods/volumes_mounts.rs"]
+mod volumes_mounts;
 #[path = "pods/watched.rs"]
 mod watched;
 
@@ -28,6 +32,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use volumes::*;
+use volumes_live::*;
+use volumes_mounts::*;
 use watched::*;
 
 type Test = fn(Node) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -36,8 +42,22 @@ macro_rules! tests {
     ($($name:ident),* $(,)?) => { vec![$((stringify!($name), (|node| Box::pin($name(node))) as Test)),*] };
 }
 
+/// Of the annotations.
+fn of_habits() -> Vec<(&'static str, Test)> {
+    tests![
+        a_container_says_when_it_is_ready_and_how_it_is,
+        anybody_in_the_container_can_say_it,
+        a_container_without_a_sign_of_life_is_aborted,
+        a_stuck_container_that_catches_nothing_is_killed,
+        starts_are_counted_and_then_there_are_no_more,
+        connections_wait_while_the_container_restarts,
+        a_socket_is_the_programs_wherever_it_is_a_process,
+        credentials_are_files_in_memory_for_the_user_alone,
+    ]
+}
+
 fn main() -> ExitCode {
-    let tests = tests![
+    let mut tests = tests![
         a_program_runs_and_its_output_is_logged,
         exit_codes_and_signals_are_told,
         a_program_that_is_missing_cannot_run,
@@ -56,6 +76,15 @@ fn main() -> ExitCode {
         a_link_in_a_volume_in_memory_leads_nowhere_out,
         a_volume_in_memory_is_shared_and_has_its_size,
         a_read_only_mount_cannot_be_written,
+        what_is_below_is_read_only_only_if_asked,
+        mounts_pass_where_they_are_asked_to_and_nowhere_else,
+        what_the_host_keeps_to_itself_is_not_mounted_both_ways,
+        a_volume_in_memory_is_shared_by_what_is_mounted_in_it,
+        volumes_belong_to_the_pods_group,
+        volumes_have_the_modes_and_options_that_are_asked_for,
+        files_follow_their_objects_all_at_once,
+        a_token_is_the_pods_own_and_is_made_anew,
+        a_pod_knows_itself,
         a_pod_has_namespaces_of_its_own,
         a_pod_can_stay_in_the_hosts_namespaces,
         a_container_cannot_reach_the_host,
@@ -82,15 +111,8 @@ fn main() -> ExitCode {
         a_terminal_is_one_of_the_containers_own,
         a_connection_leads_to_a_port_of_the_pods_own,
         a_process_that_comes_in_brings_nothing_along,
-        a_container_says_when_it_is_ready_and_how_it_is,
-        anybody_in_the_container_can_say_it,
-        a_container_without_a_sign_of_life_is_aborted,
-        a_stuck_container_that_catches_nothing_is_killed,
-        starts_are_counted_and_then_there_are_no_more,
-        connections_wait_while_the_container_restarts,
-        a_socket_is_the_programs_wherever_it_is_a_process,
-        credentials_are_files_in_memory_for_the_user_alone,
     ];
+    tests.extend(of_habits());
     node::run(&tests)
 }
 

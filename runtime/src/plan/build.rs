@@ -3,11 +3,11 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, MemoryVolume, PodPlan, RestartPolicy, Rootfs, action, habits, mounts, process,
+    ContainerPlan, ExitRule, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts, process,
     resource,
 };
 use crate::image::Image;
-use crate::volume;
+use crate::token::Identity;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ pub struct PodInput<'a> {
     pub images: &'a BTreeMap<String, Image>,
     /// The node that runs it.
     pub node: &'a NodeFacts,
+    /// For service account tokens; without it there are none.
+    pub identity: Option<Identity<'a>>,
 }
 
 /// What a plan needs to know of its node.
@@ -49,9 +51,6 @@ pub struct NodeFacts {
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
 }
-
-/// Size of a pod's `/dev/shm`, as every runtime has it.
-const SHARED_MEMORY_BYTES: u64 = 64 << 20;
 
 impl PodInput<'_> {
     pub(crate) const fn spec(&self) -> Option<&PodSpec> {
@@ -145,7 +144,8 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         resources: resource::pod(&spec).map_err(Cause::in_pod)?,
         log_dir: input.node.log_dir.join(log_name),
         state_dir: input.pod_dir(),
-        memory_volumes: memory_volumes(&spec, input).map_err(Cause::in_pod)?,
+        memory_volumes: memory::volumes(&spec, input).map_err(Cause::in_pod)?,
+        shared_mounts: mounts::shared(input),
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
     })
@@ -195,23 +195,6 @@ fn restart_rules(container: &Container) -> Vec<ExitRule> {
 fn message_path(container: &Container) -> String {
     let own = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
     own.unwrap_or("/dev/termination-log").to_owned()
-}
-
-fn memory_volumes(spec: &PodSpec, input: &PodInput<'_>) -> Result<Vec<MemoryVolume>, Cause> {
-    let mut all = Vec::new();
-    if spec.host_ipc != Some(true) {
-        let path = mounts::shared_memory(&input.pod_dir());
-        all.push(MemoryVolume { path, size_bytes: Some(SHARED_MEMORY_BYTES) });
-    }
-    for wanted in spec.volumes.iter().flatten() {
-        let Some(empty) = wanted.empty_dir.as_ref().filter(|e| e.medium.as_deref() == Some("Memory")) else {
-            continue;
-        };
-        let size_bytes = empty.size_limit.as_ref().map(super::quantity::bytes).transpose()?;
-        let path = volume::path(&input.pod_dir(), wanted);
-        all.extend(path.map(|path| MemoryVolume { path, size_bytes: size_bytes.filter(|&bytes| bytes > 0) }));
-    }
-    Ok(all)
 }
 
 fn container(container: &Container, input: &PodInput<'_>) -> Result<ContainerPlan, PlanError> {

@@ -41,10 +41,11 @@ fn become_container(
     let process = spec.process().as_ref().ok_or_else(missing_process)?;
     set_streams(streams)?;
     rustix::process::umask(Mode::empty());
-    let propagation = mounts::propagation(spec);
-    mount_change("/", MountPropagationFlags::REC | propagation).step(|| "make mounts private".to_owned())?;
+    let tied = mounts::take_tied(spec)?;
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    mount_change("/", private).step(|| "make mounts private".to_owned())?;
     rootfs::mount(launch)?;
-    mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT))?;
+    mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT), tied)?;
     rootfs::enter(&launch.layer().join(rootfs::ROOT))?;
     // Only now is the place known that the cgroup namespace shall take for its root.
     wait_for(gate, ATTACHED)?;

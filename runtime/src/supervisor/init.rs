@@ -2,7 +2,7 @@
 
 use super::equipment::{Equipment, EquipmentError};
 use super::shell::{Ends, Shell};
-use super::{READY, status};
+use super::{READY, memory, shared, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::PodPlan;
 use crate::sys::link;
@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -29,6 +29,8 @@ pub(super) enum InitError {
     Process { what: &'static str, source: io::Error },
     #[error("cannot mount the memory volume {path}")]
     MemoryVolume { path: PathBuf, source: io::Error },
+    #[error("cannot share the mounts below {path}")]
+    SharedMount { path: PathBuf, source: io::Error },
     #[error("whoever started this supervisor is gone")]
     Abandoned,
     #[error("cannot listen on {path}")]
@@ -59,8 +61,9 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
     doing(nix::sys::prctl::set_child_subreaper(true), "adopt orphans")?;
     let signals = block_signals()?;
     make_namespaces(&plan, sealed.unwrap_or(false))?;
+    shared::tie(&plan.shared_mounts)?;
     for volume in &plan.memory_volumes {
-        mount_memory(volume)
+        memory::mount(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
     }
     let equipment = Equipment::open(&plan)?;
@@ -163,17 +166,6 @@ fn make_namespaces(plan: &PodPlan, has_mounts: bool) -> Result<(), InitError> {
         doing(link::loopback_up(), "bring lo up")?;
     }
     Ok(())
-}
-
-fn mount_memory(volume: &crate::plan::MemoryVolume) -> io::Result<()> {
-    fs::create_dir_all(&volume.path)?;
-    let mut options = "mode=0777".to_owned();
-    if let Some(bytes) = volume.size_bytes {
-        options = format!("{options},size={bytes}");
-    }
-    let options = std::ffi::CString::new(options)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    Ok(mount("tmpfs", &volume.path, "tmpfs", flags, options.as_c_str())?)
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {

@@ -13,8 +13,20 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// The kernel's errno, untouched: `EINVAL` if `tree` is not the root of a mount, `EPERM`
 /// without the capability. Source: `mount_setattr(2)`.
 pub(crate) fn set_attributes(tree: BorrowedFd<'_>, set: MountAttrFlags, recursive: bool) -> io::Result<()> {
-    let attributes =
-        libc::mount_attr { attr_set: u64::from(set.bits()), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    change(tree, u64::from(set.bits()), 0, recursive)
+}
+
+/// Mounts and unmounts go into the mount `tree` and those under it, or also out of it, or neither,
+/// as `propagation` says: `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`.
+///
+/// # Errors
+/// As [`set_attributes`].
+pub(crate) fn set_propagation(tree: BorrowedFd<'_>, propagation: u64) -> io::Result<()> {
+    change(tree, 0, propagation, true)
+}
+
+fn change(tree: BorrowedFd<'_>, set: u64, propagation: u64, recursive: bool) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: `tree` is open for the whole call (`BorrowedFd`); the path is a NUL-terminated
     // constant; `attributes` outlives the call, the kernel only reads it, and the size is exact.

@@ -55,6 +55,7 @@ impl World {
             secrets: &self.secrets,
             images: &BTreeMap::new(),
             node: &self.node,
+            identity: None,
         })
     }
 

@@ -1,6 +1,6 @@
 //! systemd's habits, seen from inside of the containers.
 
-use crate::node::{Node, is_alive, pod, until};
+use crate::node::{Node, Objects, is_alive, pod, until};
 use runtime::plan::PodPlan;
 use runtime::state::{ContainerState, PodState};
 use serde_json::{Value, json};
@@ -206,12 +206,11 @@ pub(crate) async fn credentials_are_files_in_memory_for_the_user_alone(node: Nod
     let mut pod = pod("cred", script, &container, &json!({}));
     pod["metadata"]["annotations"] = json!({"evenkeel.dev/credentials": "token=db/t, pass=db/p"});
     let secret = json!({"metadata": {"name": "db"}, "stringData": {"t": "first\n", "p": "second\n"}});
-    let plan = node.built_with(
-        "cred",
-        Node::host_image(),
-        &pod,
-        &[("db".to_owned(), serde_json::from_value(secret).unwrap())].into(),
-    );
+    let objects = Objects {
+        secrets: [("db".to_owned(), serde_json::from_value(secret).unwrap())].into(),
+        ..Objects::default()
+    };
+    let plan = node.built_with("cred", Node::host_image(), &pod, &objects);
     let log = node.output_of(&plan).await;
     assert!(
         log.contains("F /run/credentials\n") && log.contains("F first\n") && log.contains("F second\n"),

@@ -1,6 +1,7 @@
 //! A node of a test's own: folders, cgroup root and runtime, gone without a trace at the end.
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
@@ -10,6 +11,7 @@ use runtime::plan::{
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
+use runtime::token::{Identity, TokenKey};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,6 +39,15 @@ impl Script {
     pub(crate) fn forever(text: &str) -> Self {
         Self { policy: RestartPolicy::Always, ..Self::once(text) }
     }
+}
+
+/// What a pod refers to.
+#[derive(Default)]
+pub(crate) struct Objects {
+    pub(crate) config_maps: BTreeMap<String, ConfigMap>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    /// When its tokens are made.
+    pub(crate) identity_at: Option<Timestamp>,
 }
 
 pub(crate) struct Node {
@@ -107,6 +118,7 @@ impl Node {
             log_dir: options.pod_logs("default", uid, uid),
             state_dir: options.pod_folder(uid),
             memory_volumes: Vec::new(),
+            shared_mounts: Vec::new(),
             init_containers: Vec::new(),
             containers: vec![ContainerPlan {
                 name: "main".into(),
@@ -144,16 +156,42 @@ impl Node {
     }
 
     pub(crate) fn built_from(&self, uid: &str, image: Image, pod: &Value) -> PodPlan {
-        self.built_with(uid, image, pod, &BTreeMap::new())
+        self.built_with(uid, image, pod, &Objects::default())
     }
 
-    pub(crate) fn built_with(
+    /// The same, where the pod finds ConfigMaps, Secrets and an identity.
+    pub(crate) fn built_with(&self, uid: &str, image: Image, pod: &Value, objects: &Objects) -> PodPlan {
+        self.with_input(&image, pod, objects, |input| {
+            let mut plan = runtime::plan::build(input).unwrap();
+            runtime::volume::prepare(input).unwrap();
+            let addresses = [ADDRESS.to_owned()];
+            for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+                runtime::plan::address::fill_in(&mut container.spec, &addresses);
+            }
+            runtime::volume::etc::write(input, &addresses).unwrap();
+            assert_eq!(plan.uid, uid);
+            plan
+        })
+    }
+
+    /// Swaps in what has changed; the names of the volumes that did.
+    pub(crate) fn updated(&self, pod: &Value, objects: &Objects) -> Vec<String> {
+        self.with_input(&Self::host_image(), pod, objects, |input| runtime::volume::update(input).unwrap())
+    }
+
+    /// Why the pod's volumes cannot be made.
+    pub(crate) fn not_prepared(&self, pod: &Value, objects: &Objects) -> String {
+        let prepare = |input: &PodInput<'_>| runtime::volume::prepare(input).unwrap_err().to_string();
+        self.with_input(&Self::host_image(), pod, objects, prepare)
+    }
+
+    fn with_input<T>(
         &self,
-        uid: &str,
-        image: Image,
+        image: &Image,
         pod: &Value,
-        secrets: &BTreeMap<String, Secret>,
-    ) -> PodPlan {
+        objects: &Objects,
+        then: impl FnOnce(&PodInput<'_>) -> T,
+    ) -> T {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         let spec = pod.spec.as_ref().unwrap();
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -170,17 +208,16 @@ impl Node {
             memory_bytes: 4 << 30,
             default_pids: Some(1000),
         };
-        let none = BTreeMap::new();
-        let input = PodInput { pod: &pod, config_maps: &none, secrets, images: &images, node: &facts };
-        let mut plan = runtime::plan::build(&input).unwrap();
-        runtime::volume::prepare(&input).unwrap();
-        let addresses = [ADDRESS.to_owned()];
-        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
-            runtime::plan::address::fill_in(&mut container.spec, &addresses);
-        }
-        runtime::volume::etc::write(&input, &addresses).unwrap();
-        assert_eq!(plan.uid, uid);
-        plan
+        let key = TokenKey::open(&self.folder.join("tokens.key")).unwrap();
+        let identity = objects.identity_at.map(|now| Identity { key: &key, account_uid: "a-1", now });
+        then(&PodInput {
+            pod: &pod,
+            config_maps: &objects.config_maps,
+            secrets: &objects.secrets,
+            images: &images,
+            node: &facts,
+            identity,
+        })
     }
 
     /// Runs the pod to its end and returns what its container said.

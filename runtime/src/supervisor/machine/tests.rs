@@ -38,6 +38,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         log_dir: "/l".into(),
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
+        shared_mounts: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
         containers: containers.iter().map(|name| container(name)).collect(),
     }

@@ -17,7 +17,7 @@ use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
-use runtime::plan::NodeFacts;
+use runtime::plan::{NodeFacts, NodeRules};
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
 use runtime::token::TokenKey;
 use std::ffi::OsString;
@@ -199,6 +199,7 @@ fn runtime_options(configuration: &AgentConfiguration) -> RuntimeOptions {
         run_dir: configuration.run_dir.clone(),
         log_dir: configuration.log_dir.clone(),
         cgroup_root: configuration.cgroup_root.clone(),
+        seccomp_profiles: configuration.security.profiles(&configuration.state_dir),
         supervisor: vec![OsString::from(OWN_PROGRAM), OsString::from(runtime::supervisor::COMMAND)],
     }
 }
@@ -239,6 +240,18 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
         cpu_millis: machine.cores as u64 * 1000,
         memory_bytes: machine.memory_bytes,
         default_pids: Some(configuration.pod_pids_limit).filter(|&limit| limit > 0),
+        rules: rules(configuration),
+    }
+}
+
+fn rules(configuration: &AgentConfiguration) -> NodeRules {
+    let security = &configuration.security;
+    // A kernel without AppArmor lacks the file.
+    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    NodeRules {
+        seccomp_default: security.seccomp_default,
+        allowed_unsafe_sysctls: security.allowed_unsafe_sysctls.clone(),
+        apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
     }
 }
 

@@ -4,9 +4,11 @@
 
 mod images;
 mod read;
+mod security;
 
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use read::parse_configuration;
+pub use security::SecurityConfiguration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,8 @@ pub struct AgentConfiguration {
     pub metrics_address: String,
     /// Most processes and threads of one container, as the kubelet's `podPidsLimit`; 0 is no limit.
     pub pod_pids_limit: u64,
+    /// What pods may do on this node.
+    pub security: SecurityConfiguration,
     /// The network of the node's pods.
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
@@ -58,6 +62,7 @@ impl Default for AgentConfiguration {
             cgroup_root: "keel".into(),
             metrics_address: "127.0.0.1:10250".into(),
             pod_pids_limit: 4096,
+            security: SecurityConfiguration::default(),
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
             sources: Vec::new(),

@@ -5,6 +5,7 @@
 //! pod's group. `cgroups-rs` finds the hierarchies and sets limits on v1; what it lacks
 //! (v2 events, kill, a descriptor to be born into, waiting for the end) is here.
 
+mod devices;
 mod pressure;
 mod stats;
 mod v1;
@@ -43,6 +44,8 @@ pub enum CgroupError {
     Limit { what: &'static str, path: PathBuf, source: cgroups_rs::fs::error::Error },
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("cannot keep {path} from devices")]
+    Guard { path: PathBuf, source: io::Error },
     #[error("cannot remove the cgroup {path}")]
     Remove { path: PathBuf, source: io::Error },
 }
@@ -90,7 +93,7 @@ impl Cgroups {
     /// The group of a container exists with its limits. Its pod's does.
     pub(crate) fn ensure_container(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         match &self.kind {
-            Kind::V1(v1) => v1.ensure(group, limits),
+            Kind::V1(v1) => v1.ensure(group, limits).and_then(|()| v1.guard(group, limits)),
             Kind::V2(v2) => v2.ensure_container(group, limits),
         }
     }

@@ -6,6 +6,7 @@ pub mod logs;
 pub mod plan;
 pub mod pods;
 mod sandbox;
+pub mod seccomp;
 pub mod state;
 pub mod status;
 pub mod supervisor;

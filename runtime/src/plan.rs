@@ -9,6 +9,7 @@ pub mod address;
 mod args;
 pub mod build;
 mod capability;
+mod device;
 mod env;
 mod error;
 mod expand;
@@ -19,12 +20,14 @@ mod mounts;
 mod process;
 mod quantity;
 mod resource;
+mod security;
 mod sysctl;
 mod user;
 mod values;
 
 pub use action::{Action, HookPlans, HttpAction, Place, ProbePlan, ProbePlans};
 pub use build::{NodeFacts, PodInput, build};
+pub use device::{DeviceRule, Devices, USUAL};
 pub use error::{Cause, PlanError};
 pub(crate) use field::{annotations_file, field_value, labels_file, service_account};
 pub(crate) use habits::{CREDENTIALS, notify_socket};
@@ -34,6 +37,7 @@ pub(crate) use mounts::{bidirectional, sub_paths};
 pub use process::{STOP_SIGNAL_ANNOTATION, USER_ANNOTATION};
 pub(crate) use quantity::{are_equal as quantities_are_equal, is_positive as quantity_is_positive};
 pub(crate) use resource::resource_field;
+pub use security::{ContainerSecurity, NodeRules, SeccompProfile};
 pub(crate) use values::{config_map_values, secret_values};
 
 use oci_spec::runtime::Spec;
@@ -125,6 +129,9 @@ pub struct ContainerPlan {
     /// What it has taken over from systemd's services.
     #[serde(default)]
     pub habits: HabitPlan,
+    /// What keeps it apart.
+    #[serde(default)]
+    pub security: ContainerSecurity,
 }
 
 fn usual_message_path() -> String {
@@ -211,6 +218,9 @@ pub struct Resources {
     pub cpu_shares: Option<u64>,
     /// Most processes and threads.
     pub pids: Option<u64>,
+    /// Which devices may be used.
+    #[serde(default)]
+    pub devices: Devices,
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub use inside::{ExecSpec, Execution, dial, exec, exec_in_terminal};
 
 use crate::cgroup::{Cgroups, PodStats, Pressure};
 use crate::plan::PodPlan;
+use crate::seccomp::SeccompFolders;
 use crate::state::{PodState, Stage};
 use crate::supervisor::protocol::Request;
 use crate::supervisor::{PLAN_FILE, READY, socket_path};
@@ -51,6 +52,8 @@ pub struct RuntimeOptions {
     pub log_dir: PathBuf,
     /// Below the root of each hierarchy; holds `pod<uid>/`.
     pub cgroup_root: String,
+    /// The profiles that `localhostProfile` of a seccomp profile names.
+    pub seccomp_profiles: PathBuf,
     /// The words before the plan's path and the socket's: a program and what makes it a supervisor.
     pub supervisor: Vec<OsString>,
 }
@@ -66,6 +69,15 @@ impl RuntimeOptions {
     #[must_use]
     pub fn pod_cgroup(&self, uid: &str) -> String {
         format!("{}/pod{uid}", self.cgroup_root)
+    }
+
+    /// Where seccomp profiles are, and their filters.
+    #[must_use]
+    pub fn seccomp(&self) -> SeccompFolders {
+        SeccompFolders {
+            profiles: self.seccomp_profiles.clone(),
+            filters: self.state_dir.join("seccomp-filters"),
+        }
     }
 
     /// The log folder of a pod.
@@ -211,7 +223,8 @@ impl Runtime {
     async fn bring_up(&self, plan: &PodPlan) -> Result<Created, CreateError> {
         let (uid, options) = (&plan.uid, &self.shared.options);
         let folder = options.pod_folder(uid);
-        let placed = self.shared.scopes.placed(&options.cgroup_root, plan);
+        let mut placed = self.shared.scopes.placed(&options.cgroup_root, plan).into_owned();
+        self.compile_filters(&mut placed)?;
         write_plan(&folder, &placed)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
         let mut child = self.spawn(uid, &folder)?;
@@ -240,6 +253,17 @@ impl Runtime {
         self.shared.scopes.adopt(root, &plan.cgroup, plan, pid).await?;
         // One that is gone has said why.
         let _ = gate.write_all(b"p").await;
+        Ok(())
+    }
+
+    /// Every container's plan names the filter of its system calls.
+    fn compile_filters(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
+        let folders = self.shared.options.seccomp();
+        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+            folders
+                .fill_in(container)
+                .map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod credentials;
 mod devices;
 mod error;
 mod exec;
+mod filter;
 mod mounts;
 mod privileges;
 mod program;

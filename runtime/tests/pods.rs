@@ -1,6 +1,8 @@
 //! Pods as they really run: needs root, and reports its tests as ignored to anybody else.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "pods/escapes.rs"]
+mod escapes;
 #[path = "pods/habits.rs"]
 mod habits;
 #[path = "pods/inside.rs"]
@@ -20,6 +22,7 @@ mod volumes_mounts;
 #[path = "pods/watched.rs"]
 mod watched;
 
+use escapes::*;
 use habits::*;
 use inside::*;
 use isolation::*;
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         the_supervisors_program_is_out_of_reach,
         the_hosts_root_is_a_copy_without_the_agents_folders,
         users_have_names_and_groups,
+        groups_of_the_image_can_be_left_out,
         numbers_stand_over_the_images_user,
         the_pods_address_is_in_the_environment,
         kernel_parameters_are_the_pods_own,
@@ -111,6 +115,10 @@ fn main() -> ExitCode {
         a_terminal_is_one_of_the_containers_own,
         a_connection_leads_to_a_port_of_the_pods_own,
         a_process_that_comes_in_brings_nothing_along,
+        every_known_way_out_is_refused,
+        without_a_filter_the_kernel_itself_would_let_some_through,
+        profiles_come_from_the_pod_the_container_and_the_nodes_folder,
+        devices_are_opened_by_the_rules,
     ];
     tests.extend(of_habits());
     node::run(&tests)

@@ -38,7 +38,7 @@ pub struct Puller {
     registries: Registries,
     /// Images that are fetched at once.
     slots: Semaphore,
-    /// One lock per reference and per layer that is being fetched.
+    /// One lock per reference that is being fetched.
     locks: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
     progress: Mutex<BTreeMap<String, Arc<Progress>>>,
 }
@@ -191,13 +191,6 @@ impl Puller {
         layer: &manifest::Layer,
         progress: &Arc<Progress>,
     ) -> Result<(), ImageError> {
-        let lock = self.lock_of(&layer.digest);
-        let _one_at_a_time = lock.lock().await;
-        // Another image may have brought it while we waited.
-        if self.store.has_layer(&layer.source.diff_id) {
-            progress.add(layer.size);
-            return Ok(());
-        }
         let download = Download { folder: self.store.downloads(), digest: &layer.digest, size: layer.size };
         download.fetch(remote, progress).await?;
         let (store, source) = (Arc::clone(&self.store), layer.source.clone());

@@ -4,7 +4,7 @@
 use super::error::{Cause, PlanError};
 use super::{
     ContainerPlan, ExitRule, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts, process,
-    resource,
+    resource, security,
 };
 use crate::image::Image;
 use crate::token::Identity;
@@ -50,6 +50,8 @@ pub struct NodeFacts {
     pub memory_bytes: u64,
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
+    /// What the node's configuration says of pods' rights.
+    pub rules: super::NodeRules,
 }
 
 impl PodInput<'_> {
@@ -228,5 +230,6 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         message_path: message_path(container),
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
         habits,
+        security: security::of_container(container, input)?,
     })
 }

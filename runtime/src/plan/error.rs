@@ -139,6 +139,15 @@ pub enum Cause {
         /// As written.
         port: String,
     },
+    /// A kernel parameter that is not safe, and that the node's configuration does not allow.
+    #[error("forbidden sysctl: \"{name}\" not allowlisted")]
+    ForbiddenSysctl {
+        /// Its name.
+        name: String,
+    },
+    /// A pod names an AppArmor profile, and the kernel would not enforce it.
+    #[error("Cannot enforce AppArmor: AppArmor is not enabled on the host")]
+    NoAppArmor,
     /// Kubernetes has it, this runtime does not yet.
     #[error("{feature} is not supported yet")]
     Unsupported {
@@ -152,6 +161,8 @@ impl Cause {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::ForbiddenSysctl { .. } => "SysctlForbidden",
+            Self::NoAppArmor => "AppArmor",
             Self::NoCommand | Self::ImageNotResolved => "CreateContainerError",
             Self::ConfigMapNotFound { .. }
             | Self::SecretNotFound { .. }

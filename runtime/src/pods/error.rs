@@ -1,6 +1,7 @@
 //! What can go wrong between an agent and its pods.
 
 use crate::cgroup::CgroupError;
+use crate::seccomp::SeccompError;
 use std::io;
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ pub enum OpenError {
 pub enum CreateError {
     #[error("cannot write {path}")]
     WritePlan { path: PathBuf, source: io::Error },
+    #[error("cannot confine the container {container}")]
+    Seccomp { container: String, source: SeccompError },
     #[error("no program is configured as supervisor")]
     NoSupervisor,
     #[error("cannot start the supervisor {program}")]
@@ -85,6 +88,12 @@ pub enum InsideError {
 }
 
 impl InsideError {
+    /// A supervisor that ends leaves who has just connected without a word.
+    pub(super) fn lost(error: io::Error) -> Self {
+        let left = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        if left { Self::Ended } else { Self::Talk(error) }
+    }
+
     pub(super) fn unexpected(reply: &crate::supervisor::protocol::Reply) -> Self {
         Self::Unexpected { reply: format!("{reply:?}") }
     }

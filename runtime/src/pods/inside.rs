@@ -161,16 +161,12 @@ impl Supervisor {
         } else {
             descriptors::send(stream, &line, descriptors).map_err(InsideError::Talk)?
         };
-        stream.write_all(&line[sent..]).map_err(InsideError::Talk)
+        stream.write_all(&line[sent..]).map_err(InsideError::lost)
     }
 
     fn reply(&mut self) -> Result<Reply, InsideError> {
         let mut line = String::new();
-        let count = match self.lines.read_line(&mut line) {
-            // It ended before it had read what it was asked.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
-            result => result.map_err(InsideError::Talk)?,
-        };
+        let count = self.lines.read_line(&mut line).map_err(InsideError::lost)?;
         if count == 0 {
             return Err(InsideError::Ended);
         }

@@ -1,6 +1,7 @@
 //! The container's first process, from the fork to the exec.
 
 use super::error::{Failure, Step};
+use super::filter::Filter;
 use super::{ATTACHED, ChildEnds, GO, Launch, credentials, mounts, privileges, program, rootfs, user};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
@@ -39,6 +40,7 @@ fn become_container(
 ) -> Result<Infallible, Failure> {
     let spec = &launch.container.spec;
     let process = spec.process().as_ref().ok_or_else(missing_process)?;
+    let filter = Filter::of(launch.container)?;
     set_streams(streams)?;
     rustix::process::umask(Mode::empty());
     let tied = mounts::take_tied(spec)?;
@@ -52,7 +54,7 @@ fn become_container(
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make a cgroup namespace".to_owned())?;
     mounts::mount_late(launch, cgroups)?;
     mounts::protect(spec)?;
-    let identity = user::resolve(spec, process)?;
+    let identity = user::resolve(launch.container, process)?;
     credentials::write(launch, &identity)?;
     mounts::enter_directory(process.cwd())?;
     for stream in streams {
@@ -71,6 +73,7 @@ fn become_container(
     signals::reset();
     descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
     descriptors::pass_on(launch.sockets).step(|| "pass sockets on".to_owned())?;
+    privileges::seal(process, &launch.container.security, filter.as_ref())?;
     Err(program.execute())
 }
 

@@ -37,6 +37,7 @@ impl World {
                 cpu_millis: 1000,
                 memory_bytes: 1 << 30,
                 default_pids: None,
+                rules: crate::plan::NodeRules::default(),
             },
             folder,
         }

@@ -206,10 +206,8 @@ pub(crate) async fn credentials_are_files_in_memory_for_the_user_alone(node: Nod
     let mut pod = pod("cred", script, &container, &json!({}));
     pod["metadata"]["annotations"] = json!({"evenkeel.dev/credentials": "token=db/t, pass=db/p"});
     let secret = json!({"metadata": {"name": "db"}, "stringData": {"t": "first\n", "p": "second\n"}});
-    let objects = Objects {
-        secrets: [("db".to_owned(), serde_json::from_value(secret).unwrap())].into(),
-        ..Objects::default()
-    };
+    let secrets = [("db".to_owned(), serde_json::from_value(secret).unwrap())].into();
+    let objects = Objects { secrets, ..Objects::default() };
     let plan = node.built_with("cred", Node::host_image(), &pod, &objects);
     let log = node.output_of(&plan).await;
     assert!(

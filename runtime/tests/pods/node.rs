@@ -6,8 +6,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, HabitPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy,
-    Rootfs,
+    ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, NodeFacts, NodeRules, PodInput, PodPlan,
+    ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -85,6 +85,7 @@ impl Node {
             run_dir: at("run"),
             log_dir: at("logs"),
             cgroup_root: self.cgroup_root.clone(),
+            seccomp_profiles: at("seccomp"),
             supervisor: vec![env!("CARGO_BIN_EXE_keel-supervisor").into()],
         }
     }
@@ -136,6 +137,7 @@ impl Node {
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
                 habits: HabitPlan::default(),
+                security: ContainerSecurity::default(),
             }],
         }
     }
@@ -207,6 +209,7 @@ impl Node {
             cpu_millis: 2000,
             memory_bytes: 4 << 30,
             default_pids: Some(1000),
+            rules: NodeRules::default(),
         };
         let key = TokenKey::open(&self.folder.join("tokens.key")).unwrap();
         let identity = objects.identity_at.map(|now| Identity { key: &key, account_uid: "a-1", now });

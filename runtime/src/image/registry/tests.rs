@@ -197,22 +197,6 @@ async fn many_who_want_one_image_fetch_it_once() {
 }
 
 #[tokio::test]
-async fn a_layer_of_many_images_is_fetched_once() {
-    let bench = bench().await;
-    let shared = gzip(&layer("shared", &"s".repeat(300_000)));
-    let tags = ["v1", "v2", "v3"];
-    for tag in tags {
-        bench.server.add(NAME, tag, &[shared.clone(), gzip(&layer("own", tag))]);
-    }
-    let pulled = futures::future::join_all(tags.map(|tag| bench.pull(tag))).await;
-    for (tag, image) in tags.iter().zip(&pulled) {
-        assert_eq!(file(&image.as_ref().unwrap().0, "own"), *tag);
-    }
-    let path = digest(&shared.bytes);
-    assert_eq!(bench.server.requests().iter().filter(|one| one.contains(&path)).count(), 1);
-}
-
-#[tokio::test]
 async fn never_and_missing_have_their_own_reasons() {
     let bench = bench().await;
     let never = bench.puller.pull(&bench.reference("v1"), PullPolicy::Never, &Credentials::default()).await;

@@ -18,6 +18,7 @@ fn container(name: &str) -> ContainerPlan {
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
         habits: HabitPlan::default(),
+        security: crate::plan::ContainerSecurity::default(),
     }
 }
 

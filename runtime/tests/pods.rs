@@ -54,6 +54,7 @@ fn of_habits() -> Vec<(&'static str, Test)> {
         a_stuck_container_that_catches_nothing_is_killed,
         starts_are_counted_and_then_there_are_no_more,
         connections_wait_while_the_container_restarts,
+        a_socket_of_the_host_goes_from_pod_to_pod,
         a_socket_is_the_programs_wherever_it_is_a_process,
         credentials_are_files_in_memory_for_the_user_alone,
     ]

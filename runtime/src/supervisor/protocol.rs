@@ -56,6 +56,13 @@ pub enum Request {
         /// TCP port.
         port: u16,
     },
+    /// Hand over a socket that is held for a container: it comes with the answer, and stays.
+    Socket {
+        /// Of datagrams.
+        udp: bool,
+        /// Where it listens.
+        port: u16,
+    },
     /// Send a signal to a container's first process.
     Signal {
         /// Its name.

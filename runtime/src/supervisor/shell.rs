@@ -447,6 +447,7 @@ impl Shell {
                 return self.exec(client, &ClientExec { container, args, env, cwd, user, tty });
             }
             Request::Dial { port } => return self.dial(client, port),
+            Request::Socket { udp, port } => return self.hand_over(client, udp, port),
             Request::Status => self.report(),
             Request::Subscribe => {
                 self.clients[client].subscribe();
@@ -466,6 +467,18 @@ impl Shell {
 
     fn report(&self) -> Reply {
         Reply::State(Box::new(self.machine.state().clone()))
+    }
+
+    fn hand_over(&mut self, client: usize, udp: bool, port: u16) -> Option<Reply> {
+        let refuse = |message: &str| Some(Reply::Error { message: message.to_owned() });
+        let Some(socket) = self.ends.equipment.find(&self.plan, udp, port) else {
+            return refuse("there is no such socket");
+        };
+        if self.clients[client].send_with(&Reply::Done, socket) {
+            None
+        } else {
+            refuse("it could not go along")
+        }
     }
 
     fn signal(&self, container: &str, number: i32) -> Reply {

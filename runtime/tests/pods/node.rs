@@ -351,7 +351,7 @@ fn traces() -> BTreeSet<String> {
     }
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let words = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if words.contains("keel-supervisor") && words.contains(PREFIX) {
+        if words.contains(env!("CARGO_BIN_EXE_keel-supervisor")) && words.contains(PREFIX) {
             traces.insert(format!("process {words}"));
         }
     }

@@ -109,17 +109,21 @@ async fn run(mut configuration: AgentConfiguration) -> anyhow::Result<()> {
     make_folders(&configuration)?;
     // First of all: a second agent on the same folders must not touch anything.
     let listener = serve::listen(&serve::socket_path(&configuration))?;
+    let cri_socket = configuration.cri.socket.clone();
+    let cri = cri_socket.as_deref().map(crate::cri::listen).transpose()?;
     let parts = assemble(configuration).await?;
     let socket = serve::socket_path(&parts.configuration);
     let stop = CancellationToken::new();
-    let tasks = parts.spawn(listener, &stop);
+    let tasks = parts.spawn(listener, cri, &stop);
     tracing::info!(socket = %socket.display(), "agent started");
     // Outside systemd there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let result = until_the_end(tasks, &stop).await;
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // A socket that nobody answers on would only confuse.
-    let _gone = std::fs::remove_file(&socket);
+    for socket in cri_socket.iter().chain([&socket]) {
+        let _gone = std::fs::remove_file(socket);
+    }
     tracing::info!("agent stopped; pods go on running");
     result
 }
@@ -257,7 +261,12 @@ fn rules(configuration: &AgentConfiguration) -> NodeRules {
 
 impl Parts {
     /// Every task of the agent, running. The first that ends, ends the agent.
-    fn spawn(self, listener: UnixListener, stop: &CancellationToken) -> JoinSet<anyhow::Result<()>> {
+    fn spawn(
+        self,
+        listener: UnixListener,
+        cri: Option<UnixListener>,
+        stop: &CancellationToken,
+    ) -> JoinSet<anyhow::Result<()>> {
         let mut tasks = JoinSet::new();
         let retry = Arc::new(tokio::sync::Notify::new());
         let api = Api {
@@ -286,6 +295,9 @@ impl Parts {
         add(serve::control(listener, api, stop.clone())
             .map(|result| result.context("the control socket"))
             .boxed());
+        if let Some(listener) = cri {
+            add(crate::cri::run(listener, self.node, stop.clone()).boxed());
+        }
         let address = self.configuration.metrics_address.clone();
         if !address.is_empty() {
             add(serve::scrape(address, self.metrics, stop.clone()).map(|result| Ok(result?)).boxed());

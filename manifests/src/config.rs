@@ -45,6 +45,8 @@ pub struct AgentConfiguration {
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
     pub images: ImagesConfiguration,
+    /// The Container Runtime Interface, for who wants to run pods by request.
+    pub cri: CriConfiguration,
     /// The Git repositories that say what runs.
     pub sources: Vec<GitSource>,
 }
@@ -65,6 +67,7 @@ impl Default for AgentConfiguration {
             security: SecurityConfiguration::default(),
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
+            cri: CriConfiguration::default(),
             sources: Vec::new(),
         }
     }
@@ -87,6 +90,16 @@ impl Default for NetworkConfiguration {
     fn default() -> Self {
         Self { bridge: "keel0".into(), pod_cidr: "10.99.0.0/16".into(), mtu: 0 }
     }
+}
+
+/// The Container Runtime Interface, v1.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CriConfiguration {
+    /// Where it is served, an absolute path; nowhere if not set. Whoever may open it is root on
+    /// this machine: its mode is 0600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
 }
 
 /// A Git repository, or a part of one.

@@ -84,6 +84,10 @@ pub struct PodPlan {
     pub init_containers: Vec<ContainerPlan>,
     /// Run together.
     pub containers: Vec<ContainerPlan>,
+    /// Containers come, start, stop and go one by one as the agent is asked for it, and none
+    /// starts by itself; the pod lasts until it is stopped, with or without any.
+    #[serde(default)]
+    pub by_request: bool,
 }
 
 /// One container.
@@ -120,7 +124,7 @@ pub struct ContainerPlan {
     /// Instead of SIGTERM and of what the image says: `SIGUSR1`.
     #[serde(default)]
     pub stop_signal: Option<String>,
-    /// The file that it writes why it ends to.
+    /// The file that it writes why it ends to; none if empty.
     #[serde(default = "usual_message_path")]
     pub message_path: String,
     /// If that is empty after a failure, the end of the log is taken.
@@ -132,6 +136,27 @@ pub struct ContainerPlan {
     /// What keeps it apart.
     #[serde(default)]
     pub security: ContainerSecurity,
+    /// Its standard input is open, for those who attach; else it is at its end at once.
+    #[serde(default)]
+    pub stdin: bool,
+    /// The first one who attaches to its standard input closes it when he leaves.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Where its output is kept.
+    #[serde(default)]
+    pub log: LogPlace,
+}
+
+/// Where a container's output is kept, as CRI log lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogPlace {
+    /// `<log_dir>/<container>/<run>.log`, rotated by the supervisor.
+    #[default]
+    Own,
+    /// This file; who asked for it rotates it.
+    File(PathBuf),
+    /// Nowhere.
+    Nowhere,
 }
 
 fn usual_message_path() -> String {

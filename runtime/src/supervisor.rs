@@ -4,6 +4,7 @@
 //! socket. One thread, no async runtime, no logging framework: its memory is paid once per
 //! pod. [`machine`] decides, [`shell`] does.
 
+mod attach;
 mod backoff;
 mod check;
 mod clients;
@@ -16,6 +17,7 @@ pub(crate) mod machine;
 mod memory;
 mod news;
 pub mod protocol;
+mod requests;
 mod runs;
 mod seal;
 mod shared;
@@ -25,6 +27,7 @@ mod task;
 
 #[cfg(fuzzing)]
 pub use clients::receive;
+pub(crate) use requests::{CONTAINERS_FOLDER, container_plan_path};
 pub(crate) use status::read_status;
 
 use std::ffi::OsString;

@@ -45,23 +45,9 @@ macro_rules! tests {
     ($($name:ident),* $(,)?) => { vec![$((stringify!($name), (|node| Box::pin($name(node))) as Test)),*] };
 }
 
-/// Of the annotations.
-fn of_habits() -> Vec<(&'static str, Test)> {
+/// From start to end.
+fn of_lives() -> Vec<(&'static str, Test)> {
     tests![
-        a_container_says_when_it_is_ready_and_how_it_is,
-        anybody_in_the_container_can_say_it,
-        a_container_without_a_sign_of_life_is_aborted,
-        a_stuck_container_that_catches_nothing_is_killed,
-        starts_are_counted_and_then_there_are_no_more,
-        connections_wait_while_the_container_restarts,
-        a_socket_of_the_host_goes_from_pod_to_pod,
-        a_socket_is_the_programs_wherever_it_is_a_process,
-        credentials_are_files_in_memory_for_the_user_alone,
-    ]
-}
-
-fn main() -> ExitCode {
-    let mut tests = tests![
         a_program_runs_and_its_output_is_logged,
         exit_codes_and_signals_are_told,
         a_program_that_is_missing_cannot_run,
@@ -76,6 +62,12 @@ fn main() -> ExitCode {
         pids_stay_when_the_agent_comes_back,
         links_in_an_image_lead_nowhere_out,
         fifty_pods_run_at_once,
+    ]
+}
+
+/// Of volumes and what is mounted.
+fn of_volumes() -> Vec<(&'static str, Test)> {
+    tests![
         a_link_in_a_volume_leads_nowhere_out,
         a_link_in_a_volume_in_memory_leads_nowhere_out,
         a_volume_in_memory_is_shared_and_has_its_size,
@@ -89,6 +81,12 @@ fn main() -> ExitCode {
         files_follow_their_objects_all_at_once,
         a_token_is_the_pods_own_and_is_made_anew,
         a_pod_knows_itself,
+    ]
+}
+
+/// Of what pods have for themselves, and of rights.
+fn of_walls() -> Vec<(&'static str, Test)> {
+    tests![
         a_pod_has_namespaces_of_its_own,
         a_pod_can_stay_in_the_hosts_namespaces,
         a_container_cannot_reach_the_host,
@@ -100,6 +98,16 @@ fn main() -> ExitCode {
         numbers_stand_over_the_images_user,
         the_pods_address_is_in_the_environment,
         kernel_parameters_are_the_pods_own,
+        every_known_way_out_is_refused,
+        without_a_filter_the_kernel_itself_would_let_some_through,
+        profiles_come_from_the_pod_the_container_and_the_nodes_folder,
+        devices_are_opened_by_the_rules,
+    ]
+}
+
+/// Of sockets, probes, hooks and commands.
+fn of_watching() -> Vec<(&'static str, Test)> {
+    tests![
         a_supervisor_answers_nonsense_and_goes_on,
         a_supervisor_does_not_wait_for_its_clients,
         a_flood_of_output_is_logged_to_its_last_line,
@@ -116,12 +124,26 @@ fn main() -> ExitCode {
         a_terminal_is_one_of_the_containers_own,
         a_connection_leads_to_a_port_of_the_pods_own,
         a_process_that_comes_in_brings_nothing_along,
-        every_known_way_out_is_refused,
-        without_a_filter_the_kernel_itself_would_let_some_through,
-        profiles_come_from_the_pod_the_container_and_the_nodes_folder,
-        devices_are_opened_by_the_rules,
-    ];
-    tests.extend(of_habits());
+    ]
+}
+
+/// Of the annotations.
+fn of_habits() -> Vec<(&'static str, Test)> {
+    tests![
+        a_container_says_when_it_is_ready_and_how_it_is,
+        anybody_in_the_container_can_say_it,
+        a_container_without_a_sign_of_life_is_aborted,
+        a_stuck_container_that_catches_nothing_is_killed,
+        starts_are_counted_and_then_there_are_no_more,
+        connections_wait_while_the_container_restarts,
+        a_socket_of_the_host_goes_from_pod_to_pod,
+        a_socket_is_the_programs_wherever_it_is_a_process,
+        credentials_are_files_in_memory_for_the_user_alone,
+    ]
+}
+
+fn main() -> ExitCode {
+    let tests = [of_lives(), of_volumes(), of_walls(), of_watching(), of_habits()].concat();
     node::run(&tests)
 }
 

@@ -99,6 +99,7 @@ mod tests {
         PodState {
             notices: Vec::new(),
             cgroup: String::new(),
+            by_request: false,
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

@@ -117,6 +117,9 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
         }
     }
     cgroup_root(configuration, report);
+    if configuration.cri.socket.as_ref().is_some_and(|path| !path.is_absolute()) {
+        report.error(&root.field("cri").field("socket"), "bad-path", "the socket must be an absolute path");
+    }
     let address = &configuration.metrics_address;
     if !address.is_empty() && address.parse::<SocketAddr>().is_err() {
         let help =

@@ -3,8 +3,8 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts, process,
-    resource, security,
+    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts,
+    process, resource, security,
 };
 use crate::image::Image;
 use crate::token::Identity;
@@ -150,6 +150,7 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         shared_mounts: mounts::shared(input),
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
+        by_request: false,
     })
 }
 
@@ -231,5 +232,8 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
         habits,
         security: security::of_container(container, input)?,
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        log: LogPlace::Own,
     })
 }

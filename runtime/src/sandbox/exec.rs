@@ -5,10 +5,10 @@
 
 use super::error::{Failure, Step};
 use super::filter::Filter;
-use super::{ATTACHED, Launch, LaunchError, child, mounts, privileges, program, user};
+use super::{ATTACHED, Launch, LaunchError, child, mounts, privileges, program, terminal, user};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::{Cloned, clone3, exit_now};
-use crate::sys::{descriptors, signals, terminal};
+use crate::sys::{descriptors, signals};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Process;
 use rustix::fs::Mode;
@@ -119,12 +119,8 @@ impl Exec<'_> {
         match streams {
             ExecStreams::Three(streams) => set_streams(&streams)?,
             ExecStreams::Terminal(socket) => {
-                let _ = rustix::process::setsid();
-                let terminal = terminal::open().step(|| "open a terminal".to_owned())?;
-                descriptors::send(&socket, b"t", &[terminal.master.as_fd()])
-                    .step(|| "hand the terminal over".to_owned())?;
-                terminal::control(&terminal.slave).step(|| "take the terminal".to_owned())?;
-                let slave = || terminal.slave.try_clone().step(|| "copy a descriptor".to_owned());
+                let terminal = terminal::take(&socket)?;
+                let slave = || terminal.try_clone().step(|| "copy a descriptor".to_owned());
                 set_streams(&[slave()?, slave()?, slave()?])?;
             }
         }

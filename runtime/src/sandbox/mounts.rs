@@ -130,7 +130,10 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path, mut tied: Tied) -> Res
         }
     }
     let log = launch.termination_log();
-    if log.exists() && has_room_for(&root, &launch.container.message_path) {
+    if !launch.container.message_path.is_empty()
+        && log.exists()
+        && has_room_for(&root, &launch.container.message_path)
+    {
         let tree = open_tree(CWD, &log, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .step(|| "open the termination log".to_owned())?;
         let target = root.file(Path::new(&launch.container.message_path))?;

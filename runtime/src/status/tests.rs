@@ -78,6 +78,7 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         containers: list("m", main),
         notices: Vec::new(),
         cgroup: String::new(),
+        by_request: false,
     }
 }
 

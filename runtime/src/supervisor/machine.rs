@@ -7,6 +7,7 @@ mod habits;
 mod notices;
 mod order;
 mod probes;
+mod requests;
 mod restart;
 
 pub(crate) use probes::ProbeKind;
@@ -48,6 +49,10 @@ pub(crate) enum Input {
     Notified { index: usize, news: News },
     /// End the pod.
     Stop { grace: Duration },
+    /// Run a container that was added by request.
+    StartOne { index: usize },
+    /// End one container.
+    StopOne { index: usize, grace: Duration },
     /// A time that was waited for has come, perhaps.
     Tick,
 }
@@ -117,6 +122,8 @@ struct Slot {
     has_pre_stop: bool,
     plans: ProbePlans,
     probes: Probes,
+    /// It was added by request, and is started by one.
+    waits: bool,
     /// It was asked to end, or is about to be.
     ending: Option<Ending>,
     /// It has been started, its startup probe included: those after it need not wait.
@@ -149,6 +156,7 @@ pub(crate) struct PodMachine {
     /// A hook that took the whole grace has got two seconds more.
     extended: bool,
     killed: bool,
+    by_request: bool,
     /// Of init containers, then of containers.
     slots: Vec<Slot>,
     state: PodState,
@@ -158,17 +166,8 @@ impl PodMachine {
     /// A pod that waits for its start. `before` is what a supervisor of the same pod reported
     /// before the machine was started anew: counts and final results go on.
     pub(crate) fn new(plan: &PodPlan, before: Option<&PodState>, pid: i32, now: Now) -> Self {
-        let fresh = |plan: &crate::plan::ContainerPlan, first: bool| ContainerStatus {
-            name: plan.name.clone(),
-            image: plan.image.clone(),
-            image_id: plan.image_id.clone(),
-            container_id: String::new(),
-            state: waiting(if first { "ContainerCreating" } else { "PodInitializing" }),
-            last: None,
-            restarts: 0,
-            started: false,
-            ready: false,
-            status_text: String::new(),
+        let fresh = |plan: &crate::plan::ContainerPlan, first: bool| {
+            fresh(plan, if first { "ContainerCreating" } else { "PodInitializing" })
         };
         let has_init = !plan.init_containers.is_empty();
         let mut state = PodState {
@@ -183,6 +182,7 @@ impl PodMachine {
             init_containers: plan.init_containers.iter().map(|p| fresh(p, false)).collect(),
             containers: plan.containers.iter().map(|p| fresh(p, !has_init)).collect(),
             notices: before.map(|before| before.notices.clone()).unwrap_or_default(),
+            by_request: plan.by_request,
         };
         if let Some(before) = before {
             for container in &mut state.init_containers {
@@ -206,6 +206,7 @@ impl PodMachine {
             kill_at: None,
             extended: false,
             killed: false,
+            by_request: plan.by_request,
             slots: plans.map(|one| Slot::new(one, plan.restart_policy)).collect(),
             state,
         }
@@ -271,6 +272,8 @@ impl PodMachine {
             Input::Notified { index, news } => return self.notified(index, &news, now),
             Input::Ended { index, outcome } => self.ended(index, outcome, now),
             Input::Stop { grace } => return self.stop(grace, now),
+            Input::StartOne { index } => self.slots[index].waits = false,
+            Input::StopOne { index, grace } => return self.stop_one(index, grace, now),
             Input::Tick => {}
         }
         self.advance(now)
@@ -427,6 +430,9 @@ impl PodMachine {
                 effects.push(Effect::Run { index });
             }
         }
+        if self.by_request {
+            return;
+        }
         let over = |index: usize| {
             let slot = &self.slots[index];
             !slot.busy && slot.retry_at.is_none() && ended(&self.container(index).state).is_some()
@@ -444,7 +450,7 @@ impl PodMachine {
 
     fn is_due(&self, index: usize, now: Now) -> bool {
         let slot = &self.slots[index];
-        if slot.busy || slot.habits.is_over() {
+        if slot.busy || slot.waits || slot.habits.is_over() {
             return false;
         }
         match slot.retry_at {
@@ -480,6 +486,22 @@ impl PodMachine {
         } else {
             &mut self.state.containers[index - inits]
         }
+    }
+}
+
+/// What there is to report of a container that has not run yet.
+fn fresh(plan: &crate::plan::ContainerPlan, reason: &str) -> ContainerStatus {
+    ContainerStatus {
+        name: plan.name.clone(),
+        image: plan.image.clone(),
+        image_id: plan.image_id.clone(),
+        container_id: String::new(),
+        state: waiting(reason),
+        last: None,
+        restarts: 0,
+        started: false,
+        ready: false,
+        status_text: String::new(),
     }
 }
 

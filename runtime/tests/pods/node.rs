@@ -6,8 +6,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, NodeFacts, NodeRules, PodInput, PodPlan,
-    ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, LogPlace, NodeFacts, NodeRules, PodInput,
+    PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -138,7 +138,11 @@ impl Node {
                 message_from_log: false,
                 habits: HabitPlan::default(),
                 security: ContainerSecurity::default(),
+                stdin: false,
+                stdin_once: false,
+                log: LogPlace::Own,
             }],
+            by_request: false,
         }
     }
 

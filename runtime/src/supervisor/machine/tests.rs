@@ -1,5 +1,7 @@
 use super::*;
-use crate::plan::{Action, ContainerPlan, HabitPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
+use crate::plan::{
+    Action, ContainerPlan, HabitPlan, HookPlans, LogPlace, ProbePlan, ProbePlans, Resources, Rootfs,
+};
 
 fn container(name: &str) -> ContainerPlan {
     ContainerPlan {
@@ -19,6 +21,9 @@ fn container(name: &str) -> ContainerPlan {
         message_from_log: false,
         habits: HabitPlan::default(),
         security: crate::plan::ContainerSecurity::default(),
+        stdin: false,
+        stdin_once: false,
+        log: LogPlace::Own,
     }
 }
 
@@ -42,6 +47,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         shared_mounts: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
         containers: containers.iter().map(|name| container(name)).collect(),
+        by_request: false,
     }
 }
 

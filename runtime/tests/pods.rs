@@ -119,6 +119,7 @@ const TESTS: &[(&str, Test)] = tests![
     a_stuck_container_that_catches_nothing_is_killed,
     starts_are_counted_and_then_there_are_no_more,
     connections_wait_while_the_container_restarts,
+    a_socket_of_the_host_goes_from_pod_to_pod,
     a_socket_is_the_programs_wherever_it_is_a_process,
     credentials_are_files_in_memory_for_the_user_alone,
     every_known_way_out_is_refused,

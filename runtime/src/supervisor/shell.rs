@@ -470,6 +470,7 @@ impl Shell {
                 return None;
             }
             Request::Dial { port } => return self.dial(client, port),
+            Request::Socket { udp, port } => return self.hand_over(client, udp, port),
             Request::Attach { container, stdin } => return self.attach(client, &container, stdin),
             Request::AddContainer { container } => self.add_container(&container),
             Request::StartContainer { container } => self.start_container(&container),
@@ -497,6 +498,18 @@ impl Shell {
 
     fn report(&self) -> Reply {
         Reply::State(Box::new(self.machine.state().clone()))
+    }
+
+    fn hand_over(&mut self, client: usize, udp: bool, port: u16) -> Option<Reply> {
+        let refuse = |message: &str| Some(Reply::Error { message: message.to_owned() });
+        let Some(socket) = self.ends.equipment.find(&self.plan, udp, port) else {
+            return refuse("there is no such socket");
+        };
+        if self.clients[client].send_with(&Reply::Done, socket) {
+            None
+        } else {
+            refuse("it could not go along")
+        }
     }
 
     fn signal(&self, container: &str, number: i32) -> Reply {

@@ -3,9 +3,11 @@
 //! that an agent uses comes from here, so that several agents fit one machine.
 
 mod images;
+mod node;
 mod read;
 
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
+pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
 
 use schemars::JsonSchema;
@@ -41,6 +43,8 @@ pub struct AgentConfiguration {
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
     pub images: ImagesConfiguration,
+    /// What the node keeps for itself, and when it ends pods.
+    pub node: NodeConfiguration,
     /// The Git repositories that say what runs.
     pub sources: Vec<GitSource>,
 }
@@ -60,6 +64,7 @@ impl Default for AgentConfiguration {
             pod_pids_limit: 4096,
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
+            node: NodeConfiguration::default(),
             sources: Vec::new(),
         }
     }

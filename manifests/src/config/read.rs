@@ -130,6 +130,7 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     }
     network(configuration, report);
     super::images::check(&configuration.images, &root.field("images"), report);
+    super::node::check(&configuration.node, &root.field("node"), report);
     sources(&configuration.sources, report);
 }
 

@@ -47,6 +47,8 @@ pub struct NodeFacts {
     pub cpu_millis: u64,
     /// What pods may use in all, in bytes.
     pub memory_bytes: u64,
+    /// What pods may use in all of the disk, in bytes.
+    pub storage_bytes: u64,
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
 }

@@ -199,6 +199,7 @@ impl Node {
             hidden: vec![self.folder.clone()],
             cpu_millis: 2000,
             memory_bytes: 4 << 30,
+            storage_bytes: 10 << 30,
             default_pids: Some(1000),
         };
         let key = TokenKey::open(&self.folder.join("tokens.key")).unwrap();
@@ -329,19 +330,27 @@ fn spec(args: &[&str]) -> Spec {
     .unwrap()
 }
 
+/// Of everything that this program makes; others may run beside it.
+fn own_prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
+}
+
 /// What a test must leave as it was.
 fn traces() -> BTreeSet<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let mut traces: BTreeSet<String> =
-        mounts.lines().filter(|line| line.contains(PREFIX)).map(|line| format!("mount {line}")).collect();
+    let mut traces: BTreeSet<String> = mounts
+        .lines()
+        .filter(|line| line.contains(&own_prefix()))
+        .map(|line| format!("mount {line}"))
+        .collect();
     for name in Cgroups::detect().unwrap().children("") {
-        if name.starts_with(&format!("{PREFIX}{}-", std::process::id())) {
+        if name.starts_with(&own_prefix()) {
             traces.insert(format!("cgroup {name}"));
         }
     }
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let words = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if words.contains("keel-supervisor") && words.contains(PREFIX) {
+        if words.contains("keel-supervisor") && words.contains(&own_prefix()) {
             traces.insert(format!("process {words}"));
         }
     }
@@ -391,7 +400,7 @@ fn run_one(number: usize, test: Test) {
     let before = traces();
     let executor =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
+    let folder = tempfile::Builder::new().prefix(&own_prefix()).tempdir().unwrap();
     let root = executor.block_on(async {
         let node = Node::new(folder.path(), number).await;
         let (options, root) = (node.options(), node.cgroup_root.clone());

@@ -9,6 +9,7 @@ mod print;
 mod probe;
 mod run;
 mod serve;
+mod stall;
 mod sync_metrics;
 mod telemetry;
 mod usage;

@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) sync_time: GaugeVec,
     /// One look at a source, seconds, by `source`.
     pub(crate) sync_seconds: HistogramVec,
+    stalled: GaugeVec,
     resident_bytes: Gauge,
     cpu_seconds: Gauge,
     open_files: Gauge,
@@ -142,6 +143,11 @@ impl Metrics {
                 "One look at a source.",
                 &["source"],
             )?,
+            stalled: make.gauges(
+                "keel_pressure_stalled_seconds_total",
+                "How long some or all programs of the machine had to wait.",
+                &["resource", "tasks"],
+            )?,
             resident_bytes: make.gauge("process_resident_memory_bytes", "Resident memory of the agent.")?,
             cpu_seconds: make.gauge("process_cpu_seconds_total", "CPU time of the agent.")?,
             open_files: make.gauge("process_open_fds", "Open descriptors of the agent.")?,
@@ -174,6 +180,12 @@ impl Metrics {
             self.resident_bytes.set(usage.resident_bytes);
             self.cpu_seconds.set(usage.cpu_seconds);
             self.open_files.set(usage.open_files);
+        }
+        for resource in crate::stall::RESOURCES {
+            if let Some(stall) = crate::stall::of_machine(resource) {
+                self.stalled.with_label_values(&[resource, "some"]).set(stall.some_seconds);
+                self.stalled.with_label_values(&[resource, "full"]).set(stall.full_seconds);
+            }
         }
         let mut text = Vec::new();
         // Encoding fails only for a family without metrics, which gather() leaves out.

@@ -269,6 +269,11 @@ impl Node {
         }
     }
 
+    /// The pressures that the Node object tells of, as its conditions are called.
+    pub(crate) fn pressures(&self) -> Vec<&'static str> {
+        conditions::told(self).into_iter().map(conditions::name).collect()
+    }
+
     /// Records an event about a pod.
     fn note(&self, about: &ObjectKey, warning: bool, reason: &'static str, message: String) {
         self.recorder.record(Note { about: about.clone(), warning, reason, message });

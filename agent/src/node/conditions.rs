@@ -66,6 +66,11 @@ pub(super) async fn report(node: &Node, pressures: &BTreeSet<Pressure>) {
     }
 }
 
+/// What a pressure's condition is called.
+pub(super) fn name(pressure: Pressure) -> &'static str {
+    ROWS.iter().find(|(one, ..)| *one == pressure).map_or("", |(_, kind, ..)| kind)
+}
+
 /// The pressures that the Node object tells of.
 pub(super) fn told(node: &Node) -> BTreeSet<Pressure> {
     let key = ObjectKey::new(Kind::Node, "", node.facts.node_name.clone());

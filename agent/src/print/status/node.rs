@@ -5,6 +5,7 @@ use super::workload::overview_cells;
 use super::{pod, symbol};
 use crate::client::{AgentStatus, SourceStatus};
 use crate::print::{Colour, Paint, Widths, ago, author_name, bytes, cpu_time, human_duration, short_commit};
+use crate::stall::Stall;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -35,6 +36,11 @@ pub(crate) fn node(status: &AgentStatus, pods: &[Pod], paint: Paint, now: Timest
     }
     if let Some(cpu) = status.cpu_nanos {
         sheet.field("CPU", &format!("{} (the agent)", cpu_time(cpu)));
+    }
+    if !status.stalls.is_empty() {
+        let one = |(name, stall): (&String, &Stall)| format!("{name} {:.1} %", stall.some_percent);
+        let all: Vec<_> = status.stalls.iter().map(one).collect();
+        sheet.field("Stalled", &format!("{} (of the last 10 s)", all.join(", ")));
     }
     for warning in &status.warnings {
         sheet.field("Warning", &paint.paint(Colour::Notice, warning));

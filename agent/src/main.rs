@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod cri;
 mod demo;
 mod metrics;
 mod node;
@@ -11,6 +12,7 @@ mod run;
 mod serve;
 mod stall;
 mod sync_metrics;
+mod systemd;
 mod telemetry;
 mod usage;
 

@@ -7,6 +7,7 @@ pub(crate) mod ending;
 pub(crate) mod image_gc;
 mod memory;
 mod notes;
+mod order;
 pub(crate) mod pressure;
 mod pull;
 mod reconcile;
@@ -32,7 +33,7 @@ use runtime::image::registry::Puller;
 use runtime::plan::NodeFacts;
 use runtime::pods::Runtime;
 use runtime::state::{PodState, Stage};
-use runtime::status::pod_status;
+use runtime::status::{Problem, pod_status};
 use runtime::token::TokenKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,6 +45,9 @@ use work::Done;
 
 /// A full look, though nothing seems to have changed, this often.
 const RESYNC: Duration = Duration::from_secs(60);
+
+/// The reason of a pod that is not started because others come first.
+const WAITING: &str = "WaitingForOthers";
 
 /// What this node does its work with.
 #[derive(Debug)]
@@ -70,7 +74,7 @@ type Pods = BTreeMap<String, Arc<Object>>;
 /// # Errors
 /// If the store or the runtime ended under it.
 pub(crate) async fn run(node: Arc<Node>, retry: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut memory = Memory::new(node.runtime.observe());
+    let mut memory = Memory::new(node.observed());
     let mut work: JoinSet<Done> = JoinSet::new();
     let (mut stored, mut supervised) = (node.store.changes(), node.runtime.changes());
     let (mut ended, mut closing) = (node.endings.changes(), node.closing.subscribe());
@@ -102,7 +106,7 @@ impl Node {
         let timer = self.metrics.node_pass.start_timer();
         let now = Timestamp::now();
         let pods = self.pods();
-        let observed = self.runtime.observe();
+        let observed = self.observed();
         memory.keep_only(&pods, &observed);
         self.endings.keep_only(|uid| pods.contains_key(uid));
         memory.note_endings(&pods, &self.endings.all());
@@ -121,6 +125,7 @@ impl Node {
             let unmade = action == Action::Forget && memory.is_prepared(&uid);
             let action = if unmade { Action::Remove } else { action };
             match action {
+                Action::Start if self.holds_back(memory, &uid, pods.get(&uid), &mut wake) => {}
                 Action::WaitUntil(at) => {
                     wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default())
                 }
@@ -139,6 +144,34 @@ impl Node {
             memory.report_again();
         }
         wake
+    }
+
+    /// True if the pod has to wait for others; whoever looks at it is told so once.
+    fn holds_back(
+        &self,
+        memory: &mut Memory,
+        uid: &str,
+        pod: Option<&Arc<Object>>,
+        wake: &mut Duration,
+    ) -> bool {
+        let Some((object, pod)) = pod.and_then(|object| Some((object, pod_of(object)?))) else {
+            return false;
+        };
+        let Some(message) = order::waits_for(pod, |key| self.store.get(key)) else { return false };
+        let problem = Problem::Pod { reason: WAITING.to_owned(), message: message.clone() };
+        if memory.hold(uid, problem) {
+            self.note(&object.key(), false, WAITING, message);
+            *wake = Duration::ZERO;
+        }
+        true
+    }
+
+    /// The pods on the machine, by uid, that are the store's business: those that clients of the
+    /// CRI asked for are not.
+    fn observed(&self) -> BTreeMap<String, PodState> {
+        let mut observed = self.runtime.observe();
+        observed.retain(|_, state| !state.by_request);
+        observed
     }
 
     /// The pods bound to this node, by uid.

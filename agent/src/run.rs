@@ -6,7 +6,7 @@ use crate::node::registration::{self, Machine};
 use crate::node::resources::Resources;
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{sync_metrics, telemetry};
+use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -20,7 +20,7 @@ use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
-use runtime::plan::NodeFacts;
+use runtime::plan::{NodeFacts, NodeRules};
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
 use runtime::token::TokenKey;
 use std::ffi::OsString;
@@ -113,17 +113,21 @@ async fn run(mut configuration: AgentConfiguration) -> anyhow::Result<()> {
     make_folders(&configuration)?;
     // First of all: a second agent on the same folders must not touch anything.
     let listener = serve::listen(&serve::socket_path(&configuration))?;
+    let cri_socket = configuration.cri.socket.clone();
+    let cri = cri_socket.as_deref().map(crate::cri::listen).transpose()?;
     let parts = assemble(configuration).await?;
     let socket = serve::socket_path(&parts.configuration);
     let stop = CancellationToken::new();
-    let tasks = parts.spawn(listener, &stop);
+    let tasks = parts.spawn(listener, cri, &stop);
     tracing::info!(socket = %socket.display(), "agent started");
     // Outside systemd there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let result = until_the_end(tasks, &stop).await;
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // A socket that nobody answers on would only confuse.
-    let _gone = std::fs::remove_file(&socket);
+    for socket in cri_socket.iter().chain([&socket]) {
+        let _gone = std::fs::remove_file(socket);
+    }
     tracing::info!("agent stopped; pods go on running");
     result
 }
@@ -157,7 +161,9 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
-        runtime: Runtime::open(runtime_options(&configuration)).await.context("cannot open the runtime")?,
+        runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
+            .await
+            .context("cannot open the runtime")?,
         images: puller(&configuration)?,
         store: Arc::clone(&store),
         network,
@@ -204,6 +210,7 @@ fn runtime_options(configuration: &AgentConfiguration) -> RuntimeOptions {
         run_dir: configuration.run_dir.clone(),
         log_dir: configuration.log_dir.clone(),
         cgroup_root: configuration.cgroup_root.clone(),
+        seccomp_profiles: configuration.security.profiles(&configuration.state_dir),
         supervisor: vec![OsString::from(OWN_PROGRAM), OsString::from(runtime::supervisor::COMMAND)],
     }
 }
@@ -246,12 +253,29 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
         memory_bytes: allocatable.memory_bytes,
         storage_bytes: allocatable.storage_bytes,
         default_pids: Some(configuration.pod_pids_limit).filter(|&limit| limit > 0),
+        rules: rules(configuration),
+    }
+}
+
+fn rules(configuration: &AgentConfiguration) -> NodeRules {
+    let security = &configuration.security;
+    // A kernel without AppArmor lacks the file.
+    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    NodeRules {
+        seccomp_default: security.seccomp_default,
+        allowed_unsafe_sysctls: security.allowed_unsafe_sysctls.clone(),
+        apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
     }
 }
 
 impl Parts {
     /// Every task of the agent, running. The first that ends, ends the agent.
-    fn spawn(self, listener: UnixListener, stop: &CancellationToken) -> JoinSet<anyhow::Result<()>> {
+    fn spawn(
+        self,
+        listener: UnixListener,
+        cri: Option<UnixListener>,
+        stop: &CancellationToken,
+    ) -> JoinSet<anyhow::Result<()>> {
         let mut tasks = JoinSet::new();
         let retry = Arc::new(tokio::sync::Notify::new());
         let api = Api {
@@ -275,6 +299,7 @@ impl Parts {
         for part in care(&self.node, &self.configuration, stop) {
             add(part);
         }
+        add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
         add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());
@@ -282,6 +307,9 @@ impl Parts {
         add(serve::control(listener, api, stop.clone())
             .map(|result| result.context("the control socket"))
             .boxed());
+        if let Some(listener) = cri {
+            add(crate::cri::run(listener, self.node, stop.clone()).boxed());
+        }
         let address = self.configuration.metrics_address.clone();
         if !address.is_empty() {
             add(serve::scrape(address, self.metrics, stop.clone()).map(|result| Ok(result?)).boxed());

@@ -32,6 +32,8 @@ mod the_node_cares_for_itself;
 mod traces;
 #[path = "end_to_end/workloads_run_to_their_end.rs"]
 mod workloads_run_to_their_end;
+#[path = "end_to_end/workloads_wait_for_one_another.rs"]
+mod workloads_wait_for_one_another;
 #[path = "end_to_end/yaml.rs"]
 mod yaml;
 
@@ -80,6 +82,8 @@ fn main() -> ExitCode {
             pressure_ends_the_least_important_pod_first_and_keeps_others_out,
             a_node_says_what_pods_may_use,
             labels_and_tokens_reach_a_pod;
+        workloads_wait_for_one_another:
+            a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:
             pods_and_host_reach_one_another;
         the_agent_tells_how_it_is:

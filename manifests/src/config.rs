@@ -5,10 +5,12 @@
 mod images;
 mod node;
 mod read;
+mod security;
 
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
+pub use security::SecurityConfiguration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,12 +41,16 @@ pub struct AgentConfiguration {
     pub metrics_address: String,
     /// Most processes and threads of one container, as the kubelet's `podPidsLimit`; 0 is no limit.
     pub pod_pids_limit: u64,
+    /// What pods may do on this node.
+    pub security: SecurityConfiguration,
     /// The network of the node's pods.
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
     pub images: ImagesConfiguration,
     /// What the node keeps for itself, and when it ends pods.
     pub node: NodeConfiguration,
+    /// The Container Runtime Interface, for who wants to run pods by request.
+    pub cri: CriConfiguration,
     /// The Git repositories that say what runs.
     pub sources: Vec<GitSource>,
 }
@@ -62,9 +68,11 @@ impl Default for AgentConfiguration {
             cgroup_root: "keel".into(),
             metrics_address: "127.0.0.1:10250".into(),
             pod_pids_limit: 4096,
+            security: SecurityConfiguration::default(),
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
             node: NodeConfiguration::default(),
+            cri: CriConfiguration::default(),
             sources: Vec::new(),
         }
     }
@@ -87,6 +95,16 @@ impl Default for NetworkConfiguration {
     fn default() -> Self {
         Self { bridge: "keel0".into(), pod_cidr: "10.99.0.0/16".into(), mtu: 0 }
     }
+}
+
+/// The Container Runtime Interface, v1.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CriConfiguration {
+    /// Where it is served, an absolute path; nowhere if not set. Whoever may open it is root on
+    /// this machine: its mode is 0600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
 }
 
 /// A Git repository, or a part of one.

@@ -31,12 +31,9 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("ObjectMeta", "resourceVersion", "the store sets it"),
     ("ObjectMeta", "selfLink", "Kubernetes dropped it"),
     ("ObjectMeta", "uid", "the store sets it"),
-    ("PodSecurityContext", "appArmorProfile", "AppArmor profiles are not loaded yet"),
     ("PodSecurityContext", "fsGroupChangePolicy", "it is for volumes that outlive pods"),
     ("PodSecurityContext", "seLinuxChangePolicy", "SELinux labels are not set yet"),
     ("PodSecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
-    ("PodSecurityContext", "seccompProfile", "seccomp profiles are not loaded yet"),
-    ("PodSecurityContext", "supplementalGroupsPolicy", "groups of the image are always merged"),
     ("PodSpec", "affinity", "the scheduler does not look at affinity yet"),
     ("PodSpec", "enableServiceLinks", "services give no environment yet"),
     ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
@@ -56,9 +53,7 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "subdomain", "pods have no domain name yet"),
     ("PodSpec", "topologySpreadConstraints", "the scheduler does not spread pods yet"),
     ("ResourceRequirements", "claims", "devices are not claimed yet"),
-    ("SecurityContext", "appArmorProfile", "AppArmor profiles are not loaded yet"),
     ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
-    ("SecurityContext", "seccompProfile", "seccomp profiles are not loaded yet"),
     ("Service", "spec", "services have no address and lead nowhere yet"),
 ];
 

@@ -5,10 +5,15 @@
 //! pod's group. `cgroups-rs` finds the hierarchies and sets limits on v1; what it lacks
 //! (v2 events, kill, a descriptor to be born into, waiting for the end) is here.
 
+mod devices;
+mod pressure;
 mod stats;
 mod v1;
 mod v2;
 
+pub(crate) use v2::weight;
+
+pub use pressure::{Pressure, Stall};
 pub use stats::{GroupStats, PodStats};
 
 use crate::plan::Resources;
@@ -39,6 +44,8 @@ pub enum CgroupError {
     Limit { what: &'static str, path: PathBuf, source: cgroups_rs::fs::error::Error },
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("cannot keep {path} from devices")]
+    Guard { path: PathBuf, source: io::Error },
     #[error("cannot remove the cgroup {path}")]
     Remove { path: PathBuf, source: io::Error },
 }
@@ -86,7 +93,7 @@ impl Cgroups {
     /// The group of a container exists with its limits. Its pod's does.
     pub(crate) fn ensure_container(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         match &self.kind {
-            Kind::V1(v1) => v1.ensure(group, limits),
+            Kind::V1(v1) => v1.ensure(group, limits).and_then(|()| v1.guard(group, limits)),
             Kind::V2(v2) => v2.ensure_container(group, limits),
         }
     }
@@ -98,6 +105,15 @@ impl Cgroups {
             Kind::V1(v1) => v1.attach(pod, own),
             Kind::V2(v2) => v2.attach(&format!("{pod}/{SUPERVISOR}"), own),
         }
+    }
+
+    /// This process is in the supervisor's place of the pod's group, which others made: on v2
+    /// no process may stay in a group that has children with limits.
+    pub(crate) fn descend(&self, pod: &str) -> Result<(), CgroupError> {
+        if let Kind::V2(v2) = &self.kind {
+            v2.ensure_supervisor(pod)?;
+        }
+        self.enter_as_supervisor(pod)
     }
 
     /// What a process can be born into; `None` on v1, where it has to be attached after.
@@ -184,6 +200,15 @@ impl Cgroups {
         match &self.kind {
             Kind::V1(v1) => Some(v1.stats("").working_set_bytes).filter(|&bytes| bytes > 0),
             Kind::V2(v2) => v2.machine_working_set(&std::fs::read_to_string("/proc/meminfo").ok()?),
+        }
+    }
+
+    /// How long the group's processes wait for what they lack; `None` on v1.
+    #[must_use]
+    pub fn pressure(&self, group: &str) -> Option<Pressure> {
+        match &self.kind {
+            Kind::V1(_) => None,
+            Kind::V2(v2) => Pressure::read(&v2.path(group)),
         }
     }
 

@@ -9,28 +9,35 @@ pub mod address;
 mod args;
 pub mod build;
 mod capability;
+mod device;
 mod env;
 mod error;
 mod expand;
 mod field;
+mod habits;
 mod memory;
 mod mounts;
 mod process;
 mod quantity;
 mod resource;
+mod security;
 mod sysctl;
 mod user;
 mod values;
 
 pub use action::{Action, HookPlans, HttpAction, Place, ProbePlan, ProbePlans};
 pub use build::{NodeFacts, PodInput, build};
+pub use device::{DeviceRule, Devices, USUAL};
 pub use error::{Cause, PlanError};
 pub(crate) use field::{annotations_file, field_value, labels_file, service_account};
+pub(crate) use habits::{CREDENTIALS, notify_socket};
+pub use habits::{CredentialPlan, HabitPlan};
 pub use mounts::BENEATH_OPTION;
 pub(crate) use mounts::{bidirectional, sub_paths};
 pub use process::{STOP_SIGNAL_ANNOTATION, USER_ANNOTATION};
 pub(crate) use quantity::{are_equal as quantities_are_equal, is_positive as quantity_is_positive};
 pub(crate) use resource::resource_field;
+pub use security::{ContainerSecurity, NodeRules, SeccompProfile};
 pub(crate) use values::{config_map_values, secret_values};
 
 use oci_spec::runtime::Spec;
@@ -77,6 +84,10 @@ pub struct PodPlan {
     pub init_containers: Vec<ContainerPlan>,
     /// Run together.
     pub containers: Vec<ContainerPlan>,
+    /// Containers come, start, stop and go one by one as the agent is asked for it, and none
+    /// starts by itself; the pod lasts until it is stopped, with or without any.
+    #[serde(default)]
+    pub by_request: bool,
 }
 
 /// One container.
@@ -113,12 +124,39 @@ pub struct ContainerPlan {
     /// Instead of SIGTERM and of what the image says: `SIGUSR1`.
     #[serde(default)]
     pub stop_signal: Option<String>,
-    /// The file that it writes why it ends to.
+    /// The file that it writes why it ends to; none if empty.
     #[serde(default = "usual_message_path")]
     pub message_path: String,
     /// If that is empty after a failure, the end of the log is taken.
     #[serde(default)]
     pub message_from_log: bool,
+    /// What it has taken over from systemd's services.
+    #[serde(default)]
+    pub habits: HabitPlan,
+    /// What keeps it apart.
+    #[serde(default)]
+    pub security: ContainerSecurity,
+    /// Its standard input is open, for those who attach; else it is at its end at once.
+    #[serde(default)]
+    pub stdin: bool,
+    /// The first one who attaches to its standard input closes it when he leaves.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Where its output is kept.
+    #[serde(default)]
+    pub log: LogPlace,
+}
+
+/// Where a container's output is kept, as CRI log lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogPlace {
+    /// `<log_dir>/<container>/<run>.log`, rotated by the supervisor.
+    #[default]
+    Own,
+    /// This file; who asked for it rotates it.
+    File(PathBuf),
+    /// Nowhere.
+    Nowhere,
 }
 
 fn usual_message_path() -> String {
@@ -205,6 +243,9 @@ pub struct Resources {
     pub cpu_shares: Option<u64>,
     /// Most processes and threads.
     pub pids: Option<u64>,
+    /// Which devices may be used.
+    #[serde(default)]
+    pub devices: Devices,
 }
 
 #[cfg(test)]

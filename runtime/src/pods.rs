@@ -8,18 +8,23 @@ mod inside;
 mod interrupt;
 mod reclaim;
 mod remains;
+mod requests;
+mod scopes;
 
 pub use disk::{ContainerDisk, DiskUsage, PodDisk};
-pub use error::{CreateError, InsideError, OpenError, PodError, RemoveError};
+pub use error::{AddError, CreateError, InsideError, OpenError, PodError, RemoveError};
 pub use files::in_files_of;
-pub use inside::{ExecSpec, Execution, dial, exec, exec_in_terminal};
+pub use inside::{Attached, ExecSpec, Execution, Killer, attach, dial, exec, exec_in_terminal};
 
-use crate::cgroup::{Cgroups, PodStats};
+use crate::cgroup::{Cgroups, PodStats, Pressure};
 use crate::plan::PodPlan;
+use crate::seccomp::SeccompFolders;
 use crate::state::{PodState, Stage};
 use crate::supervisor::protocol::Request;
 use crate::supervisor::{PLAN_FILE, READY, socket_path};
+use crate::systemd::Systemd;
 use connection::{Connection, Link};
+use scopes::Scopes;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
@@ -28,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -52,6 +57,8 @@ pub struct RuntimeOptions {
     pub log_dir: PathBuf,
     /// Below the root of each hierarchy; holds `pod<uid>/`.
     pub cgroup_root: String,
+    /// The profiles that `localhostProfile` of a seccomp profile names.
+    pub seccomp_profiles: PathBuf,
     /// The words before the plan's path and the socket's: a program and what makes it a supervisor.
     pub supervisor: Vec<OsString>,
 }
@@ -63,10 +70,19 @@ impl RuntimeOptions {
         self.state_dir.join("pods").join(uid)
     }
 
-    /// The cgroup of a pod.
+    /// The cgroup of a pod, where systemd has no say.
     #[must_use]
     pub fn pod_cgroup(&self, uid: &str) -> String {
         format!("{}/pod{uid}", self.cgroup_root)
+    }
+
+    /// Where seccomp profiles are, and their filters.
+    #[must_use]
+    pub fn seccomp(&self) -> SeccompFolders {
+        SeccompFolders {
+            profiles: self.seccomp_profiles.clone(),
+            filters: self.state_dir.join("seccomp-filters"),
+        }
     }
 
     /// The log folder of a pod.
@@ -103,6 +119,7 @@ pub struct Runtime {
 struct Shared {
     options: RuntimeOptions,
     cgroups: Cgroups,
+    scopes: Scopes,
     pods: Mutex<BTreeMap<String, Pod>>,
     version: watch::Sender<u64>,
     closed: CancellationToken,
@@ -127,6 +144,12 @@ impl Shared {
     fn link(&self, uid: &str) -> Option<Link> {
         self.pods().get(uid)?.link.clone()
     }
+
+    /// The pod's cgroup, wherever it was made.
+    fn group(&self, uid: &str) -> String {
+        let of_pod = self.pods().get(uid).map(|pod| pod.state.cgroup.clone());
+        of_pod.filter(|group| !group.is_empty()).unwrap_or_else(|| remains::group(&self.options, uid))
+    }
 }
 
 impl Runtime {
@@ -137,6 +160,15 @@ impl Runtime {
     /// # Errors
     /// If the folders cannot be made or the cgroups not be found.
     pub async fn open(options: RuntimeOptions) -> Result<Self, OpenError> {
+        Self::open_beside(options, None).await
+    }
+
+    /// Like [`Runtime::open`], where systemd, if given, makes the groups of new pods. It is not
+    /// asked where cgroups are not its own (v1).
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub async fn open_beside(options: RuntimeOptions, systemd: Option<Systemd>) -> Result<Self, OpenError> {
         for folder in [options.state_dir.join("pods"), options.run_dir.join("pods"), options.log_dir.clone()]
         {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
@@ -145,6 +177,7 @@ impl Runtime {
         let cgroups = Cgroups::detect()?;
         let shared = Arc::new(Shared {
             options,
+            scopes: Scopes::new(systemd.filter(|_| cgroups.is_v2())),
             cgroups,
             pods: Mutex::default(),
             version: watch::Sender::new(0),
@@ -182,22 +215,61 @@ impl Runtime {
                 return Ok(Created::of(pod.state.supervisor_pid));
             }
         }
-        let folder = self.shared.options.pod_folder(&plan.uid);
-        write_plan(&folder, plan)
+        match self.bring_up(plan).await {
+            // It does not want to, and will not for the next pod either.
+            Err(CreateError::Scope(error)) if error.is_lasting() => {
+                self.shared.scopes.give_up(&error);
+                self.bring_up(plan).await
+            }
+            result => result,
+        }
+    }
+
+    async fn bring_up(&self, plan: &PodPlan) -> Result<Created, CreateError> {
+        let (uid, options) = (&plan.uid, &self.shared.options);
+        let folder = options.pod_folder(uid);
+        let mut placed = self.shared.scopes.placed(&options.cgroup_root, plan).into_owned();
+        self.compile_filters(&mut placed)?;
+        write_json(&folder, &folder.join(PLAN_FILE), &placed)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
-        let mut child = self.spawn(&plan.uid, &folder)?;
+        let mut child = self.spawn(uid, &folder)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        match self.greet(&plan.uid, &mut child).await {
+        let greeted = match self.place(plan, &mut child).await {
+            Ok(()) => self.greet(uid, &mut child).await,
+            Err(error) => Err(error),
+        };
+        match greeted {
             Ok(connection) => {
                 connection::serve(&self.shared, connection, Some(child));
                 Ok(Created::of(pid))
             }
             Err(error) => {
                 let _ = child.kill().await;
-                self.clear_cgroup(&plan.uid).await;
+                self.clear_cgroup(uid, &placed.cgroup).await;
                 Err(error)
             }
         }
+    }
+
+    /// The supervisor is in its pod's scope, and knows; nothing where there are none.
+    async fn place(&self, plan: &PodPlan, child: &mut Child) -> Result<(), CreateError> {
+        let (Some(mut gate), Some(pid)) = (child.stdin.take(), child.id()) else { return Ok(()) };
+        let root = &self.shared.options.cgroup_root;
+        self.shared.scopes.adopt(root, &plan.cgroup, plan, pid).await?;
+        // One that is gone has said why.
+        let _ = gate.write_all(b"p").await;
+        Ok(())
+    }
+
+    /// Every container's plan names the filter of its system calls.
+    fn compile_filters(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
+        let folders = self.shared.options.seccomp();
+        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+            folders
+                .fill_in(container)
+                .map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
+        }
+        Ok(())
     }
 
     fn spawn(&self, uid: &str, folder: &Path) -> Result<Child, CreateError> {
@@ -214,7 +286,7 @@ impl Runtime {
             .arg(socket_path(&options.run_dir, uid))
             .env_clear()
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(if self.shared.scopes.are_used() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -240,8 +312,8 @@ impl Runtime {
         Connection::open(&path).await.map_err(CreateError::Talk)
     }
 
-    async fn clear_cgroup(&self, uid: &str) {
-        let (cgroups, group) = (self.shared.cgroups.clone(), self.shared.options.pod_cgroup(uid));
+    async fn clear_cgroup(&self, uid: &str, group: &str) {
+        let (cgroups, group) = (self.shared.cgroups.clone(), group.to_owned());
         let cleared = tokio::task::spawn_blocking(move || {
             cgroups.kill(&group);
             cgroups.remove(&group)
@@ -329,10 +401,17 @@ impl Runtime {
         self.shared.cgroups.machine_working_set()
     }
 
+    /// How long the pod's processes wait for what they lack; `None` where the kernel keeps no
+    /// account.
+    #[must_use]
+    pub fn pressure(&self, uid: &str) -> Option<Pressure> {
+        self.shared.cgroups.pressure(&self.shared.group(uid))
+    }
+
     /// What the pod uses now.
     #[must_use]
     pub fn stats(&self, uid: &str) -> PodStats {
-        let (cgroups, group) = (&self.shared.cgroups, self.shared.options.pod_cgroup(uid));
+        let (cgroups, group) = (&self.shared.cgroups, self.shared.group(uid));
         let mut stats = PodStats { pod: cgroups.stats(&group), ..PodStats::default() };
         for name in cgroups.children(&group) {
             let child = cgroups.stats(&format!("{group}/{name}"));
@@ -346,13 +425,13 @@ impl Runtime {
     }
 }
 
-/// The plan is on disk, for nobody else to read.
-fn write_plan(folder: &Path, plan: &PodPlan) -> io::Result<()> {
+/// The plan is on disk in the folder, for nobody else to read.
+fn write_json(folder: &Path, path: &Path, plan: &impl serde::Serialize) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
-    let new = folder.join("plan.json.new");
+    let new = path.with_extension("json.new");
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     let mut file = io::BufWriter::new(file);
     serde_json::to_writer(&mut file, plan)?;
     io::Write::flush(&mut file)?;
-    std::fs::rename(new, folder.join(PLAN_FILE))
+    std::fs::rename(new, path)
 }

@@ -6,14 +6,17 @@
 //! and goes with it: a crash leaves nothing on the host.
 
 mod child;
+mod credentials;
 mod devices;
 mod error;
 mod exec;
+mod filter;
 mod mounts;
 mod privileges;
 mod program;
 mod rootfs;
 mod target;
+mod terminal;
 mod user;
 
 pub(crate) use error::StartFailure;
@@ -25,6 +28,7 @@ use crate::sys::clone::{Cloned, clone3, exit_now};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 /// Written to the gate when the process is in its cgroup.
@@ -38,6 +42,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) pod: &'a PodPlan,
     pub(crate) container: &'a ContainerPlan,
     pub(crate) run: u32,
+    /// What its program gets as descriptors 3 and up.
+    pub(crate) sockets: &'a [OwnedFd],
 }
 
 /// A container's first process, waiting at the gate or past it.
@@ -47,9 +53,21 @@ pub(crate) struct Launched {
     pub(crate) pidfd: OwnedFd,
     /// Closed at the exec; before that a [`StartFailure`] may come out.
     pub(crate) report: OwnedFd,
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
+    /// Of a container whose standard input is open.
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) output: Output,
     gate: OwnedFd,
+}
+
+/// Where a container's output comes from.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Standard output and error, a pipe each.
+    Pipes([OwnedFd; 2]),
+    /// A terminal of the container's own is about to come through this socket.
+    Awaited(OwnedFd),
+    /// That terminal.
+    Terminal(OwnedFd),
 }
 
 /// Why no process came to be.
@@ -68,8 +86,15 @@ pub(crate) enum LaunchError {
 struct ChildEnds {
     gate: OwnedFd,
     report: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    stdin: Option<OwnedFd>,
+    output: ChildOutput,
+}
+
+/// The child's end of an [`Output`].
+enum ChildOutput {
+    Pipes([OwnedFd; 2]),
+    /// Where its terminal goes.
+    Socket(OwnedFd),
 }
 
 impl Launch<'_> {
@@ -93,15 +118,42 @@ impl Launch<'_> {
         self.pod.state_dir.join("termination").join(&self.container.name)
     }
 
+    /// True if the container has a terminal for its standard streams.
+    pub(crate) fn has_terminal(&self) -> bool {
+        let process = self.container.spec.process().as_ref();
+        process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+    }
+
+    /// Our end of its standard input and the child's, if it has one that is open.
+    fn stdin(&self) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
+        if self.has_terminal() || !self.container.stdin {
+            return Ok((None, None));
+        }
+        let (child, ours) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()))?;
+        Ok((Some(ours), Some(child)))
+    }
+
+    /// Our ends of its outputs, and the child's.
+    fn output(&self) -> Result<(Output, ChildOutput), LaunchError> {
+        if self.has_terminal() {
+            let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Pipe)?;
+            return Ok((Output::Awaited(ours.into()), ChildOutput::Socket(theirs.into())));
+        }
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()));
+        let (stdout, stdout_child) = pipe()?;
+        let (stderr, stderr_child) = pipe()?;
+        Ok((Output::Pipes([stdout, stderr]), ChildOutput::Pipes([stdout_child, stderr_child])))
+    }
+
     /// Starts the container's first process, up to the gate. Its cgroup exists.
     pub(crate) fn start(&self, cgroups: &Cgroups) -> Result<Launched, LaunchError> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()));
         let (gate_child, gate) = pipe()?;
         let (report, report_child) = pipe()?;
-        let (stdout, stdout_child) = pipe()?;
-        let (stderr, stderr_child) = pipe()?;
+        let (stdin, stdin_child) = self.stdin()?;
+        let (output, output_child) = self.output()?;
         let ends =
-            ChildEnds { gate: gate_child, report: report_child, stdout: stdout_child, stderr: stderr_child };
+            ChildEnds { gate: gate_child, report: report_child, stdin: stdin_child, output: output_child };
         let birthplace = cgroups.birthplace(&self.group())?;
         let mut namespaces = libc::CLONE_NEWNS;
         if !self.pod.host_pid {
@@ -109,9 +161,9 @@ impl Launch<'_> {
         }
         let into = birthplace.as_ref().map(AsFd::as_fd);
         match clone3(namespaces, into).map_err(LaunchError::Clone)? {
-            Cloned::Parent { pid, pidfd } => Ok(Launched { pid, pidfd, report, stdout, stderr, gate }),
+            Cloned::Parent { pid, pidfd } => Ok(Launched { pid, pidfd, report, stdin, output, gate }),
             Cloned::Child => {
-                drop((gate, report, stdout, stderr, birthplace));
+                drop((gate, report, stdin, output, birthplace));
                 child::run(self, cgroups, ends)
             }
         }

@@ -14,6 +14,10 @@ pub struct PodState {
     pub name: String,
     /// The supervisor's process; its `net` namespace is the pod's.
     pub supervisor_pid: i32,
+    /// The pod's cgroup, from the root of each hierarchy; empty if its supervisor is too old to
+    /// say.
+    #[serde(default)]
+    pub cgroup: String,
     /// How far the pod is.
     pub stage: Stage,
     /// When the sandbox was made.
@@ -27,6 +31,9 @@ pub struct PodState {
     /// What happened lately beside changes of state, oldest first.
     #[serde(default)]
     pub notices: Vec<Notice>,
+    /// It belongs to whoever asks for its containers one by one, not to the store.
+    #[serde(default)]
+    pub by_request: bool,
 }
 
 /// Something that a user should be told.
@@ -82,6 +89,9 @@ pub struct ContainerStatus {
     /// It is started, and its readiness probe goes well.
     #[serde(default)]
     pub ready: bool,
+    /// What it last said of itself (sd_notify's `STATUS=`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub status_text: String,
 }
 
 /// Kubernetes' three states of a container.

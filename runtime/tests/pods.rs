@@ -1,6 +1,10 @@
 //! Pods as they really run: needs root, and reports its tests as ignored to anybody else.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "pods/escapes.rs"]
+mod escapes;
+#[path = "pods/habits.rs"]
+mod habits;
 #[path = "pods/inside.rs"]
 mod inside;
 #[path = "pods/isolation.rs"]
@@ -18,6 +22,8 @@ mod volumes_mounts;
 #[path = "pods/watched.rs"]
 mod watched;
 
+use escapes::*;
+use habits::*;
 use inside::*;
 use isolation::*;
 use node::{Node, Script, is_alive, until};
@@ -75,6 +81,7 @@ fn main() -> ExitCode {
         the_supervisors_program_is_out_of_reach,
         the_hosts_root_is_a_copy_without_the_agents_folders,
         users_have_names_and_groups,
+        groups_of_the_image_can_be_left_out,
         numbers_stand_over_the_images_user,
         the_pods_address_is_in_the_environment,
         kernel_parameters_are_the_pods_own,
@@ -94,6 +101,18 @@ fn main() -> ExitCode {
         a_terminal_is_one_of_the_containers_own,
         a_connection_leads_to_a_port_of_the_pods_own,
         a_process_that_comes_in_brings_nothing_along,
+        a_container_says_when_it_is_ready_and_how_it_is,
+        anybody_in_the_container_can_say_it,
+        a_container_without_a_sign_of_life_is_aborted,
+        a_stuck_container_that_catches_nothing_is_killed,
+        starts_are_counted_and_then_there_are_no_more,
+        connections_wait_while_the_container_restarts,
+        a_socket_is_the_programs_wherever_it_is_a_process,
+        credentials_are_files_in_memory_for_the_user_alone,
+        every_known_way_out_is_refused,
+        without_a_filter_the_kernel_itself_would_let_some_through,
+        profiles_come_from_the_pod_the_container_and_the_nodes_folder,
+        devices_are_opened_by_the_rules,
     ];
     node::run(&tests)
 }

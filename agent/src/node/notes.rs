@@ -93,10 +93,13 @@ mod tests {
             last,
             restarts: 0,
             started: true,
+            status_text: String::new(),
             ready: true,
         };
         PodState {
             notices: Vec::new(),
+            cgroup: String::new(),
+            by_request: false,
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

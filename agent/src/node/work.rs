@@ -9,6 +9,7 @@ use manifests::{Kind, Object};
 use runtime::image::{Image, PullPolicy};
 use runtime::plan::address::fill_in;
 use runtime::plan::{PlanError, PodInput, PodPlan, build};
+use runtime::pods::CreateError;
 use runtime::state::Stage;
 use runtime::status::Problem;
 use runtime::volume::{self, VolumeError};
@@ -130,9 +131,13 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
 
 async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
     let created = node.metrics.operation("run_podsandbox", node.runtime.create(plan)).await;
-    created
-        .map(|created| created.supervisor_pid)
-        .map_err(|error| pod_problem("CreatePodSandboxError", &error))
+    created.map(|created| created.supervisor_pid).map_err(|error| {
+        if let CreateError::Seccomp { container, source } = &error {
+            let (name, reason) = (container.clone(), "CreateContainerError".to_owned());
+            return Problem::Container { name, reason, message: chain(source) };
+        }
+        pod_problem("CreatePodSandboxError", &error)
+    })
 }
 
 /// A pod and all that its plan is made from.

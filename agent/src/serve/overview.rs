@@ -23,7 +23,7 @@ pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Val
     warnings.extend(
         pressures.into_iter().map(|kind| format!("the node is under {kind}; see `keel get nodes -o yaml`")),
     );
-    let stalls: BTreeMap<&str, stall::Stall> =
+    let stalls: BTreeMap<&str, stall::MachineStall> =
         stall::RESOURCES.into_iter().filter_map(|name| Some((name, stall::of_machine(name)?))).collect();
     let sources: Vec<Value> =
         api.configuration.sources.iter().map(|source| source_status(&api, source)).collect();
@@ -44,6 +44,9 @@ pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Val
         "sources": sources,
         "stalls": stalls,
         "warnings": warnings,
+        "pulls": api.node.images.pulls().iter().map(|(reference, progress)| {
+            json!({"reference": reference, "done": progress.done(), "total": progress.total()})
+        }).collect::<Vec<_>>(),
     }))
 }
 

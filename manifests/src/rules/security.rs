@@ -2,7 +2,7 @@
 
 use crate::path::Path;
 use crate::report::Report;
-use k8s_openapi::api::core::v1::{PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext};
 
 /// The largest user or group id that Kubernetes accepts.
 const MAX_ID: i64 = i32::MAX as i64;
@@ -22,6 +22,10 @@ pub(super) fn pod(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
     for (field, id) in ids {
         report.between(&at.field(field), id, 0, MAX_ID);
     }
+    profiles(context.seccomp_profile.as_ref(), context.app_armor_profile.as_ref(), &at, report);
+    let policies = ["Merge", "Strict"];
+    let policy = context.supplemental_groups_policy.as_deref();
+    report.one_of(&at.field("supplementalGroupsPolicy"), policy, &policies);
     let list = at.field("supplementalGroups");
     for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
         report.between(&list.index(index), Some(*group), 0, MAX_ID);
@@ -31,6 +35,8 @@ pub(super) fn pod(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
 pub(super) fn container(context: &SecurityContext, at: &Path<'_>, report: &mut Report<'_>) {
     report.between(&at.field("runAsUser"), context.run_as_user, 0, MAX_ID);
     report.between(&at.field("runAsGroup"), context.run_as_group, 0, MAX_ID);
+    profiles(context.seccomp_profile.as_ref(), context.app_armor_profile.as_ref(), at, report);
+    report.one_of(&at.field("procMount"), context.proc_mount.as_deref(), &["Default", "Unmasked"]);
     if context.allow_privilege_escalation == Some(false) {
         let added = context.capabilities.iter().flat_map(|c| c.add.iter().flatten());
         if context.privileged == Some(true) {
@@ -52,6 +58,39 @@ pub(super) fn container(context: &SecurityContext, at: &Path<'_>, report: &mut R
                 let message = format!("Linux has no capability `{name}`");
                 report.error_with(&at.index(index), "bad-value", message, help);
             }
+        }
+    }
+}
+
+fn profiles(
+    seccomp: Option<&SeccompProfile>,
+    apparmor: Option<&AppArmorProfile>,
+    at: &Path<'_>,
+    report: &mut Report<'_>,
+) {
+    let given = [
+        ("seccompProfile", seccomp.map(|one| (&one.type_, &one.localhost_profile))),
+        ("appArmorProfile", apparmor.map(|one| (&one.type_, &one.localhost_profile))),
+    ];
+    for (field, profile) in given {
+        let Some((kind, name)) = profile else { continue };
+        let at = at.field(field);
+        report.one_of(&at.field("type"), Some(kind), &["Localhost", "RuntimeDefault", "Unconfined"]);
+        let named = name.as_ref().is_some_and(|name| !name.is_empty());
+        match (kind.as_str(), named) {
+            ("Localhost", false) => {
+                report.error(&at, "missing-field", "type Localhost needs a `localhostProfile`");
+            }
+            ("RuntimeDefault" | "Unconfined", true) => {
+                let message = "only type Localhost takes a `localhostProfile`";
+                report.error(&at.field("localhostProfile"), "not-allowed", message);
+            }
+            _ => {}
+        }
+        let leads_out = |name: &str| name.starts_with('/') || name.split('/').any(|part| part == "..");
+        if field == "seccompProfile" && name.as_deref().is_some_and(leads_out) {
+            let message = "the profile is a path below the node's folder of profiles, without `..`";
+            report.error(&at.field("localhostProfile"), "bad-path", message);
         }
     }
 }

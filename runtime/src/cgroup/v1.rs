@@ -1,7 +1,7 @@
 //! Control groups v1: one tree per controller.
 
-use super::CgroupError;
 use super::stats::{GroupStats, field};
+use super::{CgroupError, devices};
 use crate::plan::Resources;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::memory::MemController;
@@ -20,13 +20,15 @@ pub(super) struct V1 {
     cpuacct: PathBuf,
     memory: PathBuf,
     pids: PathBuf,
+    devices: PathBuf,
     /// systemd's tree of names, so that a pod is not taken for a part of the agent's unit.
     named: Option<PathBuf>,
 }
 
 impl V1 {
     pub(super) fn detect() -> Result<Self, CgroupError> {
-        let (mut cpu, mut cpuacct, mut memory, mut pids, mut named) = (None, None, None, None, None);
+        let (mut cpu, mut cpuacct, mut memory, mut pids) = (None, None, None, None);
+        let (mut devices, mut named) = (None, None);
         for subsystem in hierarchies::V1::new().subsystems() {
             let path = subsystem.to_controller().path().to_owned();
             #[allow(clippy::wildcard_enum_match_arm, reason = "pods need no other controller")]
@@ -35,6 +37,7 @@ impl V1 {
                 Subsystem::CpuAcct(_) => cpuacct = Some(path),
                 Subsystem::Mem(_) => memory = Some(path),
                 Subsystem::Pid(_) => pids = Some(path),
+                Subsystem::Devices(_) => devices = Some(path),
                 Subsystem::Systemd(_) => named = Some(path),
                 _ => {}
             }
@@ -44,13 +47,14 @@ impl V1 {
             cpuacct: cpuacct.ok_or(CgroupError::Controller("cpuacct"))?,
             memory: memory.ok_or(CgroupError::Controller("memory"))?,
             pids: pids.ok_or(CgroupError::Controller("pids"))?,
+            devices: devices.ok_or(CgroupError::Controller("devices"))?,
             named,
         })
     }
 
     /// Distinct trees: cpu and cpuacct are often one.
     pub(super) fn roots(&self, group: &str) -> Vec<PathBuf> {
-        let mut roots: Vec<PathBuf> = [&self.memory, &self.cpu, &self.cpuacct, &self.pids]
+        let mut roots: Vec<PathBuf> = [&self.memory, &self.cpu, &self.cpuacct, &self.pids, &self.devices]
             .into_iter()
             .chain(&self.named)
             .map(|root| root.join(group))
@@ -90,6 +94,14 @@ impl V1 {
             .map_err(|source| CgroupError::Limit { what: "pids", path, source })
     }
 
+    /// Only the devices that `limits` names can be used in the group, which has no process yet.
+    pub(super) fn guard(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        let Some(rules) = limits.devices.rules() else { return Ok(()) };
+        let folder = self.devices.join(group);
+        write(folder.join("devices.deny"), "a")?;
+        rules.into_iter().try_for_each(|rule| write(folder.join("devices.allow"), &devices::word(rule)))
+    }
+
     fn limit_memory(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         let Some(bytes) = limits.memory_bytes else { return Ok(()) };
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -127,12 +139,7 @@ impl V1 {
 
     pub(super) fn attach(&self, group: &str, pid: i32) -> Result<(), CgroupError> {
         for root in self.roots(group) {
-            let path = root.join("cgroup.procs");
-            fs::write(&path, pid.to_string()).map_err(|source| CgroupError::Write {
-                path,
-                value: pid.to_string(),
-                source,
-            })?;
+            write(root.join("cgroup.procs"), &pid.to_string())?;
         }
         Ok(())
     }
@@ -168,6 +175,10 @@ impl V1 {
 /// Microseconds of CPU per period; the kernel takes no less than one millisecond.
 pub(super) fn quota_us(millis: u64) -> u64 {
     (millis.saturating_mul(PERIOD_US) / 1000).max(1000)
+}
+
+fn write(path: PathBuf, value: &str) -> Result<(), CgroupError> {
+    fs::write(&path, value).map_err(|source| CgroupError::Write { path, value: value.to_owned(), source })
 }
 
 fn read(group: &Path, file: &str) -> String {

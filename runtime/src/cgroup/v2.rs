@@ -2,10 +2,10 @@
 
 use super::stats::{GroupStats, field};
 use super::v1::quota_us;
-use super::{CgroupError, SUPERVISOR};
+use super::{CgroupError, SUPERVISOR, devices};
 use crate::plan::Resources;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What pods need, in each ancestor's `cgroup.subtree_control`.
@@ -39,10 +39,19 @@ impl V2 {
         create(&folder.join(SUPERVISOR))
     }
 
+    pub(super) fn ensure_supervisor(&self, pod: &str) -> Result<(), CgroupError> {
+        create(&self.path(pod).join(SUPERVISOR))
+    }
+
     pub(super) fn ensure_container(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         let folder = self.path(group);
         create(&folder)?;
         limit(&folder, limits)?;
+        if let Some(rules) = limits.devices.rules() {
+            let opened = self.open(group)?;
+            devices::guard(opened.as_fd(), rules)
+                .map_err(|source| CgroupError::Guard { path: folder.clone(), source })?;
+        }
         // Kubernetes' choice on v2: a container that lost one process to the OOM killer is
         // not left running half.
         write(&folder.join("memory.oom.group"), "1")
@@ -142,7 +151,7 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
 }
 
 /// v1 shares (2 to 262144) as v2 weight (1 to 10000), by the formula that runtimes share.
-fn weight(shares: u64) -> u64 {
+pub(crate) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
@@ -176,6 +185,7 @@ mod tests {
             cpu_millis: Some(200),
             cpu_shares: Some(1024),
             pids: Some(100),
+            ..Resources::default()
         };
         v2.ensure_pod("keel/podx", &limits).expect("pod");
         v2.ensure_container("keel/podx/web", &limits).expect("container");

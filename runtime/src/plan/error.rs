@@ -125,12 +125,29 @@ pub enum Cause {
     /// The caller gave no image for the container.
     #[error("image has not been resolved")]
     ImageNotResolved,
+    /// An annotation that validation should have refused.
+    #[error("annotation {key}: {message}")]
+    BadAnnotation {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A probe or hook names a port that the container does not have.
     #[error("there is no port \"{port}\" in this container")]
     UnknownPort {
         /// As written.
         port: String,
     },
+    /// A kernel parameter that is not safe, and that the node's configuration does not allow.
+    #[error("forbidden sysctl: \"{name}\" not allowlisted")]
+    ForbiddenSysctl {
+        /// Its name.
+        name: String,
+    },
+    /// A pod names an AppArmor profile, and the kernel would not enforce it.
+    #[error("Cannot enforce AppArmor: AppArmor is not enabled on the host")]
+    NoAppArmor,
     /// Kubernetes has it, this runtime does not yet.
     #[error("{feature} is not supported yet")]
     Unsupported {
@@ -144,6 +161,8 @@ impl Cause {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::ForbiddenSysctl { .. } => "SysctlForbidden",
+            Self::NoAppArmor => "AppArmor",
             Self::NoCommand | Self::ImageNotResolved => "CreateContainerError",
             Self::ConfigMapNotFound { .. }
             | Self::SecretNotFound { .. }
@@ -159,6 +178,7 @@ impl Cause {
             | Self::UserNotVerifiable { .. }
             | Self::UnknownCapability { .. }
             | Self::BadId { .. }
+            | Self::BadAnnotation { .. }
             | Self::UnknownPort { .. }
             | Self::Unsupported { .. } => "CreateContainerConfigError",
         }

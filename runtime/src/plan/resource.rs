@@ -1,9 +1,9 @@
 //! Requests and limits as the kernel takes them.
 
-use super::Resources;
 use super::build::NodeFacts;
 use super::error::Cause;
 use super::quantity::{bytes, millis};
+use super::{Devices, Resources};
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceFieldSelector, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -13,7 +13,10 @@ const MAX_SHARES: u64 = 262_144;
 /// The limits of one container.
 pub(super) fn container(container: &Container, node: &NodeFacts) -> Result<Resources, Cause> {
     let amounts = Amounts::of(container.resources.as_ref())?;
-    Ok(Resources { pids: node.default_pids, ..amounts.resources() })
+    let context = container.security_context.as_ref();
+    let privileged = context.and_then(|context| context.privileged) == Some(true);
+    let devices = if privileged { Devices::All } else { Devices::Usual(Vec::new()) };
+    Ok(Resources { pids: node.default_pids, devices, ..amounts.resources() })
 }
 
 /// The limits of the whole pod: the sum of its containers', at least what each
@@ -71,6 +74,7 @@ impl Amounts {
             cpu_millis: self.cpu_limit,
             cpu_shares: Some(shares.clamp(MIN_SHARES, MAX_SHARES)),
             pids: None,
+            devices: Devices::All,
         }
     }
 }

@@ -51,6 +51,7 @@ impl World {
                 memory_bytes: 4 << 30,
                 storage_bytes: 10 << 30,
                 default_pids: Some(1000),
+                rules: NodeRules::default(),
             },
         }
     }
@@ -266,9 +267,10 @@ fn resources_are_what_the_kernel_takes() {
         cpu_millis: Some(1500),
         cpu_shares: Some(256),
         pids: Some(1000),
+        devices: Devices::Usual(Vec::new()),
     };
     assert_eq!(plan.containers[0].resources, wanted);
-    assert_eq!(plan.resources, Resources { pids: None, ..wanted });
+    assert_eq!(plan.resources, Resources { pids: None, devices: Devices::All, ..wanted });
 
     let second = json!([
         {"name": "app", "image": "host:", "command": ["a"], "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}},
@@ -300,7 +302,7 @@ fn security_context_becomes_user_and_capabilities() {
                 "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE", "CAP_SYS_TIME"]}}}),
         json!({"securityContext": {"runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4000],
-                "sysctls": [{"name": "net.core.somaxconn", "value": "1024"}]}}),
+                "sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "2"}]}}),
     )
     .plan();
     let spec = &plan.containers[0].spec;
@@ -314,7 +316,7 @@ fn security_context_becomes_user_and_capabilities() {
     names.sort();
     assert_eq!(names, ["NET_BIND_SERVICE", "SYS_TIME"]);
     let linux = spec.linux().as_ref().unwrap();
-    assert_eq!(linux.sysctl().as_ref().unwrap()["net.core.somaxconn"], "1024");
+    assert_eq!(linux.sysctl().as_ref().unwrap()["net.ipv4.tcp_syncookies"], "2");
     assert!(linux.masked_paths().as_ref().unwrap().contains(&"/proc/kcore".to_owned()));
 
     let privileged = app(json!({"securityContext": {"privileged": true}}));
@@ -324,20 +326,20 @@ fn security_context_becomes_user_and_capabilities() {
     assert!(mount_options(&privileged, "/sys").1.contains(&"rw".to_owned()));
 
     let usual = app(json!({})).process().as_ref().unwrap().capabilities().clone().unwrap();
-    assert!(!usual.bounding().as_ref().unwrap().contains(&oci_spec::runtime::Capability::Mknod));
+    assert!(usual.bounding().as_ref().unwrap().contains(&oci_spec::runtime::Capability::Mknod));
 }
 
 #[test]
 fn users_by_name_are_left_to_the_sandbox() {
     let cases = [
-        ("", json!({}), (0, 0), None),
-        ("1000", json!({}), (1000, 0), None),
-        ("1000:50", json!({}), (1000, 50), None),
-        ("www", json!({}), (0, 0), Some("www")),
-        ("www:staff", json!({}), (0, 0), Some("www:staff")),
-        ("1000:staff", json!({}), (1000, 0), Some("1000:staff")),
-        ("www", json!({"runAsUser": 7}), (7, 0), None),
-        ("www:staff", json!({"runAsGroup": 8}), (0, 8), Some("www:8")),
+        ("", json!({}), (0, 0), "0"),
+        ("1000", json!({}), (1000, 0), "1000"),
+        ("1000:50", json!({}), (1000, 50), "1000:50"),
+        ("www", json!({}), (0, 0), "www"),
+        ("www:staff", json!({}), (0, 0), "www:staff"),
+        ("1000:staff", json!({}), (1000, 0), "1000:staff"),
+        ("www", json!({"runAsUser": 7}), (7, 0), "7"),
+        ("www:staff", json!({"runAsGroup": 8}), (0, 8), "www:8"),
     ];
     for (user, context, ids, unresolved) in cases {
         let config = ImageConfig { user: user.into(), ..ImageConfig::default() };
@@ -347,7 +349,7 @@ fn users_by_name_are_left_to_the_sandbox() {
         assert_eq!((found.uid(), found.gid()), ids, "{user}");
         let annotation =
             spec.annotations().as_ref().and_then(|all| all.get(USER_ANNOTATION)).map(String::as_str);
-        assert_eq!(annotation, unresolved, "{user}");
+        assert_eq!(annotation, Some(unresolved), "{user}");
     }
     let config = ImageConfig { user: "www".into(), ..ImageConfig::default() };
     let world = World::new(json!({"securityContext": {"runAsNonRoot": true}}), json!({})).with_image(config);
@@ -436,8 +438,14 @@ fn kernel_parameters_of_the_host_are_refused() {
     let plan = |name: &str, host: Value| {
         let mut spec = json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
         merge(&mut spec, host);
-        World::new(json!({}), spec).build()
+        let mut world = World::new(json!({}), spec);
+        world.node.rules.allowed_unsafe_sysctls =
+            ["net.core.*", "net.ipv4.ip_forward", "kernel.*", "fs.mqueue.*"].map(Into::into).into();
+        world.build()
     };
+    assert!(plan("net.ipv4.tcp_fin_timeout", json!({})).is_ok(), "safe");
+    let forbidden = plan("net.ipv4.tcp_mem", json!({})).expect_err("unsafe");
+    assert_eq!(forbidden.to_string(), "forbidden sysctl: \"net.ipv4.tcp_mem\" not allowlisted");
     for good in
         ["net.core.somaxconn", "net/ipv4/ip_forward", "kernel.shmmax", "kernel.sem", "fs.mqueue.msg_max"]
     {

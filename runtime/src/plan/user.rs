@@ -8,7 +8,7 @@ use oci_spec::runtime::User;
 pub(super) struct RunAs {
     /// Numeric ids; 0 where a name stands in `unresolved`.
     pub(super) user: User,
-    /// `user` or `user:group` with at least one name in it, for the sandbox to look up.
+    /// `user` or `user:group`, by name or number, for the sandbox to look up.
     pub(super) unresolved: Option<String>,
 }
 
@@ -42,8 +42,8 @@ pub(super) fn run_as(
     resolved.set_uid(user.parse().unwrap_or(0)).set_gid(group.parse().unwrap_or(0));
     let groups = supplemental_groups(pod)?;
     resolved.set_additional_gids((!groups.is_empty()).then_some(groups));
-    let named = |text: &str| !text.is_empty() && text.parse::<u32>().is_err();
-    let unresolved = (named(&user) || named(&group)).then(|| match group.as_str() {
+    // Also of a number the image can know the group, and the groups beside.
+    let unresolved = Some(match group.as_str() {
         "" => user,
         group => format!("{user}:{group}"),
     });

@@ -68,6 +68,7 @@ impl Connection {
             Reply::Hello { version: version @ OLDEST..=VERSION } => version,
             other @ (Reply::Hello { .. }
             | Reply::Done
+            | Reply::Attached { .. }
             | Reply::Exited { .. }
             | Reply::State(_)
             | Reply::Error { .. }) => {
@@ -76,9 +77,11 @@ impl Connection {
         };
         match next(&mut lines).await? {
             Reply::State(state) => Ok(Self { lines, write, state: translated(*state, version), version }),
-            other @ (Reply::Hello { .. } | Reply::Done | Reply::Exited { .. } | Reply::Error { .. }) => {
-                Err(io::Error::other(format!("the supervisor answers with {other:?}")))
-            }
+            other @ (Reply::Hello { .. }
+            | Reply::Done
+            | Reply::Attached { .. }
+            | Reply::Exited { .. }
+            | Reply::Error { .. }) => Err(io::Error::other(format!("the supervisor answers with {other:?}"))),
         }
     }
 }
@@ -135,7 +138,7 @@ async fn follow(
                     }
                     shared.changed();
                 }
-                Ok(Reply::Hello { .. } | Reply::Exited { .. }) => {}
+                Ok(Reply::Hello { .. } | Reply::Attached { .. } | Reply::Exited { .. }) => {}
                 Ok(Reply::Done) => answer(&mut waiting, Ok(())),
                 Ok(Reply::Error { message }) => answer(&mut waiting, Err(PodError::Refused { message })),
                 Err(error) => return error,
@@ -163,7 +166,7 @@ fn answer(waiting: &mut VecDeque<Answer>, result: Result<(), PodError>) {
 /// The supervisor is gone: its pod is `Finished` if it said so, and `Lost` if not.
 async fn ended(shared: &Arc<Shared>, uid: &str, error: &io::Error) {
     let folder = shared.options.pod_folder(uid);
-    let (cgroups, group) = (shared.cgroups.clone(), shared.options.pod_cgroup(uid));
+    let (cgroups, group) = (shared.cgroups.clone(), shared.group(uid));
     // The last word may have reached the disk only.
     let last = tokio::task::spawn_blocking(move || {
         let last = read_status(&folder);

@@ -1,6 +1,7 @@
 //! What can go wrong between an agent and its pods.
 
 use crate::cgroup::CgroupError;
+use crate::seccomp::SeccompError;
 use std::io;
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ pub enum OpenError {
 pub enum CreateError {
     #[error("cannot write {path}")]
     WritePlan { path: PathBuf, source: io::Error },
+    #[error("cannot confine the container {container}")]
+    Seccomp { container: String, source: SeccompError },
     #[error("no program is configured as supervisor")]
     NoSupervisor,
     #[error("cannot start the supervisor {program}")]
@@ -32,6 +35,8 @@ pub enum CreateError {
     Supervisor { message: String },
     #[error("the pod {uid} has run to its end")]
     Finished { uid: String },
+    #[error(transparent)]
+    Scope(#[from] crate::systemd::ScopeError),
 }
 
 /// Why a pod did not do what it was asked.
@@ -44,6 +49,18 @@ pub enum PodError {
     Ended,
     #[error("the supervisor refused: {message}")]
     Refused { message: String },
+}
+
+/// Why a pod got no further container.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum AddError {
+    #[error("cannot write {path}")]
+    WritePlan { path: PathBuf, source: io::Error },
+    #[error("cannot confine the container")]
+    Seccomp(#[from] SeccompError),
+    #[error(transparent)]
+    Pod(#[from] PodError),
 }
 
 /// What of a pod could not be removed.
@@ -83,6 +100,12 @@ pub enum InsideError {
 }
 
 impl InsideError {
+    /// A supervisor that ends leaves who has just connected without a word.
+    pub(super) fn lost(error: io::Error) -> Self {
+        let left = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        if left { Self::Ended } else { Self::Talk(error) }
+    }
+
     pub(super) fn unexpected(reply: &crate::supervisor::protocol::Reply) -> Self {
         Self::Unexpected { reply: format!("{reply:?}") }
     }

@@ -9,7 +9,8 @@ impl Runtime {
     /// Logs of runs that are over, and writable layers of pods that are, are gone. The log of each
     /// container's newest run stays. Blocks.
     pub fn reclaim(&self) {
-        for (uid, state) in self.observe() {
+        // What clients of the CRI asked for is theirs to remove.
+        for (uid, state) in self.observe().into_iter().filter(|(_, state)| !state.by_request) {
             let options = &self.shared.options;
             old_logs(&options.pod_logs(&state.namespace, &state.name, &uid), &state);
             if state.stage == Stage::Finished {

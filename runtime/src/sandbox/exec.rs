@@ -4,10 +4,11 @@
 //! runs there can neither trace it nor look at the descriptors that it has of ours.
 
 use super::error::{Failure, Step};
-use super::{ATTACHED, Launch, LaunchError, child, mounts, privileges, program, user};
+use super::filter::Filter;
+use super::{ATTACHED, Launch, LaunchError, child, mounts, privileges, program, terminal, user};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::{Cloned, clone3, exit_now};
-use crate::sys::{descriptors, signals, terminal};
+use crate::sys::{descriptors, signals};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Process;
 use rustix::fs::Mode;
@@ -111,22 +112,19 @@ impl Exec<'_> {
         let spec = &self.launch.container.spec;
         let process = spec.process().as_ref().ok_or_else(child::missing_process)?;
         let process = self.process(process);
+        let filter = Filter::of(self.launch.container)?;
         child::wait_for(gate.as_fd(), ATTACHED)?;
         let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
         setns(target, namespaces).step(|| "join the container's namespaces".to_owned())?;
         match streams {
             ExecStreams::Three(streams) => set_streams(&streams)?,
             ExecStreams::Terminal(socket) => {
-                let _ = rustix::process::setsid();
-                let terminal = terminal::open().step(|| "open a terminal".to_owned())?;
-                descriptors::send(&socket, b"t", &[terminal.master.as_fd()])
-                    .step(|| "hand the terminal over".to_owned())?;
-                terminal::control(&terminal.slave).step(|| "take the terminal".to_owned())?;
-                let slave = || terminal.slave.try_clone().step(|| "copy a descriptor".to_owned());
+                let terminal = terminal::take(&socket)?;
+                let slave = || terminal.try_clone().step(|| "copy a descriptor".to_owned());
                 set_streams(&[slave()?, slave()?, slave()?])?;
             }
         }
-        let identity = user::resolve_as(spec, &process, self.user)?;
+        let identity = user::resolve_as(self.launch.container, &process, self.user)?;
         mounts::enter_directory(process.cwd())?;
         let program = program::Program::of(&process, &identity);
         privileges::take_on(&process, &identity)?;
@@ -135,6 +133,7 @@ impl Exec<'_> {
             .step(|| "bind the process's life to its supervisor".to_owned())?;
         signals::reset();
         descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
+        privileges::seal(&process, &self.launch.container.security, filter.as_ref())?;
         Err(program.execute())
     }
 

@@ -125,12 +125,15 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path, mut tied: Tied) -> Res
     for (index, mount) in mounts.iter().enumerate() {
         match kind(mount) {
             Kind::Bind => bind(&root, mount, tied.0.remove(&index))?,
-            Kind::Filesystem => filesystem(&root, mount)?,
+            Kind::Filesystem => filesystem(launch, &root, mount)?,
             Kind::Cgroup => {}
         }
     }
     let log = launch.termination_log();
-    if log.exists() && has_room_for(&root, &launch.container.message_path) {
+    if !launch.container.message_path.is_empty()
+        && log.exists()
+        && has_room_for(&root, &launch.container.message_path)
+    {
         let tree = open_tree(CWD, &log, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .step(|| "open the termination log".to_owned())?;
         let target = root.file(Path::new(&launch.container.message_path))?;
@@ -206,7 +209,7 @@ fn is_folder(fd: &OwnedFd) -> rustix::io::Result<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
 }
 
-fn filesystem(root: &Root, mount: &Mount) -> Result<(), Failure> {
+fn filesystem(launch: &Launch<'_>, root: &Root, mount: &Mount) -> Result<(), Failure> {
     let to = mount.destination();
     let kind = mount.typ().as_deref().unwrap_or("tmpfs");
     let sorted = sort_options(mount);
@@ -214,7 +217,7 @@ fn filesystem(root: &Root, mount: &Mount) -> Result<(), Failure> {
     let tree = new_filesystem(kind, &sorted.data, sorted.attributes)?;
     move_mount(&tree, "", &target, "", both_empty()).step(|| format!("mount {kind} at {}", to.display()))?;
     if to == Path::new("/dev") && kind == "tmpfs" {
-        devices::populate(root)?;
+        devices::populate(launch, root)?;
     }
     Ok(())
 }

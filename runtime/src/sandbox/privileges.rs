@@ -1,15 +1,18 @@
 //! Limits, identity and capabilities, in the one order that works.
 
 use super::error::{Failure, Step};
+use super::filter::Filter;
 use super::user::Identity;
+use crate::plan::ContainerSecurity;
 use caps::{CapSet, CapsHashSet};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use oci_spec::runtime::{LinuxCapabilities, PosixRlimitType, Process};
+use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
 use std::fs;
 use std::io;
 
-/// The process is what its specification says, and can never be more again.
+/// The process has its limits and its identity, and can never have more capabilities than its
+/// specification says. It still has all that it has had, until [`seal`].
 pub(super) fn take_on(process: &Process, identity: &Identity) -> Result<(), Failure> {
     for limit in process.rlimits().iter().flatten() {
         if let Some(resource) = resource(limit.typ()) {
@@ -29,11 +32,44 @@ pub(super) fn take_on(process: &Process, identity: &Identity) -> Result<(), Fail
         }
     }
     become_user(identity)?;
-    set_capabilities(capabilities)?;
+    // While permitted still holds everything; ambient is a subset of both.
+    set(CapSet::Inheritable, capabilities.and_then(|all| all.inheritable().as_ref()))?;
+    set(CapSet::Ambient, capabilities.and_then(|all| all.ambient().as_ref()))
+}
+
+/// The process has its capabilities and is under its filter: the last before the exec, so that
+/// the filter has to allow little beside it.
+pub(super) fn seal(
+    process: &Process,
+    container: &ContainerSecurity,
+    filter: Option<&Filter>,
+) -> Result<(), Failure> {
+    if let Some(profile) = &container.apparmor {
+        let step = || format!("take the AppArmor profile {profile} for the exec");
+        fs::write("/proc/self/attr/apparmor/exec", format!("exec {profile}")).step(step)?;
+    }
     if process.no_new_privileges().unwrap_or(false) {
         rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
+        reduce_capabilities(process)?;
+        return filter.map_or(Ok(()), Filter::set);
     }
-    Ok(())
+    if let Some(filter) = filter {
+        // Only who could do anything may filter what a program with more rights does later.
+        let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other);
+        let permitted = permitted.step(|| "read the capabilities".to_owned())?;
+        caps::set(None, CapSet::Effective, &permitted)
+            .map_err(io::Error::other)
+            .step(|| "raise the capabilities".to_owned())?;
+        filter.set()?;
+    }
+    reduce_capabilities(process)
+}
+
+fn reduce_capabilities(process: &Process) -> Result<(), Failure> {
+    let all = process.capabilities().as_ref();
+    // Permitted after effective, its subset.
+    set(CapSet::Effective, all.and_then(|all| all.effective().as_ref()))?;
+    set(CapSet::Permitted, all.and_then(|all| all.permitted().as_ref()))
 }
 
 fn become_user(identity: &Identity) -> Result<(), Failure> {
@@ -47,24 +83,14 @@ fn become_user(identity: &Identity) -> Result<(), Failure> {
     rustix::thread::set_keep_capabilities(false).step(|| "keep capabilities".to_owned())
 }
 
-fn set_capabilities(all: Option<&LinuxCapabilities>) -> Result<(), Failure> {
-    let sets = [
-        // Inheritable while permitted still holds everything; permitted after effective, its subset.
-        (CapSet::Inheritable, all.and_then(|all| all.inheritable().as_ref())),
-        (CapSet::Effective, all.and_then(|all| all.effective().as_ref())),
-        (CapSet::Permitted, all.and_then(|all| all.permitted().as_ref())),
-        (CapSet::Ambient, all.and_then(|all| all.ambient().as_ref())),
-    ];
-    for (set, names) in sets {
-        caps::set(None, set, &wanted(names))
-            .map_err(io::Error::other)
-            .step(|| format!("set the {set:?} capabilities"))?;
-    }
-    Ok(())
+fn set(set: CapSet, names: Option<&Capabilities>) -> Result<(), Failure> {
+    caps::set(None, set, &wanted(names))
+        .map_err(io::Error::other)
+        .step(|| format!("set the {set:?} capabilities"))
 }
 
 /// What is wanted and this process may have: a host can lack some.
-fn wanted(names: Option<&oci_spec::runtime::Capabilities>) -> CapsHashSet {
+fn wanted(names: Option<&Capabilities>) -> CapsHashSet {
     let available = caps::read(None, CapSet::Permitted).unwrap_or_default();
     let parse = |name: &oci_spec::runtime::Capability| format!("CAP_{name}").parse().ok();
     names.into_iter().flatten().filter_map(parse).filter(|one| available.contains(one)).collect()

@@ -45,7 +45,8 @@ pub(super) fn mount(launch: &Launch<'_>) -> Result<(), Failure> {
     if let Some(top) = lowers.first() {
         copy_owner_and_mode(top, &upper)?;
     }
-    overlay(&lowers, &upper, &work, &root)?;
+    let nodev = !launch.container.security.privileged;
+    overlay(&lowers, &upper, &work, &root, nodev)?;
     if let Rootfs::Host { hidden } = &launch.container.rootfs {
         hide(&root, hidden)?;
     }
@@ -61,18 +62,23 @@ fn copy_owner_and_mode(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::set_permissions(to, fs::Permissions::from_mode(seen.mode() & 0o7777)).step(step)
 }
 
-fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> Result<(), Failure> {
-    match overlay_by_descriptor(lowers, upper, work) {
+fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, root: &Path, nodev: bool) -> Result<(), Failure> {
+    match overlay_by_descriptor(lowers, upper, work, nodev) {
         Ok(tree) => attach(&tree, root),
         // Before Linux 6.5 layers cannot be given one by one.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            overlay_by_options(lowers, upper, work, root)
+            overlay_by_options(lowers, upper, work, root, nodev)
         }
         Err(error) => Err(error).step(|| format!("mount the overlay of {} layers", lowers.len())),
     }
 }
 
-fn overlay_by_descriptor(lowers: &[PathBuf], upper: &Path, work: &Path) -> rustix::io::Result<OwnedFd> {
+fn overlay_by_descriptor(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    nodev: bool,
+) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", "overlay")?;
     for lower in lowers {
@@ -81,16 +87,24 @@ fn overlay_by_descriptor(lowers: &[PathBuf], upper: &Path, work: &Path) -> rusti
     fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
     fsconfig_set_string(context.as_fd(), "workdir", work)?;
     fsconfig_create(context.as_fd())?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)
+    let attributes = if nodev { MountAttrFlags::MOUNT_ATTR_NODEV } else { MountAttrFlags::empty() };
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-fn overlay_by_options(lowers: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> Result<(), Failure> {
+fn overlay_by_options(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    root: &Path,
+    nodev: bool,
+) -> Result<(), Failure> {
     let lowers: Vec<String> = lowers.iter().map(|lower| escape(lower)).collect();
     let options =
         format!("lowerdir={},upperdir={},workdir={}", lowers.join(":"), escape(upper), escape(work));
     let step = || format!("mount the overlay of {} layers", lowers.len());
     let options = std::ffi::CString::new(options).map_err(std::io::Error::from).step(step)?;
-    rustix::mount::mount("overlay", root, "overlay", MountFlags::NODEV, options.as_c_str()).step(step)
+    let flags = if nodev { MountFlags::NODEV } else { MountFlags::empty() };
+    rustix::mount::mount("overlay", root, "overlay", flags, options.as_c_str()).step(step)
 }
 
 /// A path as an overlay option: colons, commas and backslashes mean something there.

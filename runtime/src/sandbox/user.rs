@@ -1,7 +1,8 @@
 //! Who the program is, by number or by the image's own names.
 
 use super::error::{Failure, Step};
-use oci_spec::runtime::{Process, Spec};
+use crate::plan::ContainerPlan;
+use oci_spec::runtime::Process;
 use rustix::fs::{Gid, Uid};
 use std::fs;
 use std::io;
@@ -20,14 +21,18 @@ pub(super) struct Identity {
 }
 
 /// Reads the image's `/etc/passwd` and `/etc/group`; `/` is the container's root by now.
-pub(super) fn resolve(spec: &Spec, process: &Process) -> Result<Identity, Failure> {
-    resolve_as(spec, process, None)
+pub(super) fn resolve(container: &ContainerPlan, process: &Process) -> Result<Identity, Failure> {
+    resolve_as(container, process, None)
 }
 
 /// Like [`resolve`], or as `other`: `user[:group]` by name or number.
-pub(super) fn resolve_as(spec: &Spec, process: &Process, other: Option<&str>) -> Result<Identity, Failure> {
+pub(super) fn resolve_as(
+    container: &ContainerPlan,
+    process: &Process,
+    other: Option<&str>,
+) -> Result<Identity, Failure> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let named = spec.annotations().as_ref().and_then(|all| all.get(USER_ANNOTATION));
+    let named = container.spec.annotations().as_ref().and_then(|all| all.get(USER_ANNOTATION));
     let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
     let user = process.user();
     let numbers = format!("{}:{}", user.uid(), user.gid());
@@ -36,14 +41,17 @@ pub(super) fn resolve_as(spec: &Spec, process: &Process, other: Option<&str>) ->
     let mut identity = look_up(wanted, &passwd, &group)
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
         .step(|| format!("find the user {wanted:?} in the image"))?;
+    if container.security.strict_groups {
+        identity.groups.clear();
+    }
     identity.groups.extend(user.additional_gids().iter().flatten());
     identity.groups.sort_unstable();
     identity.groups.dedup();
     Ok(identity)
 }
 
-/// `None` if a name is not in the files. A bare user brings its groups; a number not in the
-/// files has group 0.
+/// `None` if a name is not in the files. A user brings the groups that it is a member of; a
+/// number not in the files has group 0.
 fn look_up(wanted: &str, passwd: &str, group: &str) -> Option<Identity> {
     let (user, group_wanted) = match wanted.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
@@ -62,10 +70,7 @@ fn look_up(wanted: &str, passwd: &str, group: &str) -> Option<Identity> {
         Some(wanted) => group_number(wanted, group)?,
         None => entry.as_ref().map_or(Some(0), |entry| entry[3].parse().ok())?,
     };
-    let groups = match (&entry, group_wanted) {
-        (Some(entry), None) => groups_of(entry[0], group),
-        (Some(_) | None, _) => Vec::new(),
-    };
+    let groups = entry.as_ref().map_or_else(Vec::new, |entry| groups_of(entry[0], group));
     let home = entry.map(|entry| entry[5].to_owned()).filter(|home| !home.is_empty());
     Some(Identity {
         uid: Uid::from_raw(uid),
@@ -112,7 +117,7 @@ mod tests {
     fn names_and_numbers_are_found_in_the_image() {
         assert_eq!(numbers("web"), Some((101, 102, vec![33, 4], "/srv".into())));
         assert_eq!(numbers("101"), Some((101, 102, vec![33, 4], "/srv".into())));
-        assert_eq!(numbers("web:log"), Some((101, 44, vec![], "/srv".into())));
+        assert_eq!(numbers("web:log"), Some((101, 44, vec![33, 4], "/srv".into())));
         assert_eq!(numbers("5000:6000"), Some((5000, 6000, vec![], "/".into())));
         assert_eq!(numbers("5000"), Some((5000, 0, vec![], "/".into())));
         assert_eq!(numbers(""), Some((0, 0, vec![], "/root".into())));

@@ -39,6 +39,7 @@ fn container(name: &str, what: char) -> ContainerStatus {
     let runs = what == 'R';
     ContainerStatus {
         started: runs,
+        status_text: String::new(),
         ready: runs,
         name: name.into(),
         image: "host:".into(),
@@ -76,6 +77,8 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         init_containers: list("i", init),
         containers: list("m", main),
         notices: Vec::new(),
+        cgroup: String::new(),
+        by_request: false,
     }
 }
 

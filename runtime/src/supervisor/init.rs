@@ -1,6 +1,7 @@
 //! From a fresh process to a supervisor whose pod has its namespaces.
 
-use super::shell::Shell;
+use super::equipment::{Equipment, EquipmentError};
+use super::shell::{Ends, Shell};
 use super::{READY, memory, shared, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::PodPlan;
@@ -35,6 +36,8 @@ pub(super) enum InitError {
     #[error("cannot listen on {path}")]
     Listen { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Equipment(#[from] EquipmentError),
+    #[error(transparent)]
     Cgroup(#[from] CgroupError),
 }
 
@@ -63,7 +66,12 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         memory::mount(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
     }
+    let equipment = Equipment::open(&plan)?;
+    let is_placed = wait_for_place()?;
     let cgroups = Cgroups::detect()?;
+    if is_placed {
+        cgroups.descend(&plan.cgroup)?;
+    }
     cgroups.ensure_pod(&plan.cgroup, &plan.resources)?;
     let before = status::read_status(&plan.state_dir);
     if is_abandoned() {
@@ -71,7 +79,8 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         return Err(InitError::Abandoned);
     }
     let listener = listen(socket).map_err(|source| InitError::Listen { path: socket.to_owned(), source })?;
-    let shell = Shell::new(plan, cgroups, before.as_ref(), listener, signals);
+    let ends = Ends { listener, signals, equipment };
+    let shell = Shell::new(plan, cgroups, before.as_ref(), ends);
     say(READY);
     close_streams();
     Ok(shell)
@@ -99,15 +108,27 @@ fn read_plan(path: &Path) -> Result<PodPlan, InitError> {
     serde_json::from_slice(&text).map_err(|source| InitError::ParsePlan { path: path.to_owned(), source })
 }
 
-/// Our own errors go to the pod's folder; nothing is read.
+/// Where systemd makes the pod's group, whoever started this process says so when we are in
+/// it. True if that was so; else there is nothing to read.
+fn wait_for_place() -> Result<bool, InitError> {
+    let mut word = [0];
+    let read = loop {
+        match rustix::io::read(io::stdin(), &mut word) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break doing(other, "wait for the pod's cgroup")?,
+        }
+    };
+    let null = doing(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()), "open /dev/null")?;
+    doing(nix::unistd::dup2_stdin(&null), "close the standard input")?;
+    Ok(read == 1)
+}
+
+/// Our own errors go to the pod's folder.
 fn redirect_errors(plan: &PodPlan) {
     let log = plan.state_dir.join("supervisor.log");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
     if let Ok(log) = open(&log, flags, Mode::from_raw_mode(0o600)) {
         let _ = nix::unistd::dup2_stderr(&log);
-    }
-    if let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-        let _ = nix::unistd::dup2_stdin(&null);
     }
 }
 
@@ -119,7 +140,8 @@ fn close_streams() {
 
 fn block_signals() -> Result<SignalFd, InitError> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    let stop = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGURG];
+    for signal in stop.into_iter().chain([Signal::SIGCHLD]) {
         set.add(signal);
     }
     doing(set.thread_block(), "block signals")?;

@@ -1,15 +1,18 @@
 //! Does what the machine decides, and tells it what happened.
 
+use super::attach::Attachment;
 use super::clients::Client;
 use super::doing::ClientExec;
+use super::equipment::Equipment;
 use super::logs::LogFile;
 use super::machine::{Effect, Input, Now, Outcome, PodMachine};
 use super::protocol::{Reply, Request};
+use super::requests::Farewell;
 use super::runs::{Pipe, Run};
-use super::status;
 use super::task::{Purpose, Task};
+use super::{SCOPE_STOP_SIGNAL, status};
 use crate::cgroup::{CgroupError, Cgroups};
-use crate::plan::{ContainerPlan, PodPlan};
+use crate::plan::{ContainerPlan, LogPlace, PodPlan};
 use crate::sandbox::{self, Launch, LaunchError, StartFailure};
 use crate::state::{PodState, Stage};
 use crate::sys::heap;
@@ -33,7 +36,7 @@ const STOP_SIGNAL_ANNOTATION: &str = "org.opencontainers.image.stopSignal";
 /// A supervisor at work.
 #[derive(Debug)]
 pub(super) struct Shell {
-    plan: PodPlan,
+    pub(super) plan: PodPlan,
     pub(super) cgroups: Cgroups,
     pub(super) machine: PodMachine,
     /// By the machine's index.
@@ -42,14 +45,22 @@ pub(super) struct Shell {
     /// How many clients there have been.
     client_count: u64,
     pub(super) tasks: Vec<Task>,
-    listener: UnixListener,
-    signals: SignalFd,
+    pub(super) ends: Ends,
+    pub(super) farewells: Vec<Farewell>,
     pub(super) began: Instant,
     /// What was told last, as JSON.
     told: Vec<u8>,
     finished: bool,
     /// A signal stopped the pod, as at the machine's shutdown: it is to go on later.
     interrupted: bool,
+}
+
+/// What a supervisor hears, and what it holds for its containers.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) listener: UnixListener,
+    pub(super) signals: SignalFd,
+    pub(super) equipment: Equipment,
 }
 
 /// Who has something for us.
@@ -59,17 +70,13 @@ enum Source {
     Listener,
     Client(usize),
     Run(usize, Pipe),
+    /// The container of this index says something of itself.
+    News(usize),
     Task,
 }
 
 impl Shell {
-    pub(super) fn new(
-        plan: PodPlan,
-        cgroups: Cgroups,
-        before: Option<&PodState>,
-        listener: UnixListener,
-        signals: SignalFd,
-    ) -> Self {
+    pub(super) fn new(plan: PodPlan, cgroups: Cgroups, before: Option<&PodState>, ends: Ends) -> Self {
         let began = Instant::now();
         let now = Now { wall: Timestamp::now(), mono: Duration::ZERO };
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
@@ -83,8 +90,8 @@ impl Shell {
             clients: Vec::new(),
             client_count: 0,
             tasks: Vec::new(),
-            listener,
-            signals,
+            ends,
+            farewells: Vec::new(),
             began,
             told: Vec::new(),
             finished: false,
@@ -113,11 +120,12 @@ impl Shell {
             self.go_on();
             self.step(Input::Tick);
             self.clients.retain(Client::is_open);
+            self.flush_attachments();
             changed = self.tell();
         }
         self.reap_all();
         self.tell();
-        if let Ok(address) = self.listener.local_addr()
+        if let Ok(address) = self.ends.listener.local_addr()
             && let Some(path) = address.as_pathname()
         {
             let _ = fs::remove_file(path);
@@ -132,18 +140,28 @@ impl Shell {
     /// Blocks until something happens or a time has come.
     fn wait(&self) -> Vec<Source> {
         let mut sources = vec![Source::Signals, Source::Listener];
-        let mut polls =
-            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let mut polls = vec![
+            PollFd::new(&self.ends.signals, PollFlags::IN),
+            PollFd::new(&self.ends.listener, PollFlags::IN),
+        ];
         for (index, client) in self.clients.iter().enumerate() {
             let out = if client.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
             sources.push(Source::Client(index));
             polls.push(PollFd::new(client, PollFlags::IN | out));
         }
         for (index, run) in self.runs.iter().enumerate() {
-            for (pipe, fd) in run.iter().flat_map(Run::open_pipes) {
+            for (pipe, fd) in run.iter().flat_map(Run::readable_pipes) {
                 sources.push(Source::Run(index, pipe));
                 polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
+        }
+        for (index, fd) in self.ends.equipment.polls() {
+            sources.push(Source::News(index));
+            polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        for fd in self.attachments().flat_map(Attachment::full_pipes) {
+            sources.push(Source::Task);
+            polls.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
         }
         for task in &self.tasks {
             for (fd, flags) in task.polls() {
@@ -151,7 +169,8 @@ impl Shell {
                 polls.push(PollFd::from_borrowed_fd(fd, flags));
             }
         }
-        let tasks = self.tasks.iter().filter_map(Task::wake_at);
+        let attached = self.attachments().filter_map(Attachment::wake_at);
+        let tasks = self.tasks.iter().filter_map(Task::wake_at).chain(attached);
         let left =
             tasks.chain(self.machine.wake_at()).min().map(|at| at.saturating_sub(self.began.elapsed()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -166,22 +185,27 @@ impl Shell {
         match source {
             Source::Signals => self.take_signals(),
             Source::Listener => {
-                while let Ok((stream, _)) = self.listener.accept() {
+                while let Ok((stream, _)) = self.ends.listener.accept() {
                     self.client_count += 1;
                     self.clients.push(Client::new(stream, self.client_count));
                 }
             }
             Source::Client(index) => self.serve_client(index),
             Source::Run(index, pipe) => self.read(index, pipe),
-            // All tasks are gone on with at the end of the round.
+            Source::News(index) => {
+                let news = self.ends.equipment.hear(index);
+                self.step(Input::Notified { index, news });
+            }
+            // All tasks and attachments are gone on with at the end of the round.
             Source::Task => {}
         }
     }
 
     fn take_signals(&mut self) {
         let mut stop = false;
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            stop |= [libc::SIGTERM, libc::SIGINT].contains(&signal.ssi_signo.cast_signed());
+        while let Ok(Some(signal)) = self.ends.signals.read_signal() {
+            let number = signal.ssi_signo.cast_signed();
+            stop |= [libc::SIGTERM, libc::SIGINT, SCOPE_STOP_SIGNAL].contains(&number);
         }
         if stop {
             self.interrupted = self.machine.state().stage != Stage::Stopping;
@@ -223,6 +247,9 @@ impl Shell {
         let Some(mut run) = self.runs[index].take() else { return };
         self.leave_tasks(|task| task.index == index && !matches!(task.purpose, Purpose::Client { .. }));
         run.drain(now.wall);
+        // The next run shall not be taken for this one.
+        let _ = self.ends.equipment.hear(index);
+        let attached = std::mem::take(&mut run.attachments);
         let launch = self.launch(index);
         let group = launch.group();
         if self.plan.host_pid {
@@ -233,6 +260,7 @@ impl Shell {
         let message = message(&launch, &run);
         let layer = launch.layer();
         let outcome = run.outcome(oom, message);
+        self.farewells.extend(attached.into_iter().map(|one| Farewell::new(one, outcome.exit_code)));
         if !run.started && run.report_is_clean() {
             self.step(Input::Started { index, pid: run.launched.pid });
         }
@@ -242,7 +270,8 @@ impl Shell {
 
     fn read(&mut self, index: usize, pipe: Pipe) {
         let now = self.now();
-        let Some(run) = &mut self.runs[index] else { return };
+        // A container before it may have gone since it was waited for.
+        let Some(Some(run)) = self.runs.get_mut(index) else { return };
         run.read(pipe, now.wall);
         self.note_start(index);
     }
@@ -268,6 +297,7 @@ impl Shell {
             Effect::Run { index } => self.run_container(index),
             Effect::Terminate { index } => self.terminate(index),
             Effect::KillContainer { index } => self.kill_container(index),
+            Effect::Abort { index } => self.abort(index),
             Effect::Kill => self.kill(),
             Effect::Finish => self.finished = true,
             Effect::Probe { .. } | Effect::Hook { .. } | Effect::CancelHooks { .. } => {
@@ -282,7 +312,12 @@ impl Shell {
     }
 
     pub(super) fn launch(&self, index: usize) -> Launch<'_> {
-        Launch { pod: &self.plan, container: self.container(index), run: self.machine.run_number(index) }
+        Launch {
+            pod: &self.plan,
+            container: self.container(index),
+            run: self.machine.run_number(index),
+            sockets: self.ends.equipment.sockets(index),
+        }
     }
 
     /// Brings the first containers to their gates, so that the start finds them there.
@@ -309,7 +344,11 @@ impl Shell {
         let launch = Launch { run, ..self.launch(index) };
         let group = launch.group();
         self.cgroups.ensure_container(&group, &launch.container.resources)?;
-        let log = LogFile::open(&self.plan.log_dir.join(&launch.container.name), run);
+        let log = match &launch.container.log {
+            LogPlace::Own => LogFile::open(&self.plan.log_dir.join(&launch.container.name), run),
+            LogPlace::File(path) => LogFile::at(path),
+            LogPlace::Nowhere => LogFile::nowhere(),
+        };
         empty_message(&launch);
         let before = self.cgroups.oom_kills(&group);
         Ok(Run::new(launch.start(&self.cgroups)?, log, before))
@@ -346,6 +385,13 @@ impl Shell {
     fn terminate(&mut self, index: usize) {
         let Some(run) = &self.runs[index] else { return };
         let signal = if run.started { self.stop_signal(index) } else { Signal::KILL };
+        let _ = run.signal(signal);
+    }
+
+    /// A program that wants to leave a picture of itself can; another is killed.
+    fn abort(&self, index: usize) {
+        let Some(run) = &self.runs[index] else { return };
+        let signal = if catches_abort(run.launched.pid) { Signal::ABORT } else { Signal::KILL };
         let _ = run.signal(signal);
     }
 
@@ -417,7 +463,21 @@ impl Shell {
             Request::Exec { container, args, env, cwd, user, tty } => {
                 return self.exec(client, &ClientExec { container, args, env, cwd, user, tty });
             }
+            Request::KillExec => {
+                let id = self.clients[client].id;
+                let own = |task: &&Task| task.purpose == Purpose::Client { id };
+                self.tasks.iter().filter(own).for_each(Task::leave);
+                return None;
+            }
             Request::Dial { port } => return self.dial(client, port),
+            Request::Attach { container, stdin } => return self.attach(client, &container, stdin),
+            Request::AddContainer { container } => self.add_container(&container),
+            Request::StartContainer { container } => self.start_container(&container),
+            Request::StopContainer { container, grace_seconds } => {
+                self.stop_container(&container, Duration::from_secs(u64::from(grace_seconds)))
+            }
+            Request::RemoveContainer { container } => self.remove_container(&container),
+            Request::ReopenLog { container } => self.reopen_log(&container),
             Request::Status => self.report(),
             Request::Subscribe => {
                 self.clients[client].subscribe();
@@ -453,6 +513,14 @@ impl Shell {
     }
 }
 
+/// The first process of a process namespace does not hear what it does not catch.
+fn catches_abort(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    caught & (1 << (libc::SIGABRT - 1)) != 0
+}
+
 fn parse_signal(text: &str) -> Option<Signal> {
     if let Ok(number) = text.parse() {
         return Signal::from_named_raw(number);
@@ -464,6 +532,9 @@ fn parse_signal(text: &str) -> Option<Signal> {
 
 /// An empty file for the program to write why it ended.
 fn empty_message(launch: &Launch<'_>) {
+    if launch.container.message_path.is_empty() {
+        return;
+    }
     let path = launch.termination_log();
     if let Some(folder) = path.parent() {
         let _ = fs::create_dir_all(folder);

@@ -38,6 +38,7 @@ impl World {
                 memory_bytes: 1 << 30,
                 storage_bytes: 10 << 30,
                 default_pids: None,
+                rules: crate::plan::NodeRules::default(),
             },
             folder,
         }

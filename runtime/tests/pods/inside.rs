@@ -37,7 +37,7 @@ fn run(socket: PathBuf, spec: ExecSpec, input: &'static [u8]) -> (Result<i32, In
     (execution.and_then(|execution| execution.wait()), stdout, stderr)
 }
 
-async fn inside(
+pub(crate) async fn inside(
     node: &Node,
     uid: &str,
     spec: ExecSpec,

@@ -6,7 +6,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, HookPlans, NodeFacts, PodInput, PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, LogPlace, NodeFacts, NodeRules, PodInput,
+    PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -84,6 +85,7 @@ impl Node {
             run_dir: at("run"),
             log_dir: at("logs"),
             cgroup_root: self.cgroup_root.clone(),
+            seccomp_profiles: at("seccomp"),
             supervisor: vec![env!("CARGO_BIN_EXE_keel-supervisor").into()],
         }
     }
@@ -92,6 +94,11 @@ impl Node {
         let path = self.folder.join(name);
         fs::create_dir(&path).unwrap();
         path
+    }
+
+    /// Of a folder that [`Node::folder`] has made.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     pub(crate) fn plan(&self, uid: &str, script: &Script) -> PodPlan {
@@ -129,7 +136,13 @@ impl Node {
                 stop_signal: None,
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
+                habits: HabitPlan::default(),
+                security: ContainerSecurity::default(),
+                stdin: false,
+                stdin_once: false,
+                log: LogPlace::Own,
             }],
+            by_request: false,
         }
     }
 
@@ -201,6 +214,7 @@ impl Node {
             memory_bytes: 4 << 30,
             storage_bytes: 10 << 30,
             default_pids: Some(1000),
+            rules: NodeRules::default(),
         };
         let key = TokenKey::open(&self.folder.join("tokens.key")).unwrap();
         let identity = objects.identity_at.map(|now| Identity { key: &key, account_uid: "a-1", now });

@@ -1,5 +1,7 @@
 use super::*;
-use crate::plan::{Action, ContainerPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
+use crate::plan::{
+    Action, ContainerPlan, HabitPlan, HookPlans, LogPlace, ProbePlan, ProbePlans, Resources, Rootfs,
+};
 
 fn container(name: &str) -> ContainerPlan {
     ContainerPlan {
@@ -17,6 +19,11 @@ fn container(name: &str) -> ContainerPlan {
         stop_signal: None,
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
+        habits: HabitPlan::default(),
+        security: crate::plan::ContainerSecurity::default(),
+        stdin: false,
+        stdin_once: false,
+        log: LogPlace::Own,
     }
 }
 
@@ -40,6 +47,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         shared_mounts: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
         containers: containers.iter().map(|name| container(name)).collect(),
+        by_request: false,
     }
 }
 
@@ -465,7 +473,9 @@ mod any_order {
                             assert!(!running[index], "{index} runs already");
                             running[index] = true;
                         }
-                        Effect::Terminate { index } | Effect::KillContainer { index } => {
+                        Effect::Terminate { index }
+                        | Effect::KillContainer { index }
+                        | Effect::Abort { index } => {
                             assert!(running[index], "{index} does not run");
                         }
                         Effect::Hook { .. } | Effect::CancelHooks { .. } | Effect::Probe { .. } => {}
@@ -500,3 +510,5 @@ mod any_order {
         }
     }
 }
+
+mod habits;

@@ -1,0 +1,102 @@
+//! What keeps a container apart beside what its OCI specification says.
+
+use super::build::PodInput;
+use super::error::Cause;
+use k8s_openapi::api::core::v1 as api;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What keeps a container apart beside what its OCI specification says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSecurity {
+    /// Which system calls it may make.
+    pub seccomp: SeccompProfile,
+    /// That profile, compiled; the runtime makes it when the pod is made.
+    pub filter: Option<PathBuf>,
+    /// It has every device of the host, and nothing is hidden from it.
+    pub privileged: bool,
+    /// The image's own groups of the user are left out.
+    pub strict_groups: bool,
+    /// The AppArmor profile that it runs under, loaded already.
+    pub apparmor: Option<String>,
+}
+
+/// Where the rules for a container's system calls come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeccompProfile {
+    /// It may make every call.
+    #[default]
+    Unconfined,
+    /// What ordinary programs need.
+    RuntimeDefault,
+    /// A file in the node's folder of profiles.
+    Localhost(PathBuf),
+}
+
+/// What a node's configuration says of the pods that it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRules {
+    /// Pods that name no seccomp profile have `RuntimeDefault`.
+    pub seccomp_default: bool,
+    /// Kernel parameters beyond the safe ones that pods may set: names, or `prefix*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// The kernel enforces AppArmor profiles.
+    pub apparmor: bool,
+}
+
+impl Default for NodeRules {
+    fn default() -> Self {
+        Self { seccomp_default: true, allowed_unsafe_sysctls: Vec::new(), apparmor: false }
+    }
+}
+
+/// What the container's and its pod's security contexts say.
+///
+/// # Errors
+/// If the kernel cannot do it.
+pub(super) fn of_container(
+    container: &api::Container,
+    input: &PodInput<'_>,
+) -> Result<ContainerSecurity, Cause> {
+    let context = container.security_context.as_ref();
+    let pod = input.spec().and_then(|spec| spec.security_context.as_ref());
+    let privileged = context.and_then(|context| context.privileged) == Some(true);
+    let groups = pod.and_then(|pod| pod.supplemental_groups_policy.as_deref());
+    let apparmor = context
+        .and_then(|context| context.app_armor_profile.as_ref())
+        .or_else(|| pod.and_then(|pod| pod.app_armor_profile.as_ref()));
+    Ok(ContainerSecurity {
+        // As in every other runtime: privileged is without limits.
+        seccomp: if privileged { SeccompProfile::Unconfined } else { seccomp(context, pod, input) },
+        filter: None,
+        privileged,
+        strict_groups: groups == Some("Strict"),
+        apparmor: apparmor.map_or(Ok(None), |profile| self::apparmor(profile, input))?,
+    })
+}
+
+fn seccomp(
+    context: Option<&api::SecurityContext>,
+    pod: Option<&api::PodSecurityContext>,
+    input: &PodInput<'_>,
+) -> SeccompProfile {
+    let own = context.and_then(|context| context.seccomp_profile.as_ref());
+    let wanted = own.or_else(|| pod.and_then(|pod| pod.seccomp_profile.as_ref()));
+    match wanted.map(|profile| (profile.type_.as_str(), profile.localhost_profile.as_deref())) {
+        Some(("Localhost", path)) => SeccompProfile::Localhost(path.unwrap_or_default().into()),
+        Some(("RuntimeDefault", _)) => SeccompProfile::RuntimeDefault,
+        None if input.node.rules.seccomp_default => SeccompProfile::RuntimeDefault,
+        Some(_) | None => SeccompProfile::Unconfined,
+    }
+}
+
+/// The kernel's name of the profile; none where there is nothing to enforce.
+fn apparmor(profile: &api::AppArmorProfile, input: &PodInput<'_>) -> Result<Option<String>, Cause> {
+    match (profile.type_.as_str(), &profile.localhost_profile) {
+        ("Localhost", Some(_)) if !input.node.rules.apparmor => Err(Cause::NoAppArmor),
+        ("Localhost", Some(name)) => Ok(Some(name.clone())),
+        ("Unconfined", _) if input.node.rules.apparmor => Ok(Some("unconfined".to_owned())),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,198 @@
+//! Ways out of a container that were tried before, each refused with an errno.
+//!
+//! The tries are C programs, compiled here: a shell would hide which call failed, and how.
+
+use crate::node::Node;
+use runtime::pods::ExecSpec;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+/// Compiles a C program into a folder of the node's, to be mounted into containers.
+pub(crate) fn compile(node: &Node, name: &str, source: &str) -> PathBuf {
+    let folder = node.folder(&format!("c-{name}"));
+    let text = folder.join(format!("{name}.c"));
+    fs::write(&text, source).unwrap();
+    let built = std::process::Command::new("cc")
+        .args(["-static", "-O1", "-w", "-o"])
+        .args([&folder.join(name), &text])
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    folder
+}
+
+/// What a container with this security context has to say of each try.
+async fn tries(node: &Node, uid: &str, folder: &PathBuf, context: &Value) -> BTreeMap<String, String> {
+    let container = json!({"securityContext": context, "volumeMounts": [
+        {"name": "tools", "mountPath": "/tools"}, {"name": "data", "mountPath": "/data"}]});
+    let spec = json!({"volumes": [
+        {"name": "tools", "hostPath": {"path": folder}}, {"name": "data", "emptyDir": {}}]});
+    let script = format!("exec /tools/tries {}", std::process::id());
+    let log = node.output_of(&node.built(uid, &script, &container, &spec)).await;
+    assert!(log.contains("F tries are over"), "{log}");
+    let said = log.lines().filter_map(|line| line.split_once(" F try ")?.1.split_once(' '));
+    said.map(|(name, errno)| (name.to_owned(), errno.to_owned())).collect()
+}
+
+const TRIES: &str = include_str!("escapes/tries.c");
+
+/// Read-only files of the kernel's, of which a kernel may lack some.
+const OF_THE_KERNEL: [&str; 8] = [
+    "core-pattern",
+    "modprobe",
+    "sysrq",
+    "uevent-helper",
+    "sys",
+    "release-agent",
+    "make-cgroup",
+    "own-limit",
+];
+
+/// What root in an ordinary container gets.
+const REFUSED: [(&str, &str); 50] = [
+    ("mount", "EPERM"),
+    ("mount-proc", "EPERM"),
+    ("remount", "EPERM"),
+    ("umount", "EPERM"),
+    ("pivot-root", "EPERM"),
+    ("open-tree", "EPERM"),
+    ("fsopen", "EPERM"),
+    ("unshare-user", "EPERM"),
+    ("unshare-mount", "EPERM"),
+    ("clone-user", "EPERM"),
+    ("clone-net", "EPERM"),
+    ("clone3", "ENOSYS"),
+    ("setns", "EPERM"),
+    ("open-disk-in-root", "EACCES"),
+    ("open-disk-in-dev", "EPERM"),
+    ("open-disk-in-volume", "EPERM"),
+    ("ptrace-outside", "ESRCH"),
+    ("kill-outside", "ESRCH"),
+    ("open-by-handle", "EPERM"),
+    ("load-module", "EPERM"),
+    ("delete-module", "EPERM"),
+    ("add-key", "EPERM"),
+    ("keyctl", "EPERM"),
+    ("bpf", "EPERM"),
+    ("perf", "EPERM"),
+    ("userfaultfd", "EPERM"),
+    ("io-uring", "EPERM"),
+    ("reboot", "EPERM"),
+    ("settimeofday", "EPERM"),
+    ("clock-settime", "EPERM"),
+    ("swapon", "EPERM"),
+    ("kexec", "EPERM"),
+    ("acct", "EPERM"),
+    ("iopl", "EPERM"),
+    ("quota", "EPERM"),
+    ("kernel-log", "EPERM"),
+    ("hostname", "EPERM"),
+    ("vsock", "EPERM"),
+    ("no-randomisation", "EPERM"),
+    ("core-pattern", "EROFS"),
+    ("modprobe", "EROFS"),
+    ("sysrq", "EROFS"),
+    ("uevent-helper", "EROFS"),
+    ("sys", "EROFS"),
+    ("release-agent", "EROFS"),
+    ("make-cgroup", "EROFS"),
+    ("own-limit", "EROFS"),
+    ("mem", "ENOENT"),
+    ("kmsg", "ENOENT"),
+    ("outsiders-root", "ENOENT"),
+];
+
+pub(crate) async fn every_known_way_out_is_refused(node: Node) {
+    let folder = compile(&node, "tries", TRIES);
+    let mut said = tries(&node, "root", &folder, &json!({})).await;
+    for name in OF_THE_KERNEL {
+        if said[name] == "ENOENT" {
+            said.insert(name.to_owned(), "EROFS".to_owned());
+        }
+    }
+    let wanted = REFUSED.iter().map(|(name, errno)| ((*name).to_owned(), (*errno).to_owned()));
+    assert_eq!(said, wanted.collect());
+}
+
+/// Without a filter the same program does what needs no capability: the tries are real ones.
+pub(crate) async fn without_a_filter_the_kernel_itself_would_let_some_through(node: Node) {
+    let folder = compile(&node, "tries", TRIES);
+    let unconfined = json!({"seccompProfile": {"type": "Unconfined"}});
+    let root = tries(&node, "unconfined", &folder, &unconfined).await;
+    for name in ["unshare-user", "clone-user", "keyctl", "add-key", "no-randomisation", "clone3"] {
+        assert_ne!((name, root[name].as_str()), (name, "EPERM"));
+        assert_ne!((name, root[name].as_str()), (name, "ENOSYS"));
+    }
+    for name in ["mount", "open-disk-in-volume", "pivot-root", "ptrace-outside", "core-pattern"] {
+        let wanted = REFUSED.iter().find(|(one, _)| *one == name).unwrap();
+        assert_eq!((name, root[name].as_str()), *wanted);
+    }
+    // Who is not root, and cannot become it, is refused no less.
+    let nobody = json!({"runAsUser": 65534, "allowPrivilegeEscalation": false});
+    let said = tries(&node, "nobody", &folder, &nobody).await;
+    let went: Vec<_> = said.iter().filter(|(_, errno)| *errno == "ok").collect();
+    assert!(went.is_empty(), "{went:?}");
+    assert_eq!(said["unshare-user"], "EPERM");
+}
+
+const MODE: &str =
+    "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; mkdir /tmp/made; echo up; exec sleep 1000";
+
+/// Runs until `up`, and returns what was said before.
+async fn said(node: &Node, uid: &str, container: &Value, spec: &Value) -> String {
+    node.launch_plan(&node.built(uid, MODE, container, spec)).await;
+    crate::until("its word", || Some(node.log(uid, 0)).filter(|log| log.contains("F up"))).await
+}
+
+pub(crate) async fn profiles_come_from_the_pod_the_container_and_the_nodes_folder(node: Node) {
+    let profiles = node.folder("seccomp");
+    let deny = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 84}]});
+    fs::write(profiles.join("no-mkdir.json"), deny.to_string()).unwrap();
+    let local = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "no-mkdir.json"}});
+    let unconfined = json!({"seccompProfile": {"type": "Unconfined"}});
+    let of = |context: &Value| json!({"securityContext": context});
+
+    let own = said(&node, "own", &of(&local), &of(&unconfined)).await;
+    assert!(own.contains("Seccomp:\t2") && own.contains("Invalid or incomplete multibyte"), "{own}");
+    // So is a process that comes in later.
+    let enter = ExecSpec {
+        container: "main".into(),
+        args: ["mkdir", "/tmp/later"].map(Into::into).into(),
+        ..ExecSpec::default()
+    };
+    let (code, _, why) = crate::inside::inside(&node, "own", enter, b"").await;
+    assert!(code.unwrap() == 1 && why.contains("Invalid or incomplete multibyte"), "{why}");
+
+    let none = said(&node, "none", &json!({}), &of(&unconfined)).await;
+    assert!(none.contains("Seccomp:\t0") && !none.contains("cannot"), "{none}");
+    let usual = said(&node, "usual", &json!({}), &json!({})).await;
+    assert!(usual.contains("Seccomp:\t2") && usual.contains("NoNewPrivs:\t0"), "{usual}");
+    let strict = of(&json!({"allowPrivilegeEscalation": false}));
+    let strict = said(&node, "strict", &strict, &json!({})).await;
+    assert!(strict.contains("Seccomp:\t2") && strict.contains("NoNewPrivs:\t1"), "{strict}");
+    let privileged = said(&node, "privileged", &of(&json!({"privileged": true})), &of(&local)).await;
+    assert!(privileged.contains("Seccomp:\t0"), "{privileged}");
+    for uid in ["own", "none", "usual", "strict", "privileged"] {
+        node.runtime().stop(uid, 0).await.unwrap();
+    }
+    let gone = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "gone.json"}});
+    let error = node.runtime().create(&node.built("gone", "", &of(&gone), &json!({}))).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot confine the container main");
+}
+
+pub(crate) async fn devices_are_opened_by_the_rules(node: Node) {
+    let text = "cd /data; mknod zero c 1 5 && head -c 3 zero | wc -c; mknod kmsg c 1 11 && cat kmsg; \
+                ls /dev; echo end";
+    let container = json!({"volumeMounts": [{"name": "data", "mountPath": "/data"}]});
+    let spec = json!({"volumes": [{"name": "data", "emptyDir": {}}]});
+    let log = node.output_of(&node.built("plain", text, &container, &spec)).await;
+    assert!(log.contains("stdout F 3\n") && log.contains("kmsg: Operation not permitted"), "{log}");
+    let mut mighty = container.clone();
+    mighty["securityContext"] = json!({"privileged": true});
+    let text = "ls -l /dev/kmsg; cd /data; mknod kmsg c 1 11; : < kmsg && echo opened";
+    let log = node.output_of(&node.built("mighty", text, &mighty, &spec)).await;
+    assert!(log.contains("F opened") && log.contains("F crw"), "{log}");
+}

@@ -58,7 +58,7 @@ pub(crate) struct Node {
 
 impl Node {
     async fn new(folder: &Path, number: usize) -> Self {
-        let cgroup_root = format!("{PREFIX}{}-{number}", std::process::id());
+        let cgroup_root = format!("{}{number}", own_prefix());
         let mut node = Self { folder: folder.to_owned(), cgroup_root, runtime: None };
         node.attach().await;
         node
@@ -344,31 +344,28 @@ fn spec(args: &[&str]) -> Spec {
     .unwrap()
 }
 
-/// Of everything that this program makes; others may run beside it.
-fn own_prefix() -> String {
-    format!("{PREFIX}{}-", std::process::id())
-}
-
-/// What a test must leave as it was.
+/// What of this program's tests is on the machine; others may run beside them.
 fn traces() -> BTreeSet<String> {
+    let own = own_prefix();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let mut traces: BTreeSet<String> = mounts
-        .lines()
-        .filter(|line| line.contains(&own_prefix()))
-        .map(|line| format!("mount {line}"))
-        .collect();
+    let mut traces: BTreeSet<String> =
+        mounts.lines().filter(|line| line.contains(&own)).map(|line| format!("mount {line}")).collect();
     for name in Cgroups::detect().unwrap().children("") {
-        if name.starts_with(&own_prefix()) {
+        if name.starts_with(&own) {
             traces.insert(format!("cgroup {name}"));
         }
     }
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let words = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if words.contains("keel-supervisor") && words.contains(&own_prefix()) {
+        if words.contains("keel-supervisor") && words.contains(&own) {
             traces.insert(format!("process {words}"));
         }
     }
     traces
+}
+
+fn own_prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
 }
 
 /// Removes the cgroups of test programs that were killed.

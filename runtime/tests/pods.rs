@@ -67,6 +67,7 @@ const TESTS: &[(&str, Test)] = tests![
     a_link_in_a_volume_leads_nowhere_out,
     a_link_in_a_volume_in_memory_leads_nowhere_out,
     a_volume_in_memory_is_shared_and_has_its_size,
+    a_race_for_a_sub_path_is_lost,
     a_read_only_mount_cannot_be_written,
     what_is_below_is_read_only_only_if_asked,
     mounts_pass_where_they_are_asked_to_and_nowhere_else,

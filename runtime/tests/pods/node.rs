@@ -191,6 +191,12 @@ impl Node {
         self.with_input(&Self::host_image(), pod, objects, prepare)
     }
 
+    /// Makes the pod's volumes, or not.
+    pub(crate) fn try_to_prepare(&self, pod: &Value) {
+        let prepare = |input: &PodInput<'_>| drop(runtime::volume::prepare(input));
+        self.with_input(&Self::host_image(), pod, &Objects::default(), prepare);
+    }
+
     fn with_input<T>(
         &self,
         image: &Image,

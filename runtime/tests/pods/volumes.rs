@@ -148,7 +148,8 @@ impl Race {
             let mut swaps = 0;
             while !told.load(Ordering::Relaxed) {
                 let here = rustix::fs::CWD;
-                rustix::fs::renameat_with(here, &one, here, &other, rustix::fs::RenameFlags::EXCHANGE).unwrap();
+                rustix::fs::renameat_with(here, &one, here, &other, rustix::fs::RenameFlags::EXCHANGE)
+                    .unwrap();
                 swaps += 1;
             }
             swaps
@@ -169,9 +170,8 @@ pub(crate) async fn a_race_for_a_sub_path_is_lost(node: Node) {
     std::fs::write(volume.join("sub/inside"), "").unwrap();
     std::fs::write(outside.join("secret"), "").unwrap();
     let spec = json!({"volumes": [{"name": "data", "hostPath": {"path": volume}}]});
-    let container = |path: &str| {
-        json!({"volumeMounts": [{"name": "data", "mountPath": "/sub", "subPath": path}]})
-    };
+    let container =
+        |path: &str| json!({"volumeMounts": [{"name": "data", "mountPath": "/sub", "subPath": path}]});
     let plans: Vec<_> = (0..25)
         .map(|number| node.built(&format!("race{number}"), "ls /sub; echo done", &container("sub"), &spec))
         .collect();
@@ -194,6 +194,7 @@ pub(crate) async fn a_race_for_a_sub_path_is_lost(node: Node) {
     let swaps = race.end();
     println!("{swaps} swaps: {ran} containers ran, {refused} were refused");
     assert!(swaps > 1000 && ran > 0, "{swaps} swaps, {ran} ran");
-    let names: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["secret"], "nothing was made outside");
 }

@@ -101,7 +101,6 @@ const WAITING: &[(&str, &str, &str)] = &[
     ("Volume", "gcePersistentDisk", UNMOUNTABLE),
     ("Volume", "gitRepo", UNMOUNTABLE),
     ("Volume", "glusterfs", UNMOUNTABLE),
-    ("Volume", "image", UNMOUNTABLE),
     ("Volume", "iscsi", UNMOUNTABLE),
     ("Volume", "nfs", UNMOUNTABLE),
     ("Volume", "persistentVolumeClaim", UNMOUNTABLE),
@@ -114,8 +113,7 @@ const WAITING: &[(&str, &str, &str)] = &[
     ("Volume", "vsphereVolume", UNMOUNTABLE),
 ];
 
-const UNMOUNTABLE: &str =
-    "volumes of emptyDir, hostPath, configMap, secret, downwardAPI and projected can be mounted so far";
+const UNMOUNTABLE: &str = "volumes of emptyDir, hostPath, configMap, secret, downwardAPI, projected and image can be mounted so far";
 
 /// What Evenkeel makes of `field` of the type `definition`.
 pub(crate) fn support(definition: &str, field: &str) -> Support {

@@ -10,6 +10,7 @@ mod check;
 mod clients;
 mod doing;
 mod equipment;
+mod image_volume;
 mod init;
 mod logs;
 pub(crate) mod machine;

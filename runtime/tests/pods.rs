@@ -73,6 +73,7 @@ const TESTS: &[(&str, Test)] = tests![
     mounts_pass_where_they_are_asked_to_and_nowhere_else,
     what_the_host_keeps_to_itself_is_not_mounted_both_ways,
     a_volume_in_memory_is_shared_by_what_is_mounted_in_it,
+    an_image_is_a_volume_that_nobody_changes,
     volumes_belong_to_the_pods_group,
     volumes_have_the_modes_and_options_that_are_asked_for,
     files_follow_their_objects_all_at_once,

@@ -111,8 +111,13 @@ impl Machine {
             .stderr(log);
         self.agent = Some(command.spawn().unwrap());
         let mut message = [0; 1024];
-        let length = ready.recv(&mut message).expect("the agent's word that it is ready");
-        assert!(message[..length].starts_with(b"READY=1"));
+        loop {
+            let length = ready.recv(&mut message).expect("the agent's word that it is ready");
+            // How it is may be told before.
+            if message[..length].starts_with(b"READY=1") {
+                break;
+            }
+        }
     }
 
     pub(crate) fn agent_pid(&self) -> i32 {

@@ -46,6 +46,8 @@ impl Script {
 pub(crate) struct Objects {
     pub(crate) config_maps: BTreeMap<String, ConfigMap>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    /// Beside those of its containers.
+    pub(crate) images: BTreeMap<String, Image>,
     /// When its tokens are made.
     pub(crate) identity_at: Option<Timestamp>,
 }
@@ -120,6 +122,7 @@ impl Node {
             state_dir: options.pod_folder(uid),
             memory_volumes: Vec::new(),
             shared_mounts: Vec::new(),
+            image_volumes: Vec::new(),
             init_containers: Vec::new(),
             containers: vec![ContainerPlan {
                 name: "main".into(),
@@ -207,7 +210,8 @@ impl Node {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         let spec = pod.spec.as_ref().unwrap();
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let images = containers.map(|container| (container.name.clone(), image.clone())).collect();
+        let of_containers = containers.map(|container| (container.name.clone(), image.clone()));
+        let images = of_containers.chain(objects.images.clone()).collect();
         let options = self.options();
         let facts = NodeFacts {
             node_name: "node-1".into(),

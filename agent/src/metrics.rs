@@ -36,9 +36,32 @@ pub(crate) struct Metrics {
     pub(crate) sync_seconds: HistogramVec,
     /// By `resource` and `tasks`, seconds.
     stalled: GaugeVec,
+    process: ProcessMetrics,
+}
+
+/// The agent itself, under the names that every Prometheus client library uses.
+pub(crate) struct ProcessMetrics {
     resident_bytes: Gauge,
     cpu_seconds: Gauge,
     open_files: Gauge,
+}
+
+impl ProcessMetrics {
+    fn new(make: &Maker) -> prometheus::Result<Self> {
+        Ok(Self {
+            resident_bytes: make.gauge("process_resident_memory_bytes", "Resident memory of the agent.")?,
+            cpu_seconds: make.gauge("process_cpu_seconds_total", "CPU time of the agent.")?,
+            open_files: make.gauge("process_open_fds", "Open descriptors of the agent.")?,
+        })
+    }
+
+    /// Sets each to what the kernel says now.
+    fn look(&self) {
+        let Some(usage) = crate::usage::of_self() else { return };
+        self.resident_bytes.set(usage.resident_bytes);
+        self.cpu_seconds.set(usage.cpu_seconds);
+        self.open_files.set(usage.open_files);
+    }
 }
 
 /// From 0.5 ms to about 65 s.
@@ -150,9 +173,7 @@ impl Metrics {
                 &["source"],
             )?,
             stalled: stalled(&make)?,
-            resident_bytes: make.gauge("process_resident_memory_bytes", "Resident memory of the agent.")?,
-            cpu_seconds: make.gauge("process_cpu_seconds_total", "CPU time of the agent.")?,
-            open_files: make.gauge("process_open_fds", "Open descriptors of the agent.")?,
+            process: ProcessMetrics::new(&make)?,
             registry: make.0,
         })
     }
@@ -178,11 +199,7 @@ impl Metrics {
 
     /// Everything, in the Prometheus text format 0.0.4.
     pub(crate) fn render(&self) -> Vec<u8> {
-        if let Some(usage) = crate::usage::of_self() {
-            self.resident_bytes.set(usage.resident_bytes);
-            self.cpu_seconds.set(usage.cpu_seconds);
-            self.open_files.set(usage.open_files);
-        }
+        self.process.look();
         for resource in crate::stall::RESOURCES {
             if let Some(stall) = crate::stall::of_machine(resource) {
                 self.stalled.with_label_values(&[resource, "some"]).set(stall.some_seconds);

@@ -10,6 +10,7 @@ mod print;
 mod probe;
 mod run;
 mod serve;
+mod streaming;
 mod sync_metrics;
 mod systemd;
 mod telemetry;

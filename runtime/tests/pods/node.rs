@@ -58,7 +58,7 @@ pub(crate) struct Node {
 
 impl Node {
     async fn new(folder: &Path, number: usize) -> Self {
-        let cgroup_root = format!("{PREFIX}{}-{number}", std::process::id());
+        let cgroup_root = format!("{}{number}", own_prefix());
         let mut node = Self { folder: folder.to_owned(), cgroup_root, runtime: None };
         node.attach().await;
         node
@@ -136,11 +136,12 @@ impl Node {
                 stop_signal: None,
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
-                habits: HabitPlan::default(),
-                security: ContainerSecurity::default(),
                 stdin: false,
                 stdin_once: false,
                 log: LogPlace::Own,
+                ties: Vec::new(),
+                habits: HabitPlan::default(),
+                security: ContainerSecurity::default(),
             }],
             by_request: false,
         }
@@ -344,22 +345,28 @@ fn spec(args: &[&str]) -> Spec {
 }
 
 /// What a test must leave as it was.
+/// What of this program's tests is on the machine; others may run beside them.
 fn traces() -> BTreeSet<String> {
+    let own = own_prefix();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut traces: BTreeSet<String> =
-        mounts.lines().filter(|line| line.contains(PREFIX)).map(|line| format!("mount {line}")).collect();
+        mounts.lines().filter(|line| line.contains(&own)).map(|line| format!("mount {line}")).collect();
     for name in Cgroups::detect().unwrap().children("") {
-        if name.starts_with(&format!("{PREFIX}{}-", std::process::id())) {
+        if name.starts_with(&own) {
             traces.insert(format!("cgroup {name}"));
         }
     }
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let words = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if words.contains(env!("CARGO_BIN_EXE_keel-supervisor")) && words.contains(PREFIX) {
+        if words.contains("keel-supervisor") && words.contains(&own) {
             traces.insert(format!("process {words}"));
         }
     }
     traces
+}
+
+fn own_prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
 }
 
 /// Removes the cgroups of test programs that were killed.
@@ -405,7 +412,7 @@ fn run_one(number: usize, test: Test) {
     let before = traces();
     let executor =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
+    let folder = tempfile::Builder::new().prefix(&own_prefix()).tempdir().unwrap();
     let root = executor.block_on(async {
         let node = Node::new(folder.path(), number).await;
         let (options, root) = (node.options(), node.cgroup_root.clone());

@@ -3,10 +3,12 @@
 //! that an agent uses comes from here, so that several agents fit one machine.
 
 mod images;
+mod node;
 mod read;
 mod security;
 
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
+pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
 pub use security::SecurityConfiguration;
 
@@ -45,6 +47,8 @@ pub struct AgentConfiguration {
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
     pub images: ImagesConfiguration,
+    /// What the node keeps for itself, and when it ends pods.
+    pub node: NodeConfiguration,
     /// The Container Runtime Interface, for who wants to run pods by request.
     pub cri: CriConfiguration,
     /// The Git repositories that say what runs.
@@ -67,6 +71,7 @@ impl Default for AgentConfiguration {
             security: SecurityConfiguration::default(),
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
+            node: NodeConfiguration::default(),
             cri: CriConfiguration::default(),
             sources: Vec::new(),
         }

@@ -39,8 +39,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "os", "every node runs Linux"),
     ("PodSpec", "overhead", "overhead is not counted yet"),
     ("PodSpec", "preemptionPolicy", "no pod is pre-empted yet"),
-    ("PodSpec", "priority", "no pod is pre-empted yet"),
-    ("PodSpec", "priorityClassName", "no pod is pre-empted yet"),
     ("PodSpec", "resourceClaims", "devices are not claimed yet"),
     ("PodSpec", "runtimeClassName", "there is one runtime yet"),
     ("PodSpec", "schedulerName", "there is one scheduler"),
@@ -50,7 +48,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "setHostnameAsFQDN", "pods have no domain name yet"),
     ("PodSpec", "shareProcessNamespace", "each container keeps a PID namespace of its own yet"),
     ("PodSpec", "subdomain", "pods have no domain name yet"),
-    ("PodSpec", "tolerations", "nodes have no taints yet"),
     ("PodSpec", "topologySpreadConstraints", "the scheduler does not spread pods yet"),
     ("ResourceRequirements", "claims", "devices are not claimed yet"),
     ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
@@ -72,7 +69,6 @@ const INERT: &[(Kind, &str)] = &[
     (Kind::PersistentVolume, "volumes that outlive pods are not made yet"),
     (Kind::PersistentVolumeClaim, "volumes that outlive pods are not made yet"),
     (Kind::PodDisruptionBudget, "pods are not evicted with regard to budgets yet"),
-    (Kind::PriorityClass, "no pod is pre-empted yet"),
     (Kind::ReplicationController, "it makes no pods; use a Deployment"),
     (Kind::ResourceQuota, "quotas of a namespace are not counted yet"),
     (Kind::Role, "only root may ask this node anything yet"),
@@ -102,7 +98,6 @@ const WAITING: &[(&str, &str, &str)] = &[
     ("Volume", "gcePersistentDisk", UNMOUNTABLE),
     ("Volume", "gitRepo", UNMOUNTABLE),
     ("Volume", "glusterfs", UNMOUNTABLE),
-    ("Volume", "image", UNMOUNTABLE),
     ("Volume", "iscsi", UNMOUNTABLE),
     ("Volume", "nfs", UNMOUNTABLE),
     ("Volume", "persistentVolumeClaim", UNMOUNTABLE),
@@ -115,8 +110,7 @@ const WAITING: &[(&str, &str, &str)] = &[
     ("Volume", "vsphereVolume", UNMOUNTABLE),
 ];
 
-const UNMOUNTABLE: &str =
-    "volumes of emptyDir, hostPath, configMap, secret, downwardAPI and projected can be mounted so far";
+const UNMOUNTABLE: &str = "volumes of emptyDir, hostPath, configMap, secret, downwardAPI, projected and image can be mounted so far";
 
 /// What Evenkeel makes of `field` of the type `definition`.
 pub(crate) fn support(definition: &str, field: &str) -> Support {

@@ -1,14 +1,18 @@
 //! The pods of this node, as an agent sees them: one supervisor each, found again after a restart.
 
 mod connection;
+mod disk;
 mod error;
 mod files;
 mod handover;
 mod inside;
+mod interrupt;
+mod reclaim;
 mod remains;
 mod requests;
 mod scopes;
 
+pub use disk::{ContainerDisk, DiskUsage, PodDisk};
 pub use error::{AddError, CreateError, InsideError, OpenError, PodError, RemoveError};
 pub use files::in_files_of;
 pub use inside::{Attached, ExecSpec, Execution, Killer, attach, dial, exec, exec_in_terminal};
@@ -415,6 +419,12 @@ impl Runtime {
             }
         };
         let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+    }
+
+    /// What the whole machine uses of its memory, without what it could drop at once, in bytes.
+    #[must_use]
+    pub fn machine_working_set(&self) -> Option<u64> {
+        self.shared.cgroups.machine_working_set()
     }
 
     /// How long the pod's processes wait for what they lack; `None` where the kernel keeps no

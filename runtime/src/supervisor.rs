@@ -11,6 +11,7 @@ mod clients;
 mod doing;
 mod equipment;
 pub(crate) mod gate;
+mod image_volume;
 mod init;
 mod logs;
 pub(crate) mod machine;

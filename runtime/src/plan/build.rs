@@ -3,8 +3,8 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts,
-    process, resource, security,
+    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, image_volume, memory,
+    mounts, process, resource, security,
 };
 use crate::image::Image;
 use crate::token::Identity;
@@ -21,7 +21,7 @@ pub struct PodInput<'a> {
     pub config_maps: &'a BTreeMap<String, ConfigMap>,
     /// By name, of the pod's namespace.
     pub secrets: &'a BTreeMap<String, Secret>,
-    /// By the container's name, init containers too.
+    /// By the container's name, init containers too; those of volumes by their [`super::image_key`].
     pub images: &'a BTreeMap<String, Image>,
     /// The node that runs it.
     pub node: &'a NodeFacts,
@@ -48,6 +48,8 @@ pub struct NodeFacts {
     pub cpu_millis: u64,
     /// What pods may use in all, in bytes.
     pub memory_bytes: u64,
+    /// What pods may use in all of the disk, in bytes.
+    pub storage_bytes: u64,
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
     /// What the node's configuration says of pods' rights.
@@ -148,6 +150,7 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         state_dir: input.pod_dir(),
         memory_volumes: memory::volumes(&spec, input).map_err(Cause::in_pod)?,
         shared_mounts: mounts::shared(input),
+        image_volumes: image_volume::volumes(input).map_err(Cause::in_pod)?,
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
         by_request: false,

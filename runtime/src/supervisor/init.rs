@@ -3,7 +3,7 @@
 use super::equipment::{Equipment, EquipmentError};
 use super::gate::Gate;
 use super::shell::{Ends, Shell};
-use super::{READY, memory, shared, status};
+use super::{READY, image_volume, memory, shared, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::PodPlan;
 use crate::sys::link;
@@ -30,6 +30,8 @@ pub(super) enum InitError {
     Process { what: &'static str, source: io::Error },
     #[error("cannot mount the memory volume {path}")]
     MemoryVolume { path: PathBuf, source: io::Error },
+    #[error("cannot mount the image volume {path}")]
+    ImageVolume { path: PathBuf, source: io::Error },
     #[error("cannot share the mounts below {path}")]
     SharedMount { path: PathBuf, source: io::Error },
     #[error("whoever started this supervisor is gone")]
@@ -66,6 +68,10 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
     for volume in &plan.memory_volumes {
         memory::mount(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
+    }
+    for volume in &plan.image_volumes {
+        image_volume::mount(volume)
+            .map_err(|source| InitError::ImageVolume { path: volume.path.clone(), source })?;
     }
     let gate = doing(Gate::pass(), "learn how to begin")?;
     let equipment = Equipment::open(&plan, gate.sockets)?;

@@ -46,6 +46,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
         shared_mounts: Vec::new(),
+        image_volumes: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
         containers: containers.iter().map(|name| container(name)).collect(),
         by_request: false,

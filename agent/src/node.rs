@@ -125,7 +125,7 @@ impl Node {
             let unmade = action == Action::Forget && memory.is_prepared(&uid);
             let action = if unmade { Action::Remove } else { action };
             match action {
-                Action::Start if self.holds_back(memory, &uid, pods.get(&uid), &mut wake) => {}
+                Action::Start if self.holds_back(memory, &uid, (&pods, &observed), &mut wake) => {}
                 Action::WaitUntil(at) => {
                     wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default())
                 }
@@ -159,13 +159,15 @@ impl Node {
         &self,
         memory: &mut Memory,
         uid: &str,
-        pod: Option<&Arc<Object>>,
+        (pods, observed): (&Pods, &BTreeMap<String, PodState>),
         wake: &mut Duration,
     ) -> bool {
-        let Some((object, pod)) = pod.and_then(|object| Some((object, pod_of(object)?))) else {
+        let Some((object, pod)) = pods.get(uid).and_then(|object| Some((object, pod_of(object)?))) else {
             return false;
         };
-        let Some(message) = order::waits_for(pod, |key| self.store.get(key)) else { return false };
+        let find = |key: &ObjectKey| self.store.get(key);
+        let is_down = |workload: &ObjectKey| order::is_down(workload, pods, observed, find);
+        let Some(message) = order::waits_for(pod, find, is_down) else { return false };
         let problem = Problem::Pod { reason: WAITING.to_owned(), message: message.clone() };
         if memory.hold(uid, problem) {
             self.note(&object.key(), false, WAITING, message);

@@ -11,6 +11,7 @@ mod probe;
 mod run;
 mod serve;
 mod stall;
+mod streaming;
 mod sync_metrics;
 mod systemd;
 mod telemetry;

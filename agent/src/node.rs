@@ -146,6 +146,14 @@ impl Node {
         wake
     }
 
+    /// The pods on the machine, by uid, that are the store's business: those that clients of the
+    /// CRI asked for are not.
+    fn observed(&self) -> BTreeMap<String, PodState> {
+        let mut observed = self.runtime.observe();
+        observed.retain(|_, state| !state.by_request);
+        observed
+    }
+
     /// True if the pod has to wait for others; whoever looks at it is told so once.
     fn holds_back(
         &self,
@@ -164,14 +172,6 @@ impl Node {
             *wake = Duration::ZERO;
         }
         true
-    }
-
-    /// The pods on the machine, by uid, that are the store's business: those that clients of the
-    /// CRI asked for are not.
-    fn observed(&self) -> BTreeMap<String, PodState> {
-        let mut observed = self.runtime.observe();
-        observed.retain(|_, state| !state.by_request);
-        observed
     }
 
     /// The pods bound to this node, by uid.

@@ -28,18 +28,14 @@ import time
 import urllib.error
 import urllib.request
 
-APPLETS = """sh ash cat ls ps top sleep echo env hostname id ip ipcs ifconfig netstat nc wget httpd
-mkdir rm rmdir touch chmod chown ln grep egrep sed awk tail head kill killall pidof mount umount df
-du test true false printf sync seq stat wc cut tr sort uniq xargs find date dd readlink nslookup ping
-sysctl brctl vi which whoami basename dirname expr mknod dmesg tee yes setsid stty tty nohup chroot
-unshare od cmp diff tar gzip pwd uname mv cp ifup route arp traceroute usleep watch""".split()
 PASSWD = """root:x:0:0:root:/root:/bin/sh
 default-user:x:1000:1000::/home:/bin/sh
 www-data:x:33:33:www:/www:/bin/false
 nobody:x:65534:65534:nobody:/:/bin/false
 """
 GROUP = "root:x:0:\nwww-data:x:33:\ndefault-user:x:1000:\n"
-NGINX = """worker_processes 1;
+NGINX = """user root;
+worker_processes 1;
 pid /var/run/nginx.pid;
 daemon off;
 events { worker_connections 64; }
@@ -94,7 +90,8 @@ def busybox():
         "etc/passwd": (PASSWD.encode(), 0o644),
         "etc/group": (GROUP.encode(), 0o644),
     }
-    return files, {f"bin/{applet}": "busybox" for applet in APPLETS}
+    applets = subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
+    return files, {f"bin/{applet}": "busybox" for applet in applets if applet != "busybox"}
 
 
 def nginx(folder, port):
@@ -203,6 +200,9 @@ def push_all(registry, folder):
     (folder / "nginx").mkdir()
     serve = {"Cmd": ["/usr/sbin/nginx"]}
     registry.push([f"{e2e}/nginx:1.14-2"], nginx(folder / "nginx", 80), serve)
+    files = {**plain[0], "www/index.html": (b"<html>It works!</html>\n", 0o644)}
+    web = ["sh", "-c", "echo httpd; exec httpd -f -p 80 -h /www"]
+    registry.push([f"{e2e}/httpd:2.4.39-4"], (files, plain[1]), {"Cmd": web})
     registry.push([f"{staging}/hostnet-nginx-amd64"], nginx(folder / "nginx", 12003), serve)
     source, program = folder / "escalation.c", folder / "escalation"
     source.write_text(ESCALATION)

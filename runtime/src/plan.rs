@@ -135,12 +135,6 @@ pub struct ContainerPlan {
     /// If that is empty after a failure, the end of the log is taken.
     #[serde(default)]
     pub message_from_log: bool,
-    /// What it has taken over from systemd's services.
-    #[serde(default)]
-    pub habits: HabitPlan,
-    /// What keeps it apart.
-    #[serde(default)]
-    pub security: ContainerSecurity,
     /// Its standard input is open, for those who attach; else it is at its end at once.
     #[serde(default)]
     pub stdin: bool,
@@ -150,6 +144,15 @@ pub struct ContainerPlan {
     /// Where its output is kept.
     #[serde(default)]
     pub log: LogPlace,
+    /// Places of the host that it binds from, as they are when it is added by request.
+    #[serde(default)]
+    pub ties: Vec<SharedMount>,
+    /// What it has taken over from systemd's services.
+    #[serde(default)]
+    pub habits: HabitPlan,
+    /// What keeps it apart.
+    #[serde(default)]
+    pub security: ContainerSecurity,
 }
 
 /// Where a container's output is kept, as CRI log lines.

@@ -10,6 +10,7 @@ mod check;
 mod clients;
 mod doing;
 mod equipment;
+pub(crate) mod gate;
 mod image_volume;
 mod init;
 mod logs;

@@ -98,8 +98,8 @@ mod tests {
         };
         PodState {
             notices: Vec::new(),
-            cgroup: String::new(),
             by_request: false,
+            cgroup: String::new(),
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

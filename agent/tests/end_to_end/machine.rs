@@ -111,13 +111,11 @@ impl Machine {
             .stderr(log);
         self.agent = Some(command.spawn().unwrap());
         let mut message = [0; 1024];
-        loop {
+        // It may tell how it is before.
+        while {
             let length = ready.recv(&mut message).expect("the agent's word that it is ready");
-            // How it is may be told before.
-            if message[..length].starts_with(b"READY=1") {
-                break;
-            }
-        }
+            !message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+        } {}
     }
 
     pub(crate) fn agent_pid(&self) -> i32 {

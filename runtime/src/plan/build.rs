@@ -233,10 +233,11 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         stop_signal: container.lifecycle.as_ref().and_then(|hooks| hooks.stop_signal.clone()),
         message_path: message_path(container),
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
-        habits,
-        security: security::of_container(container, input)?,
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         log: LogPlace::Own,
+        ties: Vec::new(),
+        habits,
+        security: security::of_container(container, input)?,
     })
 }

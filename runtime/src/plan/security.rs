@@ -32,6 +32,8 @@ pub enum SeccompProfile {
     RuntimeDefault,
     /// A file in the node's folder of profiles.
     Localhost(PathBuf),
+    /// A file anywhere, of whoever asks for single containers.
+    File(PathBuf),
 }
 
 /// What a node's configuration says of the pods that it takes.

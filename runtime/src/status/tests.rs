@@ -77,8 +77,8 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         init_containers: list("i", init),
         containers: list("m", main),
         notices: Vec::new(),
-        cgroup: String::new(),
         by_request: false,
+        cgroup: String::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a fresh process to a supervisor whose pod has its namespaces.
 
 use super::equipment::{Equipment, EquipmentError};
+use super::gate::Gate;
 use super::shell::{Ends, Shell};
 use super::{READY, image_volume, memory, shared, status};
 use crate::cgroup::{CgroupError, Cgroups};
@@ -72,10 +73,10 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         image_volume::mount(volume)
             .map_err(|source| InitError::ImageVolume { path: volume.path.clone(), source })?;
     }
-    let equipment = Equipment::open(&plan)?;
-    let is_placed = wait_for_place()?;
+    let gate = doing(Gate::pass(), "learn how to begin")?;
+    let equipment = Equipment::open(&plan, gate.sockets)?;
     let cgroups = Cgroups::detect()?;
-    if is_placed {
+    if gate.is_placed {
         cgroups.descend(&plan.cgroup)?;
     }
     cgroups.ensure_pod(&plan.cgroup, &plan.resources)?;
@@ -114,21 +115,6 @@ fn read_plan(path: &Path) -> Result<PodPlan, InitError> {
     serde_json::from_slice(&text).map_err(|source| InitError::ParsePlan { path: path.to_owned(), source })
 }
 
-/// Where systemd makes the pod's group, whoever started this process says so when we are in
-/// it. True if that was so; else there is nothing to read.
-fn wait_for_place() -> Result<bool, InitError> {
-    let mut word = [0];
-    let read = loop {
-        match rustix::io::read(io::stdin(), &mut word) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break doing(other, "wait for the pod's cgroup")?,
-        }
-    };
-    let null = doing(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()), "open /dev/null")?;
-    doing(nix::unistd::dup2_stdin(&null), "close the standard input")?;
-    Ok(read == 1)
-}
-
 /// Our own errors go to the pod's folder.
 fn redirect_errors(plan: &PodPlan) {
     let log = plan.state_dir.join("supervisor.log");
@@ -140,6 +126,7 @@ fn redirect_errors(plan: &PodPlan) {
 
 fn close_streams() {
     if let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = nix::unistd::dup2_stdin(&null);
         let _ = nix::unistd::dup2_stdout(&null);
     }
 }

@@ -61,6 +61,13 @@ pub enum Request {
         /// TCP port.
         port: u16,
     },
+    /// Hand over a socket that is held for a container: it comes with the answer, and stays.
+    Socket {
+        /// Of datagrams.
+        udp: bool,
+        /// Where it listens.
+        port: u16,
+    },
     /// Copy a container's output from now on into the two descriptors that come with the line,
     /// standard output and error. [`Reply::Attached`] follows, and [`Reply::Exited`] when the
     /// container has ended.

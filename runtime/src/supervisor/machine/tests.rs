@@ -19,11 +19,12 @@ fn container(name: &str) -> ContainerPlan {
         stop_signal: None,
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
-        habits: HabitPlan::default(),
-        security: crate::plan::ContainerSecurity::default(),
         stdin: false,
         stdin_once: false,
         log: LogPlace::Own,
+        ties: Vec::new(),
+        habits: HabitPlan::default(),
+        security: crate::plan::ContainerSecurity::default(),
     }
 }
 

@@ -20,6 +20,8 @@ mod machine;
 mod nothing_depends_on_git;
 #[path = "end_to_end/nothing_depends_on_the_agent.rs"]
 mod nothing_depends_on_the_agent;
+#[path = "end_to_end/pods_by_request.rs"]
+mod pods_by_request;
 #[path = "end_to_end/pods_reach_one_another.rs"]
 mod pods_reach_one_another;
 #[path = "end_to_end/repository.rs"]
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
             twenty_kills_of_the_agent_in_a_rollout_harm_nothing,
             a_crash_while_the_agent_is_dead_is_repaired,
             an_agent_that_stops_leaves_its_pods_alone;
+        pods_by_request:
+            a_sandbox_lives_by_the_words_of_its_client,
+            commands_and_terminals_go_over_websockets;
         workloads_run_to_their_end:
             a_cron_job_runs_at_its_minute,
             a_job_runs_to_completion_and_goes_after_its_time,

@@ -9,9 +9,6 @@ use crate::schema::Support;
 /// Fields that are accepted and do nothing yet: type, field, what is missing.
 const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("Container", "resizePolicy", "resources are not resized in place yet"),
-    ("Container", "stdin", "standard input stays closed yet"),
-    ("Container", "stdinOnce", "standard input stays closed yet"),
-    ("Container", "tty", "containers get no terminal yet"),
     ("Container", "volumeDevices", "block devices are not given to containers yet"),
     ("DeploymentSpec", "paused", "a rollout cannot be paused yet"),
     ("JobSpec", "backoffLimitPerIndex", "failures are counted for the whole job yet"),

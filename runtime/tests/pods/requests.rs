@@ -103,18 +103,19 @@ pub(crate) async fn a_container_sees_the_host_as_it_is_when_it_comes(node: Node)
     let place = node.folder("tied").join("0");
     let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "late"]).arg(&from).status();
     assert!(mounted.unwrap().success());
-    fs::write(from.join("late"), "yes").unwrap();
+    fs::write(from.join("late"), "yes\n").unwrap();
     let mut main = container(&node, "main", "cat /mnt/late; exec sleep 1000");
     let log = node.folder("log-of-ties").join("0.log");
     main.log = LogPlace::File(log.clone());
     main.ties = vec![SharedMount { from: from.clone(), at: place.clone() }];
     crate::node::bind(&mut main.spec, &place, &PathBuf::from("/mnt"));
-    node.runtime().add_container("ties", &main).await.unwrap();
+    let added = node.runtime().add_container("ties", &main).await;
+    // The container keeps what it was given.
+    assert!(std::process::Command::new("umount").arg(&from).status().unwrap().success());
+    added.unwrap();
     node.runtime().start_container("ties", "main").await.unwrap();
     until("the file", || fs::read_to_string(&log).ok().filter(|text| text.contains(" F yes"))).await;
-    let unmounted = std::process::Command::new("umount").arg(&from).status();
     node.runtime().stop("ties", 0).await.unwrap();
-    assert!(unmounted.unwrap().success());
 }
 
 struct Viewer {

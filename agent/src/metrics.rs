@@ -106,6 +106,10 @@ fn constants(make: &Maker, node_name: &str) -> prometheus::Result<()> {
     Ok(())
 }
 
+fn sync_result(make: &Maker) -> prometheus::Result<GaugeVec> {
+    make.gauges("keel_git_last_sync_result", "1 for the newest sync's result.", &["source", "result"])
+}
+
 fn stalled(make: &Maker) -> prometheus::Result<GaugeVec> {
     let help = "How long some or all programs of the machine had to wait.";
     make.gauges("keel_pressure_stalled_seconds_total", help, &["resource", "tasks"])
@@ -157,11 +161,7 @@ impl Metrics {
                 "The commit in force.",
                 &["source", "url", "reference", "commit"],
             )?,
-            sync_result: make.gauges(
-                "keel_git_last_sync_result",
-                "1 for the newest sync's result.",
-                &["source", "result"],
-            )?,
+            sync_result: sync_result(&make)?,
             sync_time: make.gauges(
                 "keel_git_last_sync_timestamp_seconds",
                 "When a source was last looked at.",

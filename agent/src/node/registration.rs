@@ -123,8 +123,11 @@ pub(crate) async fn register(
         store.write(vec![Write::Create(Object::from(node.clone()))]).await?;
         return store.write(vec![Write::UpdateStatus(Object::from(node))]).await.map(drop);
     };
-    // `unschedulable` and taints are somebody else's to set.
-    let node = Node { spec: known.spec.clone(), ..node };
+    // `unschedulable` and taints are somebody else's to set, and so are the other conditions.
+    let mut node = Node { spec: known.spec.clone(), ..node };
+    let conditions = known.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let others = conditions.into_iter().flatten().filter(|condition| condition.type_ != "Ready").cloned();
+    node.status.get_or_insert_default().conditions.get_or_insert_default().extend(others);
     store
         .write(vec![Write::Update(Object::from(node.clone())), Write::UpdateStatus(Object::from(node))])
         .await

@@ -34,6 +34,10 @@ fn spec(spec: &mut PodSpec) {
     set(&mut spec.termination_grace_period_seconds, 30);
     set(&mut spec.enable_service_links, true);
     spec.security_context.get_or_insert_default();
+    // Its old name means the same.
+    if spec.service_account_name.is_none() {
+        spec.service_account_name.clone_from(&spec.service_account);
+    }
     if spec.service_account.is_none() {
         spec.service_account.clone_from(&spec.service_account_name);
     }

@@ -240,6 +240,7 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
     }
 }
 
+/// What the configuration, and the kernel, say of pods' rights.
 fn rules(configuration: &AgentConfiguration) -> NodeRules {
     let security = &configuration.security;
     // A kernel without AppArmor lacks the file.
@@ -247,6 +248,7 @@ fn rules(configuration: &AgentConfiguration) -> NodeRules {
     NodeRules {
         seccomp_default: security.seccomp_default,
         allowed_unsafe_sysctls: security.allowed_unsafe_sysctls.clone(),
+        cpu_period_us: security.cpu_period_us(),
         apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
     }
 }

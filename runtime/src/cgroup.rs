@@ -94,13 +94,18 @@ impl Cgroups {
         }
     }
 
+    /// Where in the pod's group its supervisor lives.
+    pub(crate) fn supervisor_group(&self, pod: &str) -> String {
+        match &self.kind {
+            Kind::V1(_) => pod.to_owned(),
+            Kind::V2(_) => format!("{pod}/{SUPERVISOR}"),
+        }
+    }
+
     /// This process is in the supervisor's place in the pod's group.
     pub(crate) fn enter_as_supervisor(&self, pod: &str) -> Result<(), CgroupError> {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
-        match &self.kind {
-            Kind::V1(v1) => v1.attach(pod, own),
-            Kind::V2(v2) => v2.attach(&format!("{pod}/{SUPERVISOR}"), own),
-        }
+        self.attach(&self.supervisor_group(pod), own)
     }
 
     /// What a process can be born into; `None` on v1, where it has to be attached after.

@@ -33,11 +33,12 @@ pub(crate) use mounts::sub_paths;
 pub use process::{STOP_SIGNAL_ANNOTATION, USER_ANNOTATION};
 pub(crate) use quantity::{are_equal as quantities_are_equal, is_positive as quantity_is_positive};
 pub(crate) use resource::resource_field;
-pub use security::{ContainerSecurity, NodeRules, SeccompProfile};
+pub use security::{ContainerSecurity, NodeRules, PodSecurity, SeccompProfile};
 pub(crate) use values::{config_map_values, secret_values};
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One pod, ready to run.
@@ -77,6 +78,16 @@ pub struct PodPlan {
     pub init_containers: Vec<ContainerPlan>,
     /// Run together.
     pub containers: Vec<ContainerPlan>,
+    /// What its containers share, and what keeps all of them apart.
+    #[serde(default)]
+    pub security: PodSecurity,
+}
+
+impl PodPlan {
+    /// True if a container's end leaves other processes in its PID namespace.
+    pub(crate) const fn shares_processes(&self) -> bool {
+        self.host_pid || self.security.share_processes
+    }
 }
 
 /// One container.
@@ -185,8 +196,14 @@ pub struct Resources {
     pub cpu_millis: Option<u64>,
     /// From `requests.cpu`, in v1 shares (2 to 262144; 1024 is one core).
     pub cpu_shares: Option<u64>,
+    /// Over how many microseconds `cpu_millis` is counted; 100000 if 0.
+    #[serde(default)]
+    pub cpu_period_us: u64,
     /// Most processes and threads.
     pub pids: Option<u64>,
+    /// From `limits.hugepages-<size>`: bytes by the size of a page in bytes.
+    #[serde(default)]
+    pub hugepages: BTreeMap<u64, u64>,
     /// Which devices may be used.
     #[serde(default)]
     pub devices: Devices,

@@ -5,6 +5,7 @@ mod error;
 mod files;
 mod inside;
 mod remains;
+mod users;
 
 pub use error::{CreateError, InsideError, OpenError, PodError, RemoveError};
 pub use files::in_files_of;
@@ -112,6 +113,8 @@ struct Shared {
     options: RuntimeOptions,
     cgroups: Cgroups,
     pods: Mutex<BTreeMap<String, Pod>>,
+    /// Held while ranges of ids are looked for.
+    ids: Mutex<()>,
     version: watch::Sender<u64>,
     closed: CancellationToken,
 }
@@ -155,6 +158,7 @@ impl Runtime {
             options,
             cgroups,
             pods: Mutex::default(),
+            ids: Mutex::default(),
             version: watch::Sender::new(0),
             closed: CancellationToken::new(),
         });
@@ -193,6 +197,7 @@ impl Runtime {
         let folder = self.shared.options.pod_folder(&plan.uid);
         let mut plan = plan.clone();
         self.compile_filters(&mut plan)?;
+        self.allot_users(&mut plan)?;
         write_plan(&folder, &plan)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
         let mut child = self.spawn(&plan.uid, &folder)?;
@@ -217,6 +222,16 @@ impl Runtime {
             folders
                 .fill_in(container)
                 .map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// A pod with users of its own knows which of the host's ids they are.
+    fn allot_users(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
+        if plan.security.own_users {
+            let _one_at_a_time = self.shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = users::allot(&self.shared.options, &plan.uid).map_err(CreateError::Users)?;
+            plan.security.first_id = Some(first);
         }
         Ok(())
     }

@@ -11,14 +11,18 @@ mod error;
 mod exec;
 mod filter;
 mod mounts;
+mod pause;
 mod privileges;
 mod program;
 mod rootfs;
 mod target;
 mod user;
+mod users;
 
 pub(crate) use error::StartFailure;
 pub(crate) use exec::{Exec, ExecStreams, Executed};
+pub(crate) use pause::Pause;
+pub(crate) use users::{IDS, Users};
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
@@ -39,6 +43,10 @@ pub(crate) struct Launch<'a> {
     pub(crate) pod: &'a PodPlan,
     pub(crate) container: &'a ContainerPlan,
     pub(crate) run: u32,
+    /// The PID namespace that the pod's containers share, if they do.
+    pub(crate) processes: Option<&'a Pause>,
+    /// The users of a pod that has its own.
+    pub(crate) users: Option<&'a Users>,
 }
 
 /// A container's first process, waiting at the gate or past it.
@@ -105,11 +113,15 @@ impl Launch<'_> {
             ChildEnds { gate: gate_child, report: report_child, stdout: stdout_child, stderr: stderr_child };
         let birthplace = cgroups.birthplace(&self.group())?;
         let mut namespaces = libc::CLONE_NEWNS;
-        if !self.pod.host_pid {
+        if !self.pod.shares_processes() {
             namespaces |= libc::CLONE_NEWPID;
         }
         let into = birthplace.as_ref().map(AsFd::as_fd);
-        match clone3(namespaces, into).map_err(LaunchError::Clone)? {
+        let cloned = match self.processes {
+            Some(shared) => pause::born_in(shared.namespace(), namespaces, into),
+            None => clone3(namespaces, into),
+        };
+        match cloned.map_err(LaunchError::Clone)? {
             Cloned::Parent { pid, pidfd } => Ok(Launched { pid, pidfd, report, stdout, stderr, gate }),
             Cloned::Child => {
                 drop((gate, report, stdout, stderr, birthplace));

@@ -11,6 +11,8 @@ mod isolation;
 mod node;
 #[path = "pods/socket.rs"]
 mod socket;
+#[path = "pods/users.rs"]
+mod users;
 #[path = "pods/volumes.rs"]
 mod volumes;
 #[path = "pods/watched.rs"]
@@ -27,6 +29,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
+use users::*;
 use volumes::*;
 use watched::*;
 
@@ -58,6 +61,10 @@ fn main() -> ExitCode {
         a_read_only_mount_cannot_be_written,
         a_pod_has_namespaces_of_its_own,
         a_pod_can_stay_in_the_hosts_namespaces,
+        containers_of_a_pod_can_share_their_processes,
+        the_whole_name_can_be_the_hosts,
+        what_a_container_may_use_is_in_its_cgroup,
+        a_pod_can_have_users_of_its_own,
         a_container_cannot_reach_the_host,
         a_privileged_container_may_nearly_all,
         the_supervisors_program_is_out_of_reach,

@@ -1,7 +1,7 @@
 //! Control groups v2: one tree.
 
 use super::stats::{GroupStats, field};
-use super::v1::quota_us;
+use super::v1::{page_size, quota_us};
 use super::{CgroupError, SUPERVISOR, devices};
 use crate::plan::Resources;
 use std::fs;
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// What pods need, in each ancestor's `cgroup.subtree_control`.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// What some kernels lack, and few pods need.
+const OPTIONAL: [&str; 1] = ["hugetlb"];
 
 /// The unified tree.
 #[derive(Debug, Clone)]
@@ -106,8 +108,11 @@ fn create(folder: &Path) -> Result<(), CgroupError> {
 fn enable_controllers(folder: &Path) -> Result<(), CgroupError> {
     let path = folder.join("cgroup.subtree_control");
     let enabled = read(folder, "cgroup.subtree_control");
+    let available = read(folder, "cgroup.controllers");
+    let offered = OPTIONAL.iter().filter(|name| available.split_whitespace().any(|one| one == **name));
     let missing: Vec<String> = CONTROLLERS
         .iter()
+        .chain(offered)
         .filter(|name| !enabled.split_whitespace().any(|have| have == **name))
         .map(|name| format!("+{name}"))
         .collect();
@@ -127,10 +132,14 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
         write(&folder.join("cpu.weight"), &weight(shares).to_string())?;
     }
     if let Some(millis) = limits.cpu_millis {
-        write(&folder.join("cpu.max"), &format!("{} 100000", quota_us(millis)))?;
+        let (quota, period) = quota_us(millis, limits.cpu_period_us);
+        write(&folder.join("cpu.max"), &format!("{quota} {period}"))?;
     }
     if let Some(pids) = limits.pids {
         write(&folder.join("pids.max"), &pids.to_string())?;
+    }
+    for (size, bytes) in &limits.hugepages {
+        write(&folder.join(format!("hugetlb.{}.max", page_size(*size))), &bytes.to_string())?;
     }
     Ok(())
 }
@@ -170,6 +179,7 @@ mod tests {
             cpu_millis: Some(200),
             cpu_shares: Some(1024),
             pids: Some(100),
+            hugepages: [(2 << 20, 4 << 20), (1 << 30, 0), (64 << 10, 0)].into(),
             ..Resources::default()
         };
         v2.ensure_pod("keel/podx", &limits).expect("pod");
@@ -181,6 +191,8 @@ mod tests {
         assert_eq!(have("cpu.weight"), "39");
         assert_eq!(have("pids.max"), "100");
         assert_eq!(have("memory.oom.group"), "1");
+        assert_eq!(have("hugetlb.2MB.max"), "4194304");
+        assert_eq!((have("hugetlb.1GB.max"), have("hugetlb.64KB.max")), ("0".into(), "0".into()));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use super::error::{Failure, Step};
 use super::filter::Filter;
-use super::{ATTACHED, ChildEnds, GO, Launch, mounts, privileges, program, rootfs, user};
+use super::{ATTACHED, ChildEnds, GO, Launch, Users, mounts, privileges, program, rootfs, user};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
 use crate::sys::{descriptors, signals};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Gid, Mode, OFlags, Uid, open};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Signal;
 use std::convert::Infallible;
@@ -55,10 +55,15 @@ fn become_container(
     mounts::enter_directory(process.cwd())?;
     for stream in streams {
         // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
-        let _ = rustix::fs::fchown(stream, Some(identity.uid), Some(identity.gid));
+        let host = |id: u32| launch.users.map_or(id, |users| users.on_host(id));
+        let owner = (host(identity.uid.as_raw()), host(identity.gid.as_raw()));
+        let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
     }
     let program = program::Program::of(process, &identity);
-    privileges::take_on(process, &identity)?;
+    privileges::take_on(process, &identity, launch.users)?;
+    if launch.users.is_some() {
+        Users::lock_mounts()?;
+    }
     rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
     // After the change of identity, which would clear it. Should the supervisor have ended
     // before this line, the gate is closed and the next one fails.

@@ -5,15 +5,15 @@
 
 use super::error::{Failure, Step};
 use super::filter::Filter;
-use super::{ATTACHED, Launch, LaunchError, child, mounts, privileges, program, user};
+use super::{ATTACHED, Launch, LaunchError, child, mounts, pause, privileges, program, user};
 use crate::cgroup::Cgroups;
-use crate::sys::clone::{Cloned, clone3, exit_now};
+use crate::sys::clone::{Cloned, exit_now};
 use crate::sys::{descriptors, signals, terminal};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Process;
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, set_dumpable_behavior};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -82,18 +82,10 @@ impl Exec<'_> {
         Ok(pidfd_open(pid, PidfdFlags::empty())?)
     }
 
-    /// Forks into the container's PID namespace; where the next child is born is our own again after.
+    /// Forks into the container's PID namespace.
     fn clone_there(&self, birthplace: Option<&OwnedFd>) -> io::Result<Cloned> {
-        let own = std::fs::File::open("/proc/self/ns/pid")?;
         let there = std::fs::File::open(format!("/proc/{}/ns/pid", self.target))?;
-        setns(&there, CloneFlags::CLONE_NEWPID)?;
-        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        let cloned = clone3(0, birthplace.map(AsFd::as_fd));
-        if !matches!(cloned, Ok(Cloned::Child)) {
-            let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
-            setns(&own, CloneFlags::CLONE_NEWPID)?;
-        }
-        cloned
+        pause::born_in(&there, 0, birthplace.map(AsFd::as_fd))
     }
 
     fn run(&self, target: &OwnedFd, gate: &OwnedFd, report: &OwnedFd, streams: ExecStreams) -> ! {
@@ -131,7 +123,7 @@ impl Exec<'_> {
         let identity = user::resolve_as(self.launch.container, &process, self.user)?;
         mounts::enter_directory(process.cwd())?;
         let program = program::Program::of(&process, &identity);
-        privileges::take_on(&process, &identity)?;
+        privileges::take_on(&process, &identity, self.launch.users)?;
         rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .step(|| "bind the process's life to its supervisor".to_owned())?;

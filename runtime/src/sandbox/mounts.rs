@@ -5,6 +5,7 @@ use super::devices;
 use super::error::{Failure, Step};
 use super::rootfs::{both_empty, new_filesystem};
 use super::target::{self, Root};
+use super::users;
 use crate::cgroup::Cgroups;
 use crate::plan::BENEATH_OPTION;
 use crate::sys::mount::set_attributes;
@@ -17,6 +18,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+/// `tty`, as every distribution has it and every specification says.
+const TERMINALS_GROUP: u32 = 5;
 
 /// Which mount a specification's entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +99,7 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path) -> Result<(), Failure>
     let mounts = launch.container.spec.mounts().as_deref().unwrap_or_default();
     for mount in mounts {
         match kind(mount) {
-            Kind::Bind => bind(&root, mount)?,
+            Kind::Bind => bind(launch, &root, mount)?,
             Kind::Filesystem => filesystem(launch, &root, mount)?,
             Kind::Cgroup => {}
         }
@@ -104,6 +108,8 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path) -> Result<(), Failure>
     if log.exists() && has_room_for(&root, &launch.container.message_path) {
         let tree = open_tree(CWD, &log, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .step(|| "open the termination log".to_owned())?;
+        users::prepare(launch.users, &tree, MountAttrFlags::empty(), false)
+            .step(|| "prepare the termination log".to_owned())?;
         let target = root.file(Path::new(&launch.container.message_path))?;
         move_mount(&tree, "", &target, "", both_empty()).step(|| "mount the termination log".to_owned())?;
     }
@@ -115,7 +121,7 @@ fn has_room_for(root: &Root, message: &str) -> bool {
     !message.starts_with("/dev/") || root.existing(Path::new("/dev")).is_some()
 }
 
-fn bind(root: &Root, mount: &Mount) -> Result<(), Failure> {
+fn bind(launch: &Launch<'_>, root: &Root, mount: &Mount) -> Result<(), Failure> {
     let to = mount.destination();
     let from = mount.source().as_deref().unwrap_or(Path::new(""));
     let named = || format!("mount {} at {}", from.display(), to.display());
@@ -129,9 +135,7 @@ fn bind(root: &Root, mount: &Mount) -> Result<(), Failure> {
     // From the descriptor: the path may lead elsewhere by now.
     let tree = open_tree(&source, "", flags | OpenTreeFlags::AT_EMPTY_PATH).step(named)?;
     let target = if is_folder { root.folder(to)? } else { root.file(to)? };
-    if !sorted.attributes.is_empty() {
-        set_attributes(tree.as_fd(), sorted.attributes, sorted.recursive).step(named)?;
-    }
+    users::prepare(launch.users, &tree, sorted.attributes, sorted.recursive).step(named)?;
     move_mount(&tree, "", &target, "", both_empty()).step(named)
 }
 
@@ -165,7 +169,18 @@ fn filesystem(launch: &Launch<'_>, root: &Root, mount: &Mount) -> Result<(), Fai
     let kind = mount.typ().as_deref().unwrap_or("tmpfs");
     let sorted = sort_options(mount);
     let target = root.folder(to)?;
-    let tree = new_filesystem(kind, &sorted.data, sorted.attributes)?;
+    let root_id = launch.users.map(|users| users.on_host(0).to_string());
+    let terminals = launch.users.map(|users| users.on_host(TERMINALS_GROUP).to_string());
+    let mut data = sorted.data;
+    match (kind, &root_id, &terminals) {
+        ("tmpfs", Some(root), _) => data.extend([("uid", root.as_str()), ("gid", root.as_str())]),
+        ("devpts", _, Some(group)) => {
+            let given = data.iter_mut().filter(|(key, _)| *key == "gid");
+            given.for_each(|option| option.1 = group);
+        }
+        _ => {}
+    }
+    let tree = new_filesystem(kind, &data, sorted.attributes)?;
     move_mount(&tree, "", &target, "", both_empty()).step(|| format!("mount {kind} at {}", to.display()))?;
     if to == Path::new("/dev") && kind == "tmpfs" {
         devices::populate(launch, root)?;

@@ -10,7 +10,7 @@ use super::status;
 use super::task::{Purpose, Task};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
-use crate::sandbox::{self, Launch, LaunchError, StartFailure};
+use crate::sandbox::{self, Launch, LaunchError, Pause, StartFailure, Users};
 use crate::state::{PodState, Stage};
 use crate::sys::heap;
 use jiff::Timestamp;
@@ -42,6 +42,10 @@ pub(super) struct Shell {
     /// How many clients there have been.
     client_count: u64,
     pub(super) tasks: Vec<Task>,
+    /// Of a pod whose containers share their PID namespace, from its first container on.
+    processes: Option<Pause>,
+    /// Of a pod that has its own.
+    users: Option<Users>,
     listener: UnixListener,
     signals: SignalFd,
     pub(super) began: Instant,
@@ -83,6 +87,8 @@ impl Shell {
             clients: Vec::new(),
             client_count: 0,
             tasks: Vec::new(),
+            processes: None,
+            users: None,
             listener,
             signals,
             began,
@@ -90,6 +96,11 @@ impl Shell {
             finished: false,
             interrupted: false,
         }
+    }
+
+    /// The pod has these users of its own.
+    pub(super) fn with_users(self, users: Option<Users>) -> Self {
+        Self { users, ..self }
     }
 
     /// Runs until the pod is over.
@@ -225,7 +236,7 @@ impl Shell {
         run.drain(now.wall);
         let launch = self.launch(index);
         let group = launch.group();
-        if self.plan.host_pid {
+        if self.plan.shares_processes() {
             // No process namespace has taken its orphans with it.
             self.cgroups.kill(&group);
         }
@@ -282,7 +293,13 @@ impl Shell {
     }
 
     pub(super) fn launch(&self, index: usize) -> Launch<'_> {
-        Launch { pod: &self.plan, container: self.container(index), run: self.machine.run_number(index) }
+        Launch {
+            pod: &self.plan,
+            container: self.container(index),
+            run: self.machine.run_number(index),
+            processes: self.processes.as_ref(),
+            users: self.users.as_ref(),
+        }
     }
 
     /// Brings the first containers to their gates, so that the start finds them there.
@@ -305,7 +322,18 @@ impl Shell {
         }
     }
 
-    fn launch_run(&self, index: usize, run: u32) -> Result<Run, LaunchError> {
+    /// The PID namespace of the pod is there, if it is to have one.
+    fn ensure_processes(&mut self) -> Result<(), LaunchError> {
+        let there = self.processes.as_ref().is_some_and(Pause::lives);
+        if self.plan.security.share_processes && !there {
+            let pause = Pause::start(&self.cgroups, &self.plan.cgroup, &self.plan.state_dir)?;
+            self.processes = Some(pause);
+        }
+        Ok(())
+    }
+
+    fn launch_run(&mut self, index: usize, run: u32) -> Result<Run, LaunchError> {
+        self.ensure_processes()?;
         let launch = Launch { run, ..self.launch(index) };
         let group = launch.group();
         self.cgroups.ensure_container(&group, &launch.container.resources)?;
@@ -371,6 +399,9 @@ impl Shell {
 
     /// Every descendant has ended: as their subreaper we are the parent of each.
     fn reap_all(&mut self) {
+        if let Some(processes) = &self.processes {
+            processes.end();
+        }
         while waitpid(None, None).is_ok() {}
         for index in 0..self.runs.len() {
             self.runs[index] = None;

@@ -5,8 +5,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, ContainerSecurity, HookPlans, NodeFacts, NodeRules, PodInput, PodPlan, ProbePlans,
-    Resources, RestartPolicy, Rootfs,
+    ContainerPlan, ContainerSecurity, HookPlans, NodeFacts, NodeRules, PodInput, PodPlan, PodSecurity,
+    ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -104,6 +104,7 @@ impl Node {
             state_dir: options.pod_folder(uid),
             memory_volumes: Vec::new(),
             init_containers: Vec::new(),
+            security: PodSecurity::default(),
             containers: vec![ContainerPlan {
                 name: "main".into(),
                 image: "host:".into(),

@@ -39,6 +39,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
+        security: crate::plan::PodSecurity::default(),
         containers: containers.iter().map(|name| container(name)).collect(),
     }
 }

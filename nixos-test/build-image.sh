@@ -8,9 +8,10 @@ set -eu
 out=${1:?"usage: build-image.sh FOLDER"}
 here=$(cd "$(dirname "$0")" && pwd)
 # The release decides the guest's glibc: not older than that of the machine that builds keel.
-suite=${KEEL_VM_SUITE:-bookworm}
+own=$(. /etc/os-release 2>/dev/null && test "$ID" = debian && echo "$VERSION_CODENAME" || echo bookworm)
+suite=${KEEL_VM_SUITE:-$own}
 
-if [ "$out/stamp" -nt "$here/build-image.sh" ] && [ "$out/stamp" -nt "$here/guest-setup.sh" ]; then
+if [ "$(cat "$out/stamp" 2>/dev/null)" = "$suite" ] && [ "$out/stamp" -nt "$here/build-image.sh" ] && [ "$out/stamp" -nt "$here/guest-setup.sh" ]; then
     exit 0
 fi
 mkdir -p "$out"
@@ -35,4 +36,4 @@ rm -rf "$root"/boot/* "$root"/var/cache/apt "$root"/var/lib/apt/lists
 rm -f "$out/disk.img"
 truncate -s 4G "$out/disk.img"
 mke2fs -q -t ext4 -F -L root -d "$root" "$out/disk.img"
-touch "$out/stamp"
+echo "$suite" > "$out/stamp"

@@ -16,7 +16,8 @@ pub(crate) use images::{ListedImage, PullLine, RemovedImages};
 pub(crate) use metrics::{ContainerMetrics, Metrics, Usage};
 pub(crate) use path::{ObjectPath, Query, Selectors};
 pub(crate) use report::{
-    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus, SyncReport,
+    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, PullStatus, SourceStatus,
+    Stall, SyncReport,
 };
 pub(crate) use stream::{Lines, Watch, WatchKind};
 

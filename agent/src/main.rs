@@ -10,6 +10,7 @@ mod probe;
 mod run;
 mod serve;
 mod sync_metrics;
+mod systemd;
 mod telemetry;
 mod usage;
 

@@ -5,9 +5,12 @@ pub(crate) mod config_volumes;
 pub(crate) mod image_gc;
 mod memory;
 mod notes;
+mod order;
 mod pull;
 mod reconcile;
 pub(crate) mod registration;
+pub(crate) mod resize;
+mod service_account;
 mod work;
 
 use crate::metrics::Metrics;
@@ -24,7 +27,8 @@ use runtime::image::registry::Puller;
 use runtime::plan::NodeFacts;
 use runtime::pods::Runtime;
 use runtime::state::{PodState, Stage};
-use runtime::status::pod_status;
+use runtime::status::{Problem, pod_status};
+use runtime::token::TokenKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +40,9 @@ use work::Done;
 /// A full look, though nothing seems to have changed, this often.
 const RESYNC: Duration = Duration::from_secs(60);
 
+/// The reason of a pod that is not started because others come first.
+const WAITING: &str = "WaitingForOthers";
+
 /// What this node does its work with.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -44,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) network: Network,
     pub(crate) images: Puller,
     pub(crate) facts: NodeFacts,
+    /// Signs the tokens of pods.
+    pub(crate) tokens: TokenKey,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }
@@ -95,6 +104,7 @@ impl Node {
             let unmade = action == Action::Forget && memory.is_prepared(&uid);
             let action = if unmade { Action::Remove } else { action };
             match action {
+                Action::Start if self.holds_back(memory, &uid, pods.get(&uid), &mut wake) => {}
                 Action::WaitUntil(at) => {
                     wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default())
                 }
@@ -113,6 +123,26 @@ impl Node {
             memory.report_again();
         }
         wake
+    }
+
+    /// True if the pod has to wait for others; whoever looks at it is told so once.
+    fn holds_back(
+        &self,
+        memory: &mut Memory,
+        uid: &str,
+        pod: Option<&Arc<Object>>,
+        wake: &mut Duration,
+    ) -> bool {
+        let Some((object, pod)) = pod.and_then(|object| Some((object, pod_of(object)?))) else {
+            return false;
+        };
+        let Some(message) = order::waits_for(pod, |key| self.store.get(key)) else { return false };
+        let problem = Problem::Pod { reason: WAITING.to_owned(), message: message.clone() };
+        if memory.hold(uid, problem) {
+            self.note(&object.key(), false, WAITING, message);
+            *wake = Duration::ZERO;
+        }
+        true
     }
 
     /// The pods bound to this node, by uid.

@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{sync_metrics, telemetry};
+use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use manifests::config::{AgentConfiguration, parse_configuration};
@@ -19,6 +19,7 @@ use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
 use runtime::plan::{NodeFacts, NodeRules};
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
+use runtime::token::TokenKey;
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -151,11 +152,14 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
-        runtime: Runtime::open(runtime_options(&configuration)).await.context("cannot open the runtime")?,
+        runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
+            .await
+            .context("cannot open the runtime")?,
         images: puller(&configuration)?,
         store: Arc::clone(&store),
         network,
         facts: facts(&configuration, &machine),
+        tokens: TokenKey::open(&configuration.state_dir.join("service-account.key"))?,
         recorder: recorder.clone(),
         metrics: metrics.clone(),
     });
@@ -275,7 +279,9 @@ impl Parts {
         let mut add = |part| drop(tasks.spawn(part));
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
+        add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
+        add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
         add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());

@@ -5,6 +5,7 @@ mod images;
 mod inspect;
 mod logs;
 mod objects;
+mod openid;
 mod overview;
 mod path;
 mod query;
@@ -96,6 +97,8 @@ pub(crate) async fn control(
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))
+        .route("/openid/v1/jwks", get(openid::keys))
+        .route("/.well-known/openid-configuration", get(openid::configuration))
         .route("/evenkeel/v1alpha1/status", get(overview::answer))
         .route("/evenkeel/v1alpha1/sync", post(sync))
         .route("/evenkeel/v1alpha1/images", get(images::list).delete(images::remove))

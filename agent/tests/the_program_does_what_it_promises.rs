@@ -30,6 +30,8 @@ mod the_agent_tells_how_it_is;
 mod traces;
 #[path = "end_to_end/workloads_run_to_their_end.rs"]
 mod workloads_run_to_their_end;
+#[path = "end_to_end/workloads_wait_for_one_another.rs"]
+mod workloads_wait_for_one_another;
 #[path = "end_to_end/yaml.rs"]
 mod yaml;
 
@@ -72,6 +74,8 @@ fn main() -> ExitCode {
             a_command_runs_in_a_container,
             files_are_copied_with_the_containers_rights,
             a_local_port_leads_to_a_pods_own;
+        workloads_wait_for_one_another:
+            a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:
             pods_and_host_reach_one_another;
         the_agent_tells_how_it_is:

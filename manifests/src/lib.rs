@@ -11,6 +11,7 @@ pub mod defaults;
 pub mod diagnostic;
 mod duration;
 mod gvk;
+pub mod habits;
 pub mod image;
 pub mod kind;
 mod names;

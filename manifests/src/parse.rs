@@ -4,6 +4,7 @@
 use crate::defaults;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::gvk::{Verdict, judge};
+use crate::habits::Orders;
 use crate::kind::Kind;
 use crate::object::{Object, ObjectKey};
 use crate::path::Path;
@@ -58,8 +59,10 @@ impl Parsed {
 pub fn parse(files: Vec<SourceFile>) -> Parsed {
     let mut parsed = Parsed::default();
     let mut seen = HashMap::new();
+    let mut orders = Orders::default();
     for file in &files {
-        let mut reading = Reading { parsed: &mut parsed, seen: &mut seen, findings: Findings::default() };
+        let (findings, orders) = (Findings::default(), &mut orders);
+        let mut reading = Reading { parsed: &mut parsed, seen: &mut seen, orders, findings };
         match Source::new(file) {
             Ok(source) => reading.file(&source),
             Err(unreadable) => reading.findings.push(unreadable.diagnostic(&file.path)),
@@ -68,6 +71,7 @@ pub fn parse(files: Vec<SourceFile>) -> Parsed {
         findings.finish(&file.path);
         parsed.diagnostics.append(&mut findings.list);
     }
+    parsed.diagnostics.append(&mut orders.diagnostics(&seen.into_keys().collect()));
     parsed
 }
 
@@ -126,6 +130,7 @@ struct First {
 struct Reading<'p> {
     parsed: &'p mut Parsed,
     seen: &'p mut HashMap<ObjectKey, First>,
+    orders: &'p mut Orders,
     findings: Findings,
 }
 
@@ -154,6 +159,7 @@ impl Reading<'_> {
         match identify(&mut report) {
             Some(Verdict::Known(kind)) => {
                 if let Some((object, at)) = read(kind, &mut report) {
+                    self.orders.add(&object, &report);
                     self.add(object, source, tree.node(root).place, at);
                 }
             }

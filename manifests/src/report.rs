@@ -175,6 +175,24 @@ impl<'a> Report<'a> {
         });
     }
 
+    /// An error at `path` that is not told yet: it has no message, and more has to be known.
+    pub(crate) fn diagnostic(&self, path: &Path<'_>) -> Diagnostic {
+        let place = self.locate(path);
+        let dot = if self.prefix.is_empty() { "" } else { "." };
+        Diagnostic {
+            severity: Severity::Error,
+            path: self.source.path.to_owned(),
+            line: place.line,
+            column: place.column,
+            field: format!("{}{dot}{path}", self.prefix),
+            code: "",
+            message: String::new(),
+            help: None,
+            length: place.length,
+            source_line: self.source.excerpt(place.line),
+        }
+    }
+
     /// True if the user wrote the field, be it as null.
     pub(crate) fn is_written(&self, path: &Path<'_>) -> bool {
         self.walk(path).1

@@ -6,6 +6,7 @@ mod access;
 mod container;
 mod data;
 mod environment;
+mod habits;
 mod job;
 mod metadata;
 mod network;
@@ -31,7 +32,10 @@ pub(crate) fn check(object: &Object, report: &mut Report<'_>) {
     metadata::check(object, report);
     let spec = Path::ROOT.field("spec");
     match object {
-        Object::Pod(pod) => with_spec(pod.spec.as_ref(), report, |pod, r| pod::check(pod, &spec, r)),
+        Object::Pod(pod) => with_spec(pod.spec.as_ref(), report, |of_pod, r| {
+            pod::check(of_pod, &spec, r);
+            habits::check(Some(&pod.metadata), of_pod, &Path::ROOT.field("metadata"), r);
+        }),
         Object::Deployment(deployment) => workload::deployment(&deployment.spec, &spec, report),
         Object::ReplicaSet(set) => workload::replica_set(&set.spec, &spec, report),
         Object::DaemonSet(set) => workload::daemon_set(&set.spec, &spec, report),

@@ -6,13 +6,17 @@
 //! (v2 events, kill, a descriptor to be born into, waiting for the end) is here.
 
 mod devices;
+mod pressure;
 mod stats;
 mod v1;
 mod v2;
 
+pub(crate) use v2::weight;
+
+pub use pressure::{Pressure, Stall};
 pub use stats::{GroupStats, PodStats};
 
-use crate::plan::Resources;
+use crate::plan::{Resources, TIERS};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::io;
@@ -86,6 +90,45 @@ impl Cgroups {
         }
     }
 
+    /// If the pod's group is in a tier of pods that were not guaranteed all that they may have,
+    /// that tier has the share of CPU that its pods asked for together.
+    pub(crate) fn balance(&self, pod: &str) {
+        let Some((folder, _)) = pod.rsplit_once('/') else { return };
+        let Some((_, tier)) = folder.rsplit_once('/').filter(|(_, tier)| TIERS.contains(tier)) else {
+            return;
+        };
+        let asked = if tier == TIERS[0] {
+            let pods = self.children(folder).into_iter().filter(|name| name.starts_with("pod"));
+            pods.map(|pod| self.cpu_shares(&format!("{folder}/{pod}"))).sum()
+        } else {
+            0
+        };
+        // Refused when the tier is gone with its last pod's supervisor.
+        let _ = self.set_cpu_shares(folder, asked);
+    }
+
+    fn cpu_shares(&self, group: &str) -> u64 {
+        match &self.kind {
+            Kind::V1(v1) => v1.cpu_shares(group),
+            Kind::V2(v2) => v2.cpu_shares(group),
+        }
+    }
+
+    fn set_cpu_shares(&self, group: &str, shares: u64) -> Result<(), CgroupError> {
+        match &self.kind {
+            Kind::V1(v1) => v1.set_cpu_shares(group, shares),
+            Kind::V2(v2) => v2.set_cpu_shares(group, shares),
+        }
+    }
+
+    /// The group, which exists, has these limits.
+    pub(crate) fn limit(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        match &self.kind {
+            Kind::V1(v1) => v1.limit(group, limits),
+            Kind::V2(v2) => v2.limit(group, limits),
+        }
+    }
+
     /// The group of a container exists with its limits. Its pod's does.
     pub(crate) fn ensure_container(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         match &self.kind {
@@ -106,6 +149,15 @@ impl Cgroups {
     pub(crate) fn enter_as_supervisor(&self, pod: &str) -> Result<(), CgroupError> {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         self.attach(&self.supervisor_group(pod), own)
+    }
+
+    /// This process is in the supervisor's place of the pod's group, which others made: on v2
+    /// no process may stay in a group that has children with limits.
+    pub(crate) fn descend(&self, pod: &str) -> Result<(), CgroupError> {
+        if let Kind::V2(v2) = &self.kind {
+            v2.ensure_supervisor(pod)?;
+        }
+        self.enter_as_supervisor(pod)
     }
 
     /// What a process can be born into; `None` on v1, where it has to be attached after.
@@ -183,6 +235,15 @@ impl Cgroups {
         match &self.kind {
             Kind::V1(v1) => v1.stats(group),
             Kind::V2(v2) => v2.stats(group),
+        }
+    }
+
+    /// How long the group's processes wait for what they lack; `None` on v1.
+    #[must_use]
+    pub fn pressure(&self, group: &str) -> Option<Pressure> {
+        match &self.kind {
+            Kind::V1(_) => None,
+            Kind::V2(v2) => Pressure::read(&v2.path(group)),
         }
     }
 

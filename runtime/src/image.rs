@@ -63,3 +63,16 @@ impl PullPolicy {
 
 #[cfg(test)]
 mod tests;
+
+/// Unpacks a layer's archive into the folder `into`, for the fuzzer.
+///
+/// # Errors
+/// As a pull would say it.
+#[cfg(fuzzing)]
+pub fn unpack_layer(
+    reader: impl std::io::Read,
+    into: &std::path::Path,
+    limits: Limits,
+) -> Result<(), LayerError> {
+    unpack::unpack(reader, into, limits)
+}

@@ -11,4 +11,6 @@ pub mod state;
 pub mod status;
 pub mod supervisor;
 mod sys;
+pub mod systemd;
+pub mod token;
 pub mod volume;

@@ -14,9 +14,12 @@ mod env;
 mod error;
 mod expand;
 mod field;
+mod habits;
+mod memory;
 mod mounts;
 mod process;
 mod quantity;
+mod resize;
 mod resource;
 mod security;
 mod sysctl;
@@ -27,12 +30,16 @@ pub use action::{Action, HookPlans, HttpAction, Place, ProbePlan, ProbePlans};
 pub use build::{NodeFacts, PodInput, build};
 pub use device::{DeviceRule, Devices, USUAL};
 pub use error::{Cause, PlanError};
-pub(crate) use field::{annotations_file, field_value, labels_file};
+pub(crate) use field::{annotations_file, field_value, labels_file, service_account};
+pub(crate) use habits::{CREDENTIALS, notify_socket};
+pub use habits::{CredentialPlan, HabitPlan};
 pub use mounts::BENEATH_OPTION;
-pub(crate) use mounts::sub_paths;
+pub(crate) use mounts::{bidirectional, sub_paths};
 pub use process::{STOP_SIGNAL_ANNOTATION, USER_ANNOTATION};
 pub(crate) use quantity::{are_equal as quantities_are_equal, is_positive as quantity_is_positive};
-pub(crate) use resource::resource_field;
+pub(crate) use resize::is_due as resize_is_due;
+pub use resize::{Resize, pod_limits, resizes};
+pub(crate) use resource::{TIERS, resource_field};
 pub use security::{ContainerSecurity, NodeRules, PodSecurity, SeccompProfile};
 pub(crate) use values::{config_map_values, secret_values};
 
@@ -74,6 +81,9 @@ pub struct PodPlan {
     pub state_dir: PathBuf,
     /// tmpfs mounts shared by the pod's containers, made in the supervisor's mount namespace.
     pub memory_volumes: Vec<MemoryVolume>,
+    /// Places of the host in which containers may mount for the host to see.
+    #[serde(default)]
+    pub shared_mounts: Vec<SharedMount>,
     /// Run one after the other, each to success, before `containers`.
     pub init_containers: Vec<ContainerPlan>,
     /// Run together.
@@ -133,6 +143,9 @@ pub struct ContainerPlan {
     /// What keeps it apart.
     #[serde(default)]
     pub security: ContainerSecurity,
+    /// What it has taken over from systemd's services.
+    #[serde(default)]
+    pub habits: HabitPlan,
 }
 
 fn usual_message_path() -> String {
@@ -170,12 +183,33 @@ pub enum Rootfs {
 }
 
 /// A memory-backed `emptyDir`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryVolume {
     /// Where it is mounted, under the pod's folder; containers bind from here.
     pub path: PathBuf,
     /// `sizeLimit`.
     pub size_bytes: Option<u64>,
+    /// Mode of its root; 0777 if `None`.
+    #[serde(default)]
+    pub mode: Option<u32>,
+    /// The pod's `fsGroup`: its root's group, which everything made in it inherits.
+    #[serde(default)]
+    pub group: Option<u32>,
+    /// Of pages of this size instead of ordinary memory.
+    #[serde(default)]
+    pub page_bytes: Option<u64>,
+    /// What one container mounts in it, the others see.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+/// A place of the host for mounts that go both ways (`mountPropagation: Bidirectional`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedMount {
+    /// On the host.
+    pub from: PathBuf,
+    /// Where the supervisor keeps it tied to the host; containers bind from here.
+    pub at: PathBuf,
 }
 
 /// `spec.restartPolicy`.

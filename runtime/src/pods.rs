@@ -5,19 +5,22 @@ mod error;
 mod files;
 mod inside;
 mod remains;
+mod scopes;
 mod users;
 
 pub use error::{CreateError, InsideError, OpenError, PodError, RemoveError};
 pub use files::in_files_of;
 pub use inside::{ExecSpec, Execution, dial, exec, exec_in_terminal};
 
-use crate::cgroup::{Cgroups, PodStats};
-use crate::plan::PodPlan;
+use crate::cgroup::{Cgroups, PodStats, Pressure};
+use crate::plan::{PodPlan, Resize, Resources};
 use crate::seccomp::SeccompFolders;
 use crate::state::{PodState, Stage};
 use crate::supervisor::protocol::Request;
 use crate::supervisor::{PLAN_FILE, READY, socket_path};
+use crate::systemd::Systemd;
 use connection::{Connection, Link};
+use scopes::Scopes;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
@@ -26,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -63,7 +66,7 @@ impl RuntimeOptions {
         self.state_dir.join("pods").join(uid)
     }
 
-    /// The cgroup of a pod.
+    /// The cgroup of a pod, where systemd has no say.
     #[must_use]
     pub fn pod_cgroup(&self, uid: &str) -> String {
         format!("{}/pod{uid}", self.cgroup_root)
@@ -112,8 +115,9 @@ pub struct Runtime {
 struct Shared {
     options: RuntimeOptions,
     cgroups: Cgroups,
+    scopes: Scopes,
     pods: Mutex<BTreeMap<String, Pod>>,
-    /// Held while ranges of ids are looked for.
+    /// Held while ranges of ids are looked for, and shares of CPU are summed.
     ids: Mutex<()>,
     version: watch::Sender<u64>,
     closed: CancellationToken,
@@ -138,6 +142,12 @@ impl Shared {
     fn link(&self, uid: &str) -> Option<Link> {
         self.pods().get(uid)?.link.clone()
     }
+
+    /// The pod's cgroup, wherever it was made.
+    fn group(&self, uid: &str) -> String {
+        let of_pod = self.pods().get(uid).map(|pod| pod.state.cgroup.clone());
+        of_pod.filter(|group| !group.is_empty()).unwrap_or_else(|| remains::group(&self.options, uid))
+    }
 }
 
 impl Runtime {
@@ -148,6 +158,15 @@ impl Runtime {
     /// # Errors
     /// If the folders cannot be made or the cgroups not be found.
     pub async fn open(options: RuntimeOptions) -> Result<Self, OpenError> {
+        Self::open_beside(options, None).await
+    }
+
+    /// Like [`Runtime::open`], where systemd, if given, makes the groups of new pods. It is not
+    /// asked where cgroups are not its own (v1).
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub async fn open_beside(options: RuntimeOptions, systemd: Option<Systemd>) -> Result<Self, OpenError> {
         for folder in [options.state_dir.join("pods"), options.run_dir.join("pods"), options.log_dir.clone()]
         {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
@@ -156,6 +175,7 @@ impl Runtime {
         let cgroups = Cgroups::detect()?;
         let shared = Arc::new(Shared {
             options,
+            scopes: Scopes::new(systemd.filter(|_| cgroups.is_v2())),
             cgroups,
             pods: Mutex::default(),
             ids: Mutex::default(),
@@ -194,22 +214,39 @@ impl Runtime {
                 return Ok(Created::of(pod.state.supervisor_pid));
             }
         }
-        let folder = self.shared.options.pod_folder(&plan.uid);
         let mut plan = plan.clone();
         self.compile_filters(&mut plan)?;
         self.allot_users(&mut plan)?;
-        write_plan(&folder, &plan)
+        match self.bring_up(&plan).await {
+            // It does not want to, and will not for the next pod either.
+            Err(CreateError::Scope(error)) if error.is_lasting() => {
+                self.shared.scopes.give_up(&error);
+                self.bring_up(&plan).await
+            }
+            result => result,
+        }
+    }
+
+    async fn bring_up(&self, plan: &PodPlan) -> Result<Created, CreateError> {
+        let (uid, options) = (&plan.uid, &self.shared.options);
+        let folder = options.pod_folder(uid);
+        let placed = self.shared.scopes.placed(&options.cgroup_root, plan);
+        write_plan(&folder, &placed)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
-        let mut child = self.spawn(&plan.uid, &folder)?;
+        let mut child = self.spawn(uid, &folder)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        match self.greet(&plan.uid, &mut child).await {
+        let greeted = match self.place(plan, &mut child).await {
+            Ok(()) => self.greet(uid, &mut child).await,
+            Err(error) => Err(error),
+        };
+        match greeted {
             Ok(connection) => {
                 connection::serve(&self.shared, connection, Some(child));
                 Ok(Created::of(pid))
             }
             Err(error) => {
                 let _ = child.kill().await;
-                self.clear_cgroup(&plan.uid).await;
+                self.clear_cgroup(uid, &placed.cgroup).await;
                 Err(error)
             }
         }
@@ -236,6 +273,16 @@ impl Runtime {
         Ok(())
     }
 
+    /// The supervisor is in its pod's scope, and knows; nothing where there are none.
+    async fn place(&self, plan: &PodPlan, child: &mut Child) -> Result<(), CreateError> {
+        let (Some(mut gate), Some(pid)) = (child.stdin.take(), child.id()) else { return Ok(()) };
+        let root = &self.shared.options.cgroup_root;
+        self.shared.scopes.adopt(root, &plan.cgroup, plan, pid).await?;
+        // One that is gone has said why.
+        let _ = gate.write_all(b"p").await;
+        Ok(())
+    }
+
     fn spawn(&self, uid: &str, folder: &Path) -> Result<Child, CreateError> {
         let options = &self.shared.options;
         let (program, words) = options.supervisor.split_first().ok_or(CreateError::NoSupervisor)?;
@@ -250,7 +297,7 @@ impl Runtime {
             .arg(socket_path(&options.run_dir, uid))
             .env_clear()
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(if self.shared.scopes.are_used() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -276,8 +323,8 @@ impl Runtime {
         Connection::open(&path).await.map_err(CreateError::Talk)
     }
 
-    async fn clear_cgroup(&self, uid: &str) {
-        let (cgroups, group) = (self.shared.cgroups.clone(), self.shared.options.pod_cgroup(uid));
+    async fn clear_cgroup(&self, uid: &str, group: &str) {
+        let (cgroups, group) = (self.shared.cgroups.clone(), group.to_owned());
         let cleared = tokio::task::spawn_blocking(move || {
             cgroups.kill(&group);
             cgroups.remove(&group)
@@ -300,7 +347,22 @@ impl Runtime {
             pod.state.stage = Stage::Started;
         }
         self.shared.changed();
+        self.balance(self.shared.group(uid)).await;
         Ok(())
+    }
+
+    /// The share of CPU of the pod's tier is what its pods' are in all; systemd keeps those of its
+    /// slices itself.
+    async fn balance(&self, group: String) {
+        if self.shared.scopes.are_used() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let balanced = tokio::task::spawn_blocking(move || {
+            let _one_at_a_time = shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.cgroups.balance(&group);
+        });
+        let _ = balanced.await;
     }
 
     /// The pod was asked to end, within the grace; its end is seen in [`Runtime::observe`].
@@ -309,6 +371,17 @@ impl Runtime {
     /// [`PodError`] if the pod has no supervisor, or it refuses.
     pub async fn stop(&self, uid: &str, grace_seconds: u32) -> Result<(), PodError> {
         self.ask(uid, Request::Stop { grace_seconds }).await
+    }
+
+    /// The container has the limits, and its pod those of `pod`; its next runs will have them too.
+    ///
+    /// # Errors
+    /// [`PodError`] if the pod has no supervisor, or the kernel refuses: memory that is used, say.
+    pub async fn resize(&self, uid: &str, change: Resize, pod: Resources) -> Result<(), PodError> {
+        let Resize { container, limits, restart } = change;
+        self.ask(uid, Request::Resize { container, limits, pod, restart }).await?;
+        self.balance(self.shared.group(uid)).await;
+        Ok(())
     }
 
     /// The signal was sent to the container's first process.
@@ -339,8 +412,10 @@ impl Runtime {
         if !errors.is_empty() {
             return Err(RemoveError { uid: uid.to_owned(), errors });
         }
+        let group = self.shared.group(uid);
         self.shared.pods().remove(uid);
         self.shared.changed();
+        self.balance(group).await;
         Ok(())
     }
 
@@ -359,10 +434,17 @@ impl Runtime {
         let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
     }
 
+    /// How long the pod's processes wait for what they lack; `None` where the kernel keeps no
+    /// account.
+    #[must_use]
+    pub fn pressure(&self, uid: &str) -> Option<Pressure> {
+        self.shared.cgroups.pressure(&self.shared.group(uid))
+    }
+
     /// What the pod uses now.
     #[must_use]
     pub fn stats(&self, uid: &str) -> PodStats {
-        let (cgroups, group) = (&self.shared.cgroups, self.shared.options.pod_cgroup(uid));
+        let (cgroups, group) = (&self.shared.cgroups, self.shared.group(uid));
         let mut stats = PodStats { pod: cgroups.stats(&group), ..PodStats::default() };
         for name in cgroups.children(&group) {
             let child = cgroups.stats(&format!("{group}/{name}"));

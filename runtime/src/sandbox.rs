@@ -6,6 +6,7 @@
 //! and goes with it: a crash leaves nothing on the host.
 
 mod child;
+mod credentials;
 mod devices;
 mod error;
 mod exec;
@@ -27,6 +28,7 @@ pub(crate) use users::{IDS, Users};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
 use crate::sys::clone::{Cloned, clone3, exit_now};
+use rustix::fs::{Gid, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,6 +49,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) processes: Option<&'a Pause>,
     /// The users of a pod that has its own.
     pub(crate) users: Option<&'a Users>,
+    /// What its program gets as descriptors 3 and up.
+    pub(crate) sockets: &'a [OwnedFd],
 }
 
 /// A container's first process, waiting at the gate or past it.
@@ -82,6 +86,13 @@ struct ChildEnds {
 }
 
 impl Launch<'_> {
+    /// The program's user and group in the host's ids, which files are given to until the
+    /// process has joined the pod's users.
+    fn owner(&self, identity: &user::Identity) -> (Uid, Gid) {
+        let on_host = |id: u32| self.users.map_or(id, |users| users.on_host(id));
+        (Uid::from_raw(on_host(identity.uid.as_raw())), Gid::from_raw(on_host(identity.gid.as_raw())))
+    }
+
     /// The container's cgroup.
     pub(crate) fn group(&self) -> String {
         format!("{}/{}", self.pod.cgroup, self.container.name)

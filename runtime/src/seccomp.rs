@@ -81,6 +81,7 @@ impl SeccompFolders {
             SeccompProfile::Unconfined => Ok(None),
             SeccompProfile::RuntimeDefault => Ok(Some(default_profile(&bounding(spec)))),
             SeccompProfile::Localhost(name) => self.localhost(name).map(Some),
+            SeccompProfile::File(path) => read(path).map(Some),
         }
     }
 
@@ -90,12 +91,7 @@ impl SeccompFolders {
         if given.as_os_str().is_empty() || !given.components().all(inside) {
             return Err(SeccompError::Outside { path: name.to_owned() });
         }
-        let path = self.profiles.join(given);
-        let fail = |source| SeccompError::Read { path: path.clone(), source };
-        if fs::metadata(&path).map_err(fail)?.len() > PROFILE_BYTES {
-            return Err(fail(io::ErrorKind::FileTooLarge.into()));
-        }
-        parse(&fs::read(&path).map_err(fail)?)
+        read(&self.profiles.join(given))
     }
 
     /// The filter is on disk, under a name that tells its content.
@@ -114,6 +110,14 @@ impl SeccompFolders {
         write().map_err(|source| SeccompError::Write { path: path.clone(), source })?;
         Ok(path)
     }
+}
+
+fn read(path: &Path) -> Result<LinuxSeccomp, SeccompError> {
+    let fail = |source| SeccompError::Read { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(fail)?.len() > PROFILE_BYTES {
+        return Err(fail(io::ErrorKind::FileTooLarge.into()));
+    }
+    parse(&fs::read(path).map_err(fail)?)
 }
 
 fn bounding(spec: &Spec) -> Capabilities {

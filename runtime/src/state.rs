@@ -1,7 +1,9 @@
 //! What a supervisor reports of its pod: facts, no decisions.
 
+use crate::plan::Resources;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A pod as its supervisor sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +16,10 @@ pub struct PodState {
     pub name: String,
     /// The supervisor's process; its `net` namespace is the pod's.
     pub supervisor_pid: i32,
+    /// The pod's cgroup, from the root of each hierarchy; empty if its supervisor is too old to
+    /// say.
+    #[serde(default)]
+    pub cgroup: String,
     /// How far the pod is.
     pub stage: Stage,
     /// When the sandbox was made.
@@ -24,6 +30,9 @@ pub struct PodState {
     pub init_containers: Vec<ContainerStatus>,
     /// In the order of the specification.
     pub containers: Vec<ContainerStatus>,
+    /// What each container may use now, by its name.
+    #[serde(default)]
+    pub limits: BTreeMap<String, Resources>,
     /// What happened lately beside changes of state, oldest first.
     #[serde(default)]
     pub notices: Vec<Notice>,
@@ -82,6 +91,9 @@ pub struct ContainerStatus {
     /// It is started, and its readiness probe goes well.
     #[serde(default)]
     pub ready: bool,
+    /// What it last said of itself (sd_notify's `STATUS=`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub status_text: String,
 }
 
 /// Kubernetes' three states of a container.

@@ -8,16 +8,23 @@ mod backoff;
 mod check;
 mod clients;
 mod doing;
+mod equipment;
 mod init;
 mod logs;
 pub(crate) mod machine;
+mod memory;
+mod news;
 pub mod protocol;
+mod resize;
 mod runs;
 mod seal;
+mod shared;
 mod shell;
 mod status;
 mod task;
 
+#[cfg(fuzzing)]
+pub use clients::receive;
 pub(crate) use status::read_status;
 
 use std::ffi::OsString;
@@ -26,6 +33,10 @@ use std::process::ExitCode;
 
 /// The word by which a program that is also the agent knows that it shall be a supervisor.
 pub const COMMAND: &str = "supervise";
+
+/// What systemd tells a pod's scope to end with. Programs ignore it unless they asked for it,
+/// so that the supervisor alone hears it and ends its containers in order, with their hooks.
+pub(crate) const SCOPE_STOP_SIGNAL: i32 = libc::SIGURG;
 
 /// The word by which that program knows that it shall do one probe that needs TLS, HTTP/2 or
 /// a resolver: the [`crate::plan::Action`] as JSON and the pod's address follow. It exits with

@@ -13,11 +13,12 @@ mod error;
 pub mod etc;
 mod host_path;
 mod payload;
+mod propagation;
 pub(crate) mod sub_path;
 
 pub use error::VolumeError;
 
-use crate::plan::{PodInput, sub_paths};
+use crate::plan::{PodInput, bidirectional, sub_paths};
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume};
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
@@ -55,7 +56,7 @@ pub(crate) const fn is_read_only(volume: &Volume) -> bool {
 pub fn prepare(input: &PodInput<'_>) -> Result<(), VolumeError> {
     let pod_dir = input.pod_dir();
     make_private(&pod_dir.join("volumes"))?;
-    let fs_group = fs_group(input)?;
+    let fs_group = own_group(input)?;
     for volume in volumes(input) {
         let Some(path) = path(&pod_dir, volume) else {
             return Err(VolumeError::Unsupported { volume: volume.name.clone() });
@@ -70,6 +71,9 @@ pub fn prepare(input: &PodInput<'_>) -> Result<(), VolumeError> {
                 payload::write(volume, &path, input, fs_group)?;
             }
         }
+        if bidirectional(input, &volume.name) && !volume.empty_dir.as_ref().is_some_and(is_in_memory) {
+            propagation::check(&volume.name, &path)?;
+        }
     }
     make_sub_paths(input)
 }
@@ -79,7 +83,7 @@ fn make_sub_paths(input: &PodInput<'_>) -> Result<(), VolumeError> {
     let wanted = sub_paths(input).map_err(|(volume, cause)| VolumeError::Missing { volume, cause })?;
     for (name, sub_path) in wanted {
         let Some(volume) = volumes(input).iter().find(|volume| volume.name == name) else { continue };
-        let in_memory = volume.empty_dir.as_ref().is_some_and(|e| e.medium.as_deref() == Some("Memory"));
+        let in_memory = volume.empty_dir.as_ref().is_some_and(is_in_memory);
         let Some(root) = path(&input.pod_dir(), volume).filter(|_| !in_memory && !is_read_only(volume))
         else {
             continue;
@@ -97,7 +101,7 @@ fn make_sub_paths(input: &PodInput<'_>) -> Result<(), VolumeError> {
 /// The first volume that cannot be written; the ones before it are done.
 pub fn update(input: &PodInput<'_>) -> Result<Vec<String>, VolumeError> {
     let pod_dir = input.pod_dir();
-    let fs_group = fs_group(input)?;
+    let fs_group = own_group(input)?;
     let mut changed = Vec::new();
     for volume in volumes(input).iter().filter(|volume| is_read_only(volume)) {
         let Some(path) = path(&pod_dir, volume) else { continue };
@@ -112,9 +116,27 @@ fn volumes<'a>(input: &PodInput<'a>) -> &'a [Volume] {
     input.pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default()
 }
 
-fn fs_group(input: &PodInput<'_>) -> Result<Option<u32>, VolumeError> {
+fn own_group(input: &PodInput<'_>) -> Result<Option<u32>, VolumeError> {
+    fs_group(input).map_err(|id| VolumeError::BadGroup { id })
+}
+
+/// The pod's `fsGroup`, which is the group of the volumes that are its own.
+///
+/// # Errors
+/// What is written there, if it is no group id.
+pub(crate) fn fs_group(input: &PodInput<'_>) -> Result<Option<u32>, i64> {
     let group = input.spec().and_then(|spec| spec.security_context.as_ref()).and_then(|c| c.fs_group);
-    group.map(|id| u32::try_from(id).map_err(|_| VolumeError::BadGroup { id })).transpose()
+    group.map(|id| u32::try_from(id).map_err(|_| id)).transpose()
+}
+
+/// True for an `emptyDir` that the supervisor mounts: there is nothing of it on the host's disk.
+pub(crate) fn is_in_memory(empty: &EmptyDirVolumeSource) -> bool {
+    empty.medium.as_deref().is_some_and(|medium| medium == "Memory" || medium.starts_with("HugePages"))
+}
+
+/// The mode that an `emptyDir` asks for.
+pub(crate) fn empty_dir_mode(empty: &EmptyDirVolumeSource) -> Option<u32> {
+    empty.mode.and_then(|mode| u32::try_from(mode).ok()).filter(|mode| *mode <= 0o1777)
 }
 
 /// A folder that only root can enter: whoever has no business in the pod does
@@ -131,14 +153,16 @@ fn make_empty_dir(
     fs_group: Option<u32>,
 ) -> Result<(), VolumeError> {
     match empty.medium.as_deref() {
-        None | Some("" | "Memory") => {}
+        None | Some("") => {}
+        Some(_) if is_in_memory(empty) => {}
         Some(_) => return Err(VolumeError::Unsupported { volume: volume.name.clone() }),
     }
     if path.is_dir() {
         return Ok(());
     }
     fs::create_dir(path).map_err(|source| VolumeError::io("create", path, source))?;
-    let mode = if fs_group.is_some() { 0o2777 } else { 0o777 };
+    let asked = empty_dir_mode(empty).unwrap_or(0o777);
+    let mode = if fs_group.is_some() { asked | 0o2770 } else { asked };
     if fs_group.is_some() {
         chown(path, None, fs_group).map_err(|source| VolumeError::io("change the group of", path, source))?;
     }

@@ -3,25 +3,35 @@
 
 #[path = "pods/escapes.rs"]
 mod escapes;
+#[path = "pods/habits.rs"]
+mod habits;
 #[path = "pods/inside.rs"]
 mod inside;
 #[path = "pods/isolation.rs"]
 mod isolation;
 #[path = "pods/node.rs"]
 mod node;
+#[path = "pods/resizes.rs"]
+mod resizes;
 #[path = "pods/socket.rs"]
 mod socket;
 #[path = "pods/users.rs"]
 mod users;
 #[path = "pods/volumes.rs"]
 mod volumes;
+#[path = "pods/volumes_live.rs"]
+mod volumes_live;
+#[path = "pods/volumes_mounts.rs"]
+mod volumes_mounts;
 #[path = "pods/watched.rs"]
 mod watched;
 
 use escapes::*;
+use habits::*;
 use inside::*;
 use isolation::*;
 use node::{Node, Script, is_alive, until};
+use resizes::*;
 use runtime::plan::{Resources, Rootfs};
 use runtime::state::{ContainerState, PodState, Stage, Termination};
 use socket::*;
@@ -31,6 +41,8 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use users::*;
 use volumes::*;
+use volumes_live::*;
+use volumes_mounts::*;
 use watched::*;
 
 type Test = fn(Node) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -59,18 +71,22 @@ fn main() -> ExitCode {
         a_link_in_a_volume_in_memory_leads_nowhere_out,
         a_volume_in_memory_is_shared_and_has_its_size,
         a_read_only_mount_cannot_be_written,
+        what_is_below_is_read_only_only_if_asked,
+        mounts_pass_where_they_are_asked_to_and_nowhere_else,
+        what_the_host_keeps_to_itself_is_not_mounted_both_ways,
+        a_volume_in_memory_is_shared_by_what_is_mounted_in_it,
+        volumes_belong_to_the_pods_group,
+        volumes_have_the_modes_and_options_that_are_asked_for,
+        files_follow_their_objects_all_at_once,
+        a_token_is_the_pods_own_and_is_made_anew,
+        a_pod_knows_itself,
         a_pod_has_namespaces_of_its_own,
         a_pod_can_stay_in_the_hosts_namespaces,
-        containers_of_a_pod_can_share_their_processes,
-        the_whole_name_can_be_the_hosts,
-        what_a_container_may_use_is_in_its_cgroup,
-        a_pod_can_have_users_of_its_own,
         a_container_cannot_reach_the_host,
         a_privileged_container_may_nearly_all,
         the_supervisors_program_is_out_of_reach,
         the_hosts_root_is_a_copy_without_the_agents_folders,
         users_have_names_and_groups,
-        groups_of_the_image_can_be_left_out,
         numbers_stand_over_the_images_user,
         the_pods_address_is_in_the_environment,
         kernel_parameters_are_the_pods_own,
@@ -90,12 +106,40 @@ fn main() -> ExitCode {
         a_terminal_is_one_of_the_containers_own,
         a_connection_leads_to_a_port_of_the_pods_own,
         a_process_that_comes_in_brings_nothing_along,
+    ];
+    let tests: Vec<_> = tests.into_iter().chain(systemds_habits()).chain(confinement()).collect();
+    node::run(&tests)
+}
+
+/// What systemd's services do, and containers can.
+fn systemds_habits() -> Vec<(&'static str, Test)> {
+    tests![
+        a_container_says_when_it_is_ready_and_how_it_is,
+        anybody_in_the_container_can_say_it,
+        a_container_without_a_sign_of_life_is_aborted,
+        a_stuck_container_that_catches_nothing_is_killed,
+        starts_are_counted_and_then_there_are_no_more,
+        connections_wait_while_the_container_restarts,
+        a_socket_is_the_programs_wherever_it_is_a_process,
+        credentials_are_files_in_memory_for_the_user_alone,
+    ]
+}
+
+/// What keeps containers apart, and in their limits.
+fn confinement() -> Vec<(&'static str, Test)> {
+    tests![
+        containers_of_a_pod_can_share_their_processes,
+        the_whole_name_can_be_the_hosts,
+        what_a_container_may_use_is_in_its_cgroup,
+        pods_are_in_cgroups_of_their_quality,
+        limits_change_while_a_container_runs,
+        a_pod_can_have_users_of_its_own,
+        groups_of_the_image_can_be_left_out,
         every_known_way_out_is_refused,
         without_a_filter_the_kernel_itself_would_let_some_through,
         profiles_come_from_the_pod_the_container_and_the_nodes_folder,
         devices_are_opened_by_the_rules,
-    ];
-    node::run(&tests)
+    ]
 }
 
 fn ended(state: &PodState) -> Option<Termination> {

@@ -10,6 +10,7 @@ use crate::print::status::{self, Branch, LogLine, PodReport, Provenance, Workloa
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use manifests::image::Reference;
 use manifests::revision::{AUTHOR_ANNOTATION, COMMIT_ANNOTATION, ORIGIN_ANNOTATION, SOURCE_ANNOTATION};
 use manifests::{Kind, Object};
 use std::process::ExitCode;
@@ -63,7 +64,14 @@ async fn pod(client: &Client, pod: Pod, paint: Paint) -> Result<String, CommandE
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let name = pod.metadata.name.clone().unwrap_or_default();
     let object = Object::from(pod.clone());
+    let images: Vec<_> = images(&pod).collect();
+    let pulls = present(client.status().await)?
+        .unwrap_or_default()
+        .pulls
+        .into_iter()
+        .filter(|pull| images.contains(&pull.reference));
     let report = PodReport {
+        pulls: pulls.collect(),
         provenance: provenance(client, &object).await?,
         inspection: present(client.inspect(&namespace, &name).await)?,
         log: log(client, &pod).await?,
@@ -71,6 +79,13 @@ async fn pod(client: &Client, pod: Pod, paint: Paint) -> Result<String, CommandE
         pod,
     };
     Ok(status::pod(&report, paint, Timestamp::now()))
+}
+
+/// The images of a pod's containers, in full.
+fn images(pod: &Pod) -> impl Iterator<Item = String> {
+    let spec = pod.spec.iter();
+    let containers = spec.flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    containers.filter_map(|container| Some(Reference::parse(container.image.as_deref()?).ok()?.to_string()))
 }
 
 async fn workload(client: &Client, object: Object, paint: Paint) -> Result<String, CommandError> {

@@ -52,6 +52,20 @@ pub(crate) struct AgentStatus {
     pub(crate) sources: Vec<SourceStatus>,
     /// What the user should know; empty if all is well.
     pub(crate) warnings: Vec<String>,
+    /// Images on their way.
+    pub(crate) pulls: Vec<PullStatus>,
+}
+
+/// How far an image is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct PullStatus {
+    /// In full, with registry and tag.
+    pub(crate) reference: String,
+    /// Bytes that are there.
+    pub(crate) done: u64,
+    /// Bytes that are needed; 0 until that is known.
+    pub(crate) total: u64,
 }
 
 /// How many there are.
@@ -110,8 +124,32 @@ pub(crate) struct PodInspection {
     pub(crate) cpu_nanos: Option<u64>,
     /// Processes and threads.
     pub(crate) pids: Option<u64>,
+    /// How long its processes wait; `None` where the kernel keeps no account.
+    pub(crate) pressure: Option<PodPressure>,
     /// In the order of the specification.
     pub(crate) containers: Vec<ContainerUsage>,
+}
+
+/// What a pod's processes waited for in the last ten seconds.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodPressure {
+    /// A processor.
+    pub(crate) cpu: Stall,
+    /// Memory.
+    pub(crate) memory: Stall,
+    /// Disks.
+    pub(crate) io: Stall,
+}
+
+/// In hundredths of a percent of the time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Stall {
+    /// At least one process waited.
+    pub(crate) some: u32,
+    /// All waited.
+    pub(crate) full: u32,
 }
 
 /// What a container is on the machine.
@@ -122,6 +160,8 @@ pub(crate) struct ContainerUsage {
     pub(crate) name: String,
     /// Its first process, if it runs.
     pub(crate) pid: Option<i32>,
+    /// What it last said of itself, if anything.
+    pub(crate) status_text: String,
     /// In bytes.
     pub(crate) memory_bytes: Option<u64>,
     /// Since its start.

@@ -1,15 +1,26 @@
-//! Brings the files of ConfigMaps and Secrets in running pods up to date.
+//! Brings the files of ConfigMaps, Secrets, labels, annotations and tokens in running pods up to
+//! date.
 
 use super::work::Inputs;
 use super::{Node, pod_of};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use manifests::{Kind, Object};
 use runtime::volume;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// Watches ConfigMaps and Secrets until `stop`, and swaps new content into the
-/// pods that mount them. Pods that waited for one are tried at once, through `retry`.
+/// How often tokens are looked at: they are made anew at least so long before it is time.
+const TOKEN_PERIOD: Duration = Duration::from_secs(60);
+
+type Text = BTreeMap<String, String>;
+/// What a pod's own files show of it.
+type Shown = (Option<Text>, Option<Text>);
+
+/// Watches ConfigMaps, Secrets and pods until `stop`, and swaps new content into the
+/// pods that mount it. Pods that waited for some are tried at once, through `retry`.
 ///
 /// # Errors
 /// If the store ended under it.
@@ -19,21 +30,32 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut changes = node.store.changes();
-    let mut seen = None;
+    let (mut configuration, mut shown) = (None, BTreeMap::new());
+    let mut tokens_due = Instant::now();
     loop {
         changes.borrow_and_update();
         let newest = Some(newest_configuration(&node));
+        let now_shown = shown_by_pods(&node);
+        let tokens = tokens_due <= Instant::now();
         // At first too: an agent may have ended between a change and its swap.
-        if newest != seen {
-            seen = newest;
+        let configured = newest != configuration;
+        let mut look = Look { configured, tokens, pods: changed(&shown, &now_shown) };
+        (configuration, shown) = (newest, now_shown);
+        if configured {
             retry.notify_one();
+        }
+        if tokens {
+            tokens_due = Instant::now() + TOKEN_PERIOD;
+        }
+        if look.is_needed() {
             let node = Arc::clone(&node);
-            tokio::task::spawn_blocking(move || update_all(&node)).await?;
+            tokio::task::spawn_blocking(move || look.update(&node)).await?;
         }
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
             changed = changes.changed() => changed?,
+            () = sleep_until(tokens_due) => {}
         }
     }
 }
@@ -46,31 +68,95 @@ fn newest_configuration(node: &Node) -> u64 {
     })
 }
 
-fn update_all(node: &Node) {
-    let (pods, _) = node.store.list(Kind::Pod, None);
-    let running = node.runtime.observe();
-    for object in pods.iter().filter(|object| running.contains_key(object.uid())) {
-        let Some(pod) = pod_of(object).filter(|pod| node.is_mine(pod) && mounts_configuration(pod)) else {
-            continue;
-        };
-        update(node, object, pod);
+/// Labels and annotations of the pods whose files may show them, by uid.
+fn shown_by_pods(node: &Node) -> BTreeMap<String, Shown> {
+    node.store.read(|state| {
+        let pods = state.list(Kind::Pod, None).filter_map(|object| pod_of(object));
+        let mine = pods.filter(|pod| node.is_mine(pod) && mounts(pod, shows_itself));
+        let shown = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        mine.map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), shown(pod))).collect()
+    })
+}
+
+fn changed(before: &BTreeMap<String, Shown>, now: &BTreeMap<String, Shown>) -> Vec<String> {
+    let new = now.iter().filter(|(uid, shown)| before.get(*uid) != Some(shown));
+    new.map(|(uid, _)| uid.clone()).collect()
+}
+
+/// Which pods are to be looked at.
+struct Look {
+    /// Those that show a ConfigMap or Secret.
+    configured: bool,
+    /// Those that hold a token.
+    tokens: bool,
+    /// These, by uid.
+    pods: Vec<String>,
+}
+
+impl Look {
+    fn is_needed(&self) -> bool {
+        self.configured || self.tokens || !self.pods.is_empty()
+    }
+
+    fn update(&mut self, node: &Node) {
+        let (pods, _) = node.store.list(Kind::Pod, None);
+        let running = node.runtime.observe();
+        for object in pods.iter().filter(|object| running.contains_key(object.uid())) {
+            let Some(pod) = pod_of(object).filter(|pod| node.is_mine(pod)) else { continue };
+            // Whether a token is mounted is not in the pod as it is written.
+            let inputs = self.tokens.then(|| Inputs::gather(node, pod));
+            let holds_token = inputs.as_ref().is_some_and(|inputs| mounts(inputs.pod(), has_token));
+            let wanted = (self.configured && mounts(pod, shows_configuration))
+                || holds_token
+                || self.pods.iter().any(|uid| uid == object.uid());
+            if wanted {
+                update(node, object, &inputs.unwrap_or_else(|| Inputs::gather(node, pod)));
+            }
+        }
     }
 }
 
-fn mounts_configuration(pod: &Pod) -> bool {
-    let shows = |volume: &Volume| {
-        volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some()
-    };
-    pod.spec.as_ref().is_some_and(|spec| spec.volumes.iter().flatten().any(shows))
+fn mounts(pod: &Pod, wanted: fn(&Volume) -> bool) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.volumes.iter().flatten().any(wanted))
 }
 
-fn update(node: &Node, object: &Object, pod: &Pod) {
-    let inputs = Inputs::gather(node, pod);
+fn shows_configuration(volume: &Volume) -> bool {
+    volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some()
+}
+
+fn shows_itself(volume: &Volume) -> bool {
+    let projected = volume.projected.as_ref().and_then(|projected| projected.sources.as_ref());
+    volume.downward_api.is_some()
+        || projected.is_some_and(|sources| sources.iter().any(|source| source.downward_api.is_some()))
+}
+
+fn has_token(volume: &Volume) -> bool {
+    let projected = volume.projected.as_ref().and_then(|projected| projected.sources.as_ref());
+    projected.is_some_and(|sources| sources.iter().any(|source| source.service_account_token.is_some()))
+}
+
+fn update(node: &Node, object: &Object, inputs: &Inputs) {
     match volume::update(&inputs.input(node)) {
         Ok(changed) if changed.is_empty() => {}
         Ok(changed) => tracing::info!(pod = %object.key(), volumes = ?changed, "new content swapped in"),
         Err(error) => {
             node.note(&object.key(), true, "FailedMount", error.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_looked_at_when_it_is_new_or_its_labels_changed() {
+        let labels = |value: &str| (Some(Text::from([("a".to_owned(), value.to_owned())])), None);
+        let of = |list: &[(&str, &str)]| {
+            list.iter().map(|(uid, value)| ((*uid).to_owned(), labels(value))).collect::<BTreeMap<_, _>>()
+        };
+        let before = of(&[("p", "1"), ("q", "1"), ("gone", "1")]);
+        assert_eq!(changed(&before, &of(&[("p", "1"), ("q", "2"), ("r", "1")])), ["q", "r"]);
+        assert!(changed(&before, &before).is_empty());
     }
 }

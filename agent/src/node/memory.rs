@@ -115,6 +115,14 @@ impl Memory {
         self.entries.values_mut().for_each(|entry| entry.reported = None);
     }
 
+    /// The pod is not started for now; true if that, or why, is new.
+    pub(super) fn hold(&mut self, uid: &str, problem: Problem) -> bool {
+        let entry = self.entries.entry(uid.to_owned()).or_default();
+        let is_new = entry.problem.as_ref() != Some(&problem);
+        entry.problem = Some(problem);
+        is_new
+    }
+
     /// Work on a pod begins.
     pub(super) fn begin(&mut self, uid: &str, action: Action) {
         let entry = self.entries.entry(uid.to_owned()).or_default();

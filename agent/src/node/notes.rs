@@ -93,10 +93,13 @@ mod tests {
             last,
             restarts: 0,
             started: true,
+            status_text: String::new(),
             ready: true,
         };
         PodState {
+            limits: std::collections::BTreeMap::new(),
             notices: Vec::new(),
+            cgroup: String::new(),
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

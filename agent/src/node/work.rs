@@ -2,6 +2,7 @@
 //! so that no pod waits for another.
 
 use super::reconcile::Action;
+use super::service_account::{self, Account};
 use super::{Node, pull};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
@@ -143,6 +144,7 @@ async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
 #[derive(Debug)]
 pub(super) struct Inputs {
     pod: Pod,
+    account: Option<Account>,
     config_maps: BTreeMap<String, ConfigMap>,
     secrets: BTreeMap<String, Secret>,
     images: BTreeMap<String, Image>,
@@ -162,12 +164,19 @@ impl Inputs {
             let secret: &Secret = (&**object).try_into().ok()?;
             Some((object.name().to_owned(), secret.clone()))
         });
+        let account = service_account::of(node, pod);
         Self {
-            pod: pod.clone(),
+            pod: service_account::with_token(pod, account.as_ref()),
+            account,
             config_maps: config_maps.collect(),
             secrets: secrets.collect(),
             images: BTreeMap::new(),
         }
+    }
+
+    /// The pod, with what it did not write itself.
+    pub(super) const fn pod(&self) -> &Pod {
+        &self.pod
     }
 
     pub(super) fn input<'a>(&'a self, node: &'a Node) -> PodInput<'a> {
@@ -177,6 +186,7 @@ impl Inputs {
             secrets: &self.secrets,
             images: &self.images,
             node: &node.facts,
+            identity: self.account.as_ref().map(|account| account.identity(&node.tokens)),
         }
     }
 }

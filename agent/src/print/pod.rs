@@ -38,6 +38,9 @@ impl PodSummary {
                 "DeadlineExceeded",
                 "Evicted",
                 "InvalidImageName",
+                "StartLimitHit",
+                "StartTimeout",
+                "Watchdog",
             ]
             .contains(&status)
             || status.starts_with("ExitCode:")

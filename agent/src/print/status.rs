@@ -11,7 +11,8 @@ pub(crate) use pod::{LogLine, PodReport, pod};
 pub(crate) use tree::Branch;
 pub(crate) use workload::{WorkloadReport, branch, workload};
 
-use super::{Colour, Paint, ago, event_about, last_seen, short_commit};
+use super::{Colour, Paint, ago, bytes, event_about, last_seen, short_commit};
+use crate::client::PullStatus;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use sheet::Sheet;
@@ -110,6 +111,16 @@ fn events(events: &[Event], paint: Paint, now: Timestamp) -> String {
         ));
     }
     text
+}
+
+/// `nginx:1.27 42% (8.4M of 20.0M)`.
+fn pull(pull: &PullStatus) -> String {
+    let PullStatus { reference, done, total } = pull;
+    if *total == 0 {
+        return reference.clone();
+    }
+    let percent = u128::from(*done) * 100 / u128::from(*total);
+    format!("{reference} {percent}% ({} of {})", bytes(*done), bytes(*total))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::status::Refusal;
 use axum::Json;
 use axum::extract::{Path, State as StateExtractor};
 use manifests::{Kind, ObjectKey};
-use runtime::cgroup::GroupStats;
+use runtime::cgroup::{GroupStats, Pressure, Stall};
 use runtime::state::ContainerState;
 use serde_json::{Value, json};
 
@@ -32,6 +32,7 @@ pub(crate) async fn answer(
         Some(json!({
             "name": container.name,
             "pid": pid,
+            "statusText": container.status_text,
             "memoryBytes": group.memory_bytes,
             "cpuNanos": group.cpu_nanoseconds,
             "cgroup": group.cgroup,
@@ -45,8 +46,14 @@ pub(crate) async fn answer(
         "memoryBytes": stats.pod.memory_bytes,
         "cpuNanos": stats.pod.cpu_nanoseconds,
         "pids": stats.pod.pids,
+        "pressure": api.node.runtime.pressure(pod.uid()).map(pressure),
         "containers": containers.collect::<Vec<_>>(),
     })))
+}
+
+fn pressure(pressure: Pressure) -> Value {
+    let stall = |stall: Stall| json!({"some": stall.some, "full": stall.full});
+    json!({"cpu": stall(pressure.cpu), "memory": stall(pressure.memory), "io": stall(pressure.io)})
 }
 
 fn processes(group: &GroupStats) -> Vec<Value> {

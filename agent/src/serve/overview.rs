@@ -34,6 +34,9 @@ pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Val
         "cpuNanos": usage.map(|u| whole(u.cpu_seconds * 1e9)),
         "sources": sources,
         "warnings": *api.warnings,
+        "pulls": api.node.images.pulls().iter().map(|(reference, progress)| {
+            json!({"reference": reference, "done": progress.done(), "total": progress.total()})
+        }).collect::<Vec<_>>(),
     }))
 }
 

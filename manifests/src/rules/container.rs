@@ -7,7 +7,7 @@ use crate::path::Path;
 use crate::quantity::Quantity;
 use crate::report::Report;
 use crate::suggest::did_you_mean;
-use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ResourceRequirements, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use std::collections::{BTreeMap, HashMap};
 
@@ -98,6 +98,7 @@ fn mounts(container: &Container, volumes: &[&str], at: &Path<'_>, report: &mut R
         {
             report.duplicate(&path, "mount path", &mount.mount_path, &list.index(first).field("mountPath"));
         }
+        passing(mount, container, &at, report);
         if let Some(sub) = mount.sub_path.as_deref().filter(|p| !p.is_empty()) {
             if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
                 report.error(&at.field("subPath"), "bad-path", "the path must lead downwards, without `..`");
@@ -110,6 +111,33 @@ fn mounts(container: &Container, volumes: &[&str], at: &Path<'_>, report: &mut R
                 );
             }
         }
+    }
+}
+
+/// Whom a mount lets write, and what passes through it.
+fn passing(mount: &VolumeMount, container: &Container, at: &Path<'_>, report: &mut Report<'_>) {
+    let propagation = mount.mount_propagation.as_deref();
+    let path = at.field("mountPropagation");
+    report.one_of(&path, propagation, &["None", "HostToContainer", "Bidirectional"]);
+    let context = container.security_context.as_ref();
+    if propagation == Some("Bidirectional") && context.and_then(|c| c.privileged) != Some(true) {
+        let message = "Bidirectional is for privileged containers only";
+        report.error(&path, "not-allowed", message);
+    }
+    let recursive = mount.recursive_read_only.as_deref();
+    let path = at.field("recursiveReadOnly");
+    report.one_of(&path, recursive, &["Disabled", "IfPossible", "Enabled"]);
+    if matches!(recursive, Some("IfPossible" | "Enabled")) {
+        if mount.read_only != Some(true) {
+            report.error(&path, "not-allowed", "it says something only where `readOnly` is true");
+        }
+        if propagation.is_some_and(|propagation| propagation != "None") {
+            report.error(&path, "not-allowed", "it does not go with `mountPropagation`");
+        }
+    }
+    let list = at.field("bindMountOptions");
+    for (index, option) in mount.bind_mount_options.iter().flatten().enumerate() {
+        report.one_of(&list.index(index), Some(option), &["noexec", "nodev", "nosuid"]);
     }
 }
 

@@ -4,8 +4,15 @@ use crate::names;
 use crate::path::Path;
 use crate::quantity::Quantity;
 use crate::report::Report;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, Volume};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource,
+    Volume,
+};
 use std::collections::HashMap;
+
+/// What a service account token may live for, in seconds.
+const MIN_TOKEN_SECONDS: i64 = 600;
+const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 
 pub(super) fn check(volumes: &[Volume], at: &Path<'_>, report: &mut Report<'_>) {
     let mut seen: HashMap<&str, usize> = HashMap::new();
@@ -58,6 +65,85 @@ fn source(volume: &Volume, at: &Path<'_>, report: &mut Report<'_>) {
         }
         files(source.items.as_deref(), source.default_mode, &at, report);
     }
+    if let Some(source) = &volume.downward_api {
+        let at = at.field("downwardAPI");
+        file_mode(source.default_mode, &at.field("defaultMode"), report);
+        downward(source.items.as_deref(), &at, report);
+    }
+    if let Some(source) = &volume.projected {
+        projected(source, &at.field("projected"), report);
+    }
+}
+
+/// Files from several sources in one folder.
+fn projected(source: &ProjectedVolumeSource, at: &Path<'_>, report: &mut Report<'_>) {
+    file_mode(source.default_mode, &at.field("defaultMode"), report);
+    let list = at.field("sources");
+    for (index, one) in source.sources.iter().flatten().enumerate() {
+        let at = list.index(index);
+        let written = report.keys(&at);
+        if let [_, second, ..] = &written[..] {
+            let message = format!("a source is one thing only; here are {}", written.join(" and "));
+            report.error(&at.field(second), "several-volume-sources", message);
+        }
+        if let Some(map) = &one.config_map {
+            let at = at.field("configMap");
+            report.name(&at.field("name"), &map.name, names::subdomain);
+            files(map.items.as_deref(), None, &at, report);
+        }
+        if let Some(secret) = &one.secret {
+            let at = at.field("secret");
+            report.name(&at.field("name"), &secret.name, names::subdomain);
+            files(secret.items.as_deref(), None, &at, report);
+        }
+        if let Some(source) = &one.downward_api {
+            downward(source.items.as_deref(), &at.field("downwardAPI"), report);
+        }
+        if let Some(token) = &one.service_account_token {
+            let at = at.field("serviceAccountToken");
+            let (least, most) = (MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS);
+            report.between(&at.field("expirationSeconds"), token.expiration_seconds, least, most);
+            file_path(&token.path, &at.field("path"), report);
+        }
+        if one.cluster_trust_bundle.is_some() || one.pod_certificate.is_some() {
+            let message = "certificates are not issued here; the pod waits for them";
+            report.warn_with(&at, "no-effect-yet", message, None);
+        }
+    }
+}
+
+/// The pod's own fields as files.
+fn downward(items: Option<&[DownwardAPIVolumeFile]>, at: &Path<'_>, report: &mut Report<'_>) {
+    const FIELDS: [&str; 5] =
+        ["metadata.name", "metadata.namespace", "metadata.uid", "metadata.labels", "metadata.annotations"];
+    let list = at.field("items");
+    for (index, item) in items.unwrap_or_default().iter().enumerate() {
+        let at = list.index(index);
+        file_path(&item.path, &at.field("path"), report);
+        file_mode(item.mode, &at.field("mode"), report);
+        match (&item.field_ref, &item.resource_field_ref) {
+            (Some(field), None) => {
+                let path = field.field_path.as_str();
+                let subscript = path.ends_with("']")
+                    && ["metadata.labels['", "metadata.annotations['"]
+                        .iter()
+                        .any(|map| path.starts_with(map));
+                if !subscript {
+                    report.one_of(&at.field("fieldRef.fieldPath"), Some(path), &FIELDS);
+                }
+            }
+            (None, Some(resource)) => {
+                let name = resource.container_name.as_deref().unwrap_or_default();
+                report.not_empty(&at.field("resourceFieldRef.containerName"), name);
+            }
+            (None, None) => {
+                report.error(&at, "missing-field", "one of fieldRef and resourceFieldRef is missing");
+            }
+            (Some(_), Some(_)) => {
+                report.error(&at, "not-allowed", "at most one of fieldRef and resourceFieldRef");
+            }
+        }
+    }
 }
 
 fn host_path(source: &HostPathVolumeSource, at: &Path<'_>, report: &mut Report<'_>) {
@@ -75,11 +161,22 @@ fn host_path(source: &HostPathVolumeSource, at: &Path<'_>, report: &mut Report<'
 }
 
 fn empty_dir(source: &EmptyDirVolumeSource, at: &Path<'_>, report: &mut Report<'_>) {
-    let medium = source.medium.as_deref().filter(|m| !m.starts_with("HugePages"));
-    report.one_of(&at.field("medium"), medium, &["", "Memory"]);
-    if source.medium.as_deref().is_some_and(|m| m.starts_with("HugePages")) {
-        report.error(&at.field("medium"), "unsupported-volume", "huge pages are not supported yet");
+    let medium = source.medium.as_deref();
+    let page = medium.and_then(|medium| medium.strip_prefix("HugePages-"));
+    match page {
+        Some(size) if Quantity::parse(size).is_err() => {
+            let message = format!("`{size}` is no size of a page");
+            report.error_with(
+                &at.field("medium"),
+                "bad-quantity",
+                message,
+                Some("write `HugePages-2Mi`".into()),
+            );
+        }
+        Some(_) => {}
+        None => report.one_of(&at.field("medium"), medium, &["", "Memory", "HugePages"]),
     }
+    report.between(&at.field("mode"), source.mode, 0, 0o1777);
     let limit = source.size_limit.as_ref().and_then(|q| Quantity::parse(&q.0).ok());
     if limit.is_some_and(|q| q.is_negative()) {
         report.error(&at.field("sizeLimit"), "out-of-range", "the limit must not be negative");
@@ -93,13 +190,18 @@ fn files(items: Option<&[KeyToPath]>, mode: Option<i32>, at: &Path<'_>, report: 
     for (index, item) in items.unwrap_or_default().iter().enumerate() {
         let at = list.index(index);
         report.name(&at.field("key"), &item.key, names::data_key);
-        report.not_empty(&at.field("path"), &item.path);
-        if item.path.starts_with('/') || item.path.split('/').any(|part| part == "..") {
-            report.error(&at.field("path"), "bad-path", "the path must lead downwards, without `..`");
-        } else if item.path.starts_with("..") {
-            report.error(&at.field("path"), "bad-path", "the path must not begin with `..`");
-        }
+        file_path(&item.path, &at.field("path"), report);
         file_mode(item.mode, &at.field("mode"), report);
+    }
+}
+
+/// Where a file is in its volume.
+fn file_path(path: &str, at: &Path<'_>, report: &mut Report<'_>) {
+    report.not_empty(at, path);
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        report.error(at, "bad-path", "the path must lead downwards, without `..`");
+    } else if path.starts_with("..") {
+        report.error(at, "bad-path", "the path must not begin with `..`");
     }
 }
 

@@ -130,6 +130,12 @@ impl V1 {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let path = self.memory.join(group);
         let memory = MemController::new(path.clone(), self.memory.clone(), false);
+        // A limit with swap below the one without is refused, in either order.
+        let swap = path.join("memory.memsw.limit_in_bytes");
+        let grows = number(&path, "memory.limit_in_bytes") < bytes.cast_unsigned();
+        if grows && swap.exists() {
+            write(swap, &bytes.to_string())?;
+        }
         memory.set_limit(bytes).map_err(|source| CgroupError::Limit {
             what: "memory",
             path: path.clone(),
@@ -159,6 +165,15 @@ impl V1 {
             cpu.set_cfs_quota_and_period(Some(quota), Some(period)).map_err(fail)?;
         }
         Ok(())
+    }
+
+    pub(super) fn cpu_shares(&self, group: &str) -> u64 {
+        number(&self.cpu.join(group), "cpu.shares")
+    }
+
+    pub(super) fn set_cpu_shares(&self, group: &str, shares: u64) -> Result<(), CgroupError> {
+        let shares = shares.clamp(2, cgroups_rs::CPU_SHARES_V1_MAX);
+        write(self.cpu.join(group).join("cpu.shares"), &shares.to_string())
     }
 
     pub(super) fn attach(&self, group: &str, pid: i32) -> Result<(), CgroupError> {

@@ -41,6 +41,10 @@ impl V2 {
         create(&folder.join(SUPERVISOR))
     }
 
+    pub(super) fn ensure_supervisor(&self, pod: &str) -> Result<(), CgroupError> {
+        create(&self.path(pod).join(SUPERVISOR))
+    }
+
     pub(super) fn ensure_container(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         let folder = self.path(group);
         create(&folder)?;
@@ -53,6 +57,20 @@ impl V2 {
         // Kubernetes' choice on v2: a container that lost one process to the OOM killer is
         // not left running half.
         write(&folder.join("memory.oom.group"), "1")
+    }
+
+    /// The group, which exists, has these limits.
+    pub(super) fn limit(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        limit(&self.path(group), limits)
+    }
+
+    /// What the group's weight is in v1's shares.
+    pub(super) fn cpu_shares(&self, group: &str) -> u64 {
+        shares(read(&self.path(group), "cpu.weight").trim().parse().unwrap_or(1))
+    }
+
+    pub(super) fn set_cpu_shares(&self, group: &str, shares: u64) -> Result<(), CgroupError> {
+        write(&self.path(group).join("cpu.weight"), &weight(shares).to_string())
     }
 
     pub(super) fn open(&self, group: &str) -> Result<OwnedFd, CgroupError> {
@@ -145,8 +163,13 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
 }
 
 /// v1 shares (2 to 262144) as v2 weight (1 to 10000), by the formula that runtimes share.
-fn weight(shares: u64) -> u64 {
+pub(crate) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+/// The opposite of [`weight`], as near as it can be.
+fn shares(weight: u64) -> u64 {
+    2 + ((weight.clamp(1, 10_000) - 1) * 262_142).div_ceil(9999)
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
@@ -221,6 +244,9 @@ mod tests {
     fn weight_covers_its_whole_range() {
         assert_eq!((weight(0), weight(2), weight(1024), weight(262_144)), (1, 1, 39, 10_000));
         assert_eq!(weight(u64::MAX), 10_000);
+        for one in [1, 2, 39, 100, 9999, 10_000] {
+            assert_eq!(weight(shares(one)), one);
+        }
     }
 
     #[test]

@@ -107,6 +107,12 @@ impl Puller {
         self.all_progress().get(&name).cloned()
     }
 
+    /// Every pull that goes on, by its reference in full.
+    #[must_use]
+    pub fn pulls(&self) -> BTreeMap<String, Arc<Progress>> {
+        self.all_progress().clone()
+    }
+
     async fn local(&self, reference: &str, policy: PullPolicy) -> Result<Image, ImageError> {
         let (store, reference) = (Arc::clone(&self.store), reference.to_owned());
         blocking(move || store.resolve(&reference, policy)).await

@@ -3,11 +3,12 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, MemoryVolume, PodPlan, RestartPolicy, Rootfs, action, mounts, process, resource,
-    security,
+    ContainerPlan, ExitRule, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts, process,
+    resource, security,
 };
 use crate::image::Image;
-use crate::volume;
+use crate::status::qos_class;
+use crate::token::Identity;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct PodInput<'a> {
     pub images: &'a BTreeMap<String, Image>,
     /// The node that runs it.
     pub node: &'a NodeFacts,
+    /// For service account tokens; without it there are none.
+    pub identity: Option<Identity<'a>>,
 }
 
 /// What a plan needs to know of its node.
@@ -57,9 +60,6 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The longest name that the kernel takes for a host.
 const HOSTNAME_BYTES: usize = 64;
 
-/// Size of a pod's `/dev/shm`, as every runtime has it.
-const SHARED_MEMORY_BYTES: u64 = 64 << 20;
-
 impl PodInput<'_> {
     pub(crate) const fn spec(&self) -> Option<&PodSpec> {
         self.pod.spec.as_ref()
@@ -89,11 +89,14 @@ impl PodInput<'_> {
         spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
     }
 
+    pub(crate) fn is_init(&self, container: &Container) -> bool {
+        let init = self.spec().and_then(|spec| spec.init_containers.as_ref());
+        init.is_some_and(|init| init.iter().any(|one| one.name == container.name))
+    }
+
     /// True for an init container that goes on running beside the others.
     pub(crate) fn is_sidecar(&self, container: &Container) -> bool {
-        let init = self.spec().and_then(|spec| spec.init_containers.as_ref());
-        let is_init = init.is_some_and(|init| init.iter().any(|one| one.name == container.name));
-        is_init && container.restart_policy.as_deref() == Some("Always")
+        self.is_init(container) && container.restart_policy.as_deref() == Some("Always")
     }
 
     pub(crate) fn key_not_found(&self, kind: &'static str, name: &str, key: &str) -> Cause {
@@ -163,11 +166,16 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         restart_policy: restart_policy(&spec),
         grace_seconds: whole(spec.termination_grace_period_seconds.unwrap_or(30)),
         active_deadline_seconds: spec.active_deadline_seconds.map(whole),
-        cgroup: format!("{}/pod{}", input.node.cgroup_root, input.uid()),
+        cgroup: format!(
+            "{}/pod{}",
+            resource::tier(&input.node.cgroup_root, qos_class(input.pod)),
+            input.uid()
+        ),
         resources: resource::pod(&spec, input.node).map_err(Cause::in_pod)?,
         log_dir: input.node.log_dir.join(log_name),
         state_dir: input.pod_dir(),
-        memory_volumes: memory_volumes(&spec, input).map_err(Cause::in_pod)?,
+        memory_volumes: memory::volumes(&spec, input).map_err(Cause::in_pod)?,
+        shared_mounts: mounts::shared(input),
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
         security: security::of_pod(&spec),
@@ -214,23 +222,6 @@ fn message_path(container: &Container) -> String {
     own.unwrap_or("/dev/termination-log").to_owned()
 }
 
-fn memory_volumes(spec: &PodSpec, input: &PodInput<'_>) -> Result<Vec<MemoryVolume>, Cause> {
-    let mut all = Vec::new();
-    if spec.host_ipc != Some(true) {
-        let path = mounts::shared_memory(&input.pod_dir());
-        all.push(MemoryVolume { path, size_bytes: Some(SHARED_MEMORY_BYTES) });
-    }
-    for wanted in spec.volumes.iter().flatten() {
-        let Some(empty) = wanted.empty_dir.as_ref().filter(|e| e.medium.as_deref() == Some("Memory")) else {
-            continue;
-        };
-        let size_bytes = empty.size_limit.as_ref().map(super::quantity::bytes).transpose()?;
-        let path = volume::path(&input.pod_dir(), wanted);
-        all.extend(path.map(|path| MemoryVolume { path, size_bytes: size_bytes.filter(|&bytes| bytes > 0) }));
-    }
-    Ok(all)
-}
-
 fn container(container: &Container, input: &PodInput<'_>) -> Result<ContainerPlan, PlanError> {
     plan_container(container, input).map_err(|cause| cause.in_container(&container.name))
 }
@@ -243,12 +234,15 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
             Rootfs::Host { hidden: hidden.iter().chain(&input.node.hidden).cloned().collect() }
         }
     };
+    let mut spec = process::spec(container, image, input)?;
+    let habits = habits::plan(container, input)?;
+    habits::equip(&mut spec, &container.name, &habits, &input.pod_dir());
     Ok(ContainerPlan {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: image.id.clone(),
         rootfs,
-        spec: process::spec(container, image, input)?,
+        spec,
         resources: resource::container(container, input.node)?,
         probes: action::probes(container, input)?,
         hooks: action::hooks(container, input)?,
@@ -259,5 +253,6 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         message_path: message_path(container),
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
         security: security::of_container(container, input)?,
+        habits,
     })
 }

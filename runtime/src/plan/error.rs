@@ -125,6 +125,14 @@ pub enum Cause {
     /// The caller gave no image for the container.
     #[error("image has not been resolved")]
     ImageNotResolved,
+    /// An annotation that validation should have refused.
+    #[error("annotation {key}: {message}")]
+    BadAnnotation {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A probe or hook names a port that the container does not have.
     #[error("there is no port \"{port}\" in this container")]
     UnknownPort {
@@ -179,6 +187,7 @@ impl Cause {
             | Self::UserNotVerifiable { .. }
             | Self::UnknownCapability { .. }
             | Self::BadId { .. }
+            | Self::BadAnnotation { .. }
             | Self::UnknownPort { .. }
             | Self::Unsupported { .. } => "CreateContainerConfigError",
         }

@@ -3,7 +3,7 @@
 use super::address;
 use super::build::NodeFacts;
 use super::error::Cause;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -29,7 +29,7 @@ pub(crate) fn field_value(path: &str, pod: &Pod, node: &NodeFacts) -> Result<Str
         "metadata.namespace" => text(&meta.namespace),
         "metadata.uid" => text(&meta.uid),
         "spec.nodeName" => node.node_name.clone(),
-        "spec.serviceAccountName" => spec.map(|spec| text(&spec.service_account_name)).unwrap_or_default(),
+        "spec.serviceAccountName" => spec.map_or("default", service_account).to_owned(),
         "status.hostIP" => node.host_ips.first().cloned().unwrap_or_default(),
         "status.hostIPs" => node.host_ips.join(","),
         "status.podIP" if host_network => node.host_ips.first().cloned().unwrap_or_default(),
@@ -38,6 +38,11 @@ pub(crate) fn field_value(path: &str, pod: &Pod, node: &NodeFacts) -> Result<Str
         "status.podIPs" => address::POD_IPS.to_owned(),
         _ => return Err(Cause::UnknownField { path: path.to_owned() }),
     })
+}
+
+/// The name of the pod's ServiceAccount.
+pub(crate) fn service_account(spec: &PodSpec) -> &str {
+    spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
 }
 
 /// `metadata.labels['x']` as (`metadata.labels`, `x`).

@@ -1,5 +1,6 @@
 //! What is mounted in a container beside its root.
 
+use super::SharedMount;
 use super::build::PodInput;
 use super::env::{self, Env};
 use super::error::Cause;
@@ -87,6 +88,8 @@ fn volume_mount(wanted: &VolumeMount, env: &Env, input: &PodInput<'_>) -> Result
         .ok_or_else(|| Cause::VolumeNotFound { name: wanted.name.clone() })?;
     let root = volume::path(&input.pod_dir(), volume)
         .ok_or_else(|| Cause::Unsupported { feature: format!("the kind of volume \"{}\"", volume.name) })?;
+    let shared = is_bidirectional(wanted) && !volume.empty_dir.as_ref().is_some_and(volume::is_in_memory);
+    let root = if shared { shared_at(&input.pod_dir(), &volume.name) } else { root };
     let read_only = wanted.read_only == Some(true) || volume::is_read_only(volume);
     let propagation = match wanted.mount_propagation.as_deref() {
         Some("HostToContainer") => "rslave",
@@ -102,12 +105,47 @@ fn volume_mount(wanted: &VolumeMount, env: &Env, input: &PodInput<'_>) -> Result
     let sub_path = sub_path(wanted, env)?;
     let source = sub_path.as_ref().map_or_else(|| root.clone(), |path| root.join(path));
     let mut bind = mount(&wanted.mount_path, "bind", &source, &["rbind", propagation, access]);
-    if sub_path.is_some()
-        && let Some(options) = bind.options_mut()
-    {
-        options.push(format!("{BENEATH_OPTION}{}", root.display()));
+    if let Some(options) = bind.options_mut() {
+        options.extend(wanted.bind_mount_options.iter().flatten().cloned());
+        if sub_path.is_some() {
+            options.push(format!("{BENEATH_OPTION}{}", root.display()));
+        }
     }
     Ok(bind)
+}
+
+fn is_bidirectional(mount: &VolumeMount) -> bool {
+    mount.mount_propagation.as_deref() == Some("Bidirectional")
+}
+
+/// True if a container of the pod mounts the volume so that its own mounts in it are seen elsewhere.
+pub(crate) fn bidirectional(input: &PodInput<'_>, volume: &str) -> bool {
+    let spec = input.spec();
+    let containers = spec.into_iter().flat_map(|spec| {
+        let init = spec.init_containers.iter().flatten();
+        init.chain(&spec.containers)
+    });
+    let mut mounts = containers.flat_map(|container| container.volume_mounts.iter().flatten());
+    mounts.any(|mount| mount.name == volume && is_bidirectional(mount))
+}
+
+/// Where the supervisor keeps a volume of the host that mounts go both ways in.
+fn shared_at(pod_dir: &Path, volume: &str) -> PathBuf {
+    pod_dir.join("shared").join(volume)
+}
+
+/// The volumes on disk that mounts go both ways in.
+pub(super) fn shared(input: &PodInput<'_>) -> Vec<SharedMount> {
+    let pod_dir = input.pod_dir();
+    let volumes = input.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    let on_disk =
+        volumes.iter().filter(|volume| !volume.empty_dir.as_ref().is_some_and(volume::is_in_memory));
+    let shared = on_disk.filter(|volume| bidirectional(input, &volume.name));
+    let made = shared.filter_map(|volume| {
+        let from = volume::path(&pod_dir, volume)?;
+        Some(SharedMount { from, at: shared_at(&pod_dir, &volume.name) })
+    });
+    made.collect()
 }
 
 /// The path in the volume that `mount` wants, if not its root.

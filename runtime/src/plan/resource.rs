@@ -11,8 +11,22 @@ use std::collections::BTreeMap;
 const MIN_SHARES: u64 = 2;
 const MAX_SHARES: u64 = 262_144;
 
+/// The cgroups of pods that share what guaranteed ones leave: those who asked for something, and
+/// those who asked for nothing.
+pub(crate) const TIERS: [&str; 2] = ["burstable", "besteffort"];
+
 /// `oom_score_adj` of containers that asked for all that they may have.
 const GUARANTEED: i32 = -997;
+
+/// The cgroup that holds the pods of a quality of service, below the `root` of all pods. Pods that
+/// are guaranteed what they have are right in it.
+pub(super) fn tier(root: &str, qos: &str) -> String {
+    match qos {
+        "Burstable" => format!("{root}/{}", TIERS[0]),
+        "BestEffort" => format!("{root}/{}", TIERS[1]),
+        _ => root.to_owned(),
+    }
+}
 
 /// The limits of one container.
 pub(super) fn container(container: &Container, node: &NodeFacts) -> Result<Resources, Cause> {
@@ -22,6 +36,11 @@ pub(super) fn container(container: &Container, node: &NodeFacts) -> Result<Resou
     let devices = if privileged { Devices::All } else { Devices::Usual(Vec::new()) };
     let cpu_period_us = node.rules.cpu_period_us;
     Ok(Resources { pids: node.default_pids, devices, cpu_period_us, ..amounts.resources() })
+}
+
+/// What the container asks for, whatever the node's rules are.
+pub(super) fn asked(container: &Container) -> Result<Resources, Cause> {
+    Amounts::of(container.resources.as_ref()).map(Amounts::resources)
 }
 
 /// The limits of the whole pod: the sum of its containers', at least what each

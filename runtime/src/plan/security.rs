@@ -44,6 +44,8 @@ pub enum SeccompProfile {
     RuntimeDefault,
     /// A file in the node's folder of profiles.
     Localhost(PathBuf),
+    /// A file anywhere on the node, for clients that may read them all.
+    File(PathBuf),
 }
 
 /// What a node's configuration says of the pods that it takes.

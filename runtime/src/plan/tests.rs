@@ -67,6 +67,7 @@ impl World {
             secrets: &self.secrets,
             images: &self.images,
             node: &self.node,
+            identity: None,
         })
     }
 
@@ -122,7 +123,7 @@ fn the_pods_own_fields_come_through() {
     assert_eq!(plan.hostname, "web");
     assert_eq!(plan.restart_policy, RestartPolicy::OnFailure);
     assert_eq!((plan.grace_seconds, plan.active_deadline_seconds), (7, Some(60)));
-    assert_eq!(plan.cgroup, "keel/podu-1");
+    assert_eq!(plan.cgroup, "keel/besteffort/podu-1");
     assert_eq!(plan.log_dir.to_str(), Some("/logs/shop_web_u-1"));
     assert_eq!(plan.state_dir.to_str(), Some("/state/pods/u-1"));
     assert_eq!(plan.init_containers[0].name, "setup");
@@ -269,6 +270,9 @@ fn resources_are_what_the_kernel_takes() {
         ..Resources::default()
     };
     assert_eq!(plan.containers[0].resources, wanted);
+    assert_eq!(plan.cgroup, "keel/burstable/podu-1");
+    let whole = json!({"resources": {"limits": {"cpu": "1", "memory": "64Mi"}}});
+    assert_eq!(World::new(whole, json!({})).plan().cgroup, "keel/podu-1");
     assert_eq!(plan.resources, Resources { pids: None, devices: Devices::All, ..wanted });
 
     let second = json!([

@@ -163,7 +163,7 @@ fn answer(waiting: &mut VecDeque<Answer>, result: Result<(), PodError>) {
 /// The supervisor is gone: its pod is `Finished` if it said so, and `Lost` if not.
 async fn ended(shared: &Arc<Shared>, uid: &str, error: &io::Error) {
     let folder = shared.options.pod_folder(uid);
-    let (cgroups, group) = (shared.cgroups.clone(), shared.options.pod_cgroup(uid));
+    let (cgroups, group) = (shared.cgroups.clone(), shared.group(uid));
     // The last word may have reached the disk only.
     let last = tokio::task::spawn_blocking(move || {
         let last = read_status(&folder);

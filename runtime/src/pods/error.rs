@@ -37,6 +37,8 @@ pub enum CreateError {
     Supervisor { message: String },
     #[error("the pod {uid} has run to its end")]
     Finished { uid: String },
+    #[error(transparent)]
+    Scope(#[from] crate::systemd::ScopeError),
 }
 
 /// Why a pod did not do what it was asked.

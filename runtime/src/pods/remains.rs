@@ -1,9 +1,11 @@
 //! What is left of pods: found when the agent starts, removed with the pod.
 
 use super::connection::{self, Connection};
-use super::{OpenError, Pod, Shared};
+use super::{OpenError, Pod, RuntimeOptions, Shared};
+use crate::plan::TIERS;
 use crate::state::{PodState, Stage};
-use crate::supervisor::{read_status, socket_path};
+use crate::supervisor::{PLAN_FILE, read_status, socket_path};
+use crate::systemd::{pod_of_scope, slice_path};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -18,7 +20,7 @@ pub(super) async fn find(shared: &Arc<Shared>) -> Result<(), OpenError> {
             connection::serve(shared, connection, None);
             continue;
         }
-        let group = shared.options.pod_cgroup(&uid);
+        let group = group(&shared.options, &uid);
         match read_status(&folder.join(&uid)) {
             Some(mut state) => {
                 if state.stage != Stage::Finished {
@@ -43,11 +45,47 @@ fn sweep(shared: &Shared) {
             let _ = fs::remove_file(shared.options.run_dir.join("pods").join(name));
         }
     }
-    for name in shared.cgroups.children(&shared.options.cgroup_root) {
-        if let Some(uid) = name.strip_prefix("pod").filter(|uid| !known(uid)) {
+    let root = &shared.options.cgroup_root;
+    for folder in TIERS.iter().map(|tier| format!("{root}/{tier}")).chain([root.clone()]) {
+        for name in shared.cgroups.children(&folder) {
+            if let Some(uid) = name.strip_prefix("pod").filter(|uid| !known(uid)) {
+                let group = format!("{folder}/{name}");
+                shared.cgroups.kill(&group);
+                let group = shared.cgroups.remove(&group).err().map(|error| chain(&error));
+                report(uid, &group.into_iter().chain(remove_all(shared, uid, None)).collect::<Vec<_>>());
+            }
+        }
+    }
+    if shared.cgroups.is_v2() {
+        sweep_scopes(shared, &slice_path(&shared.options.cgroup_root));
+    }
+}
+
+/// The same for groups that systemd made, in this slice and those in it. The scope ends with
+/// its last process.
+fn sweep_scopes(shared: &Shared, slice: &str) {
+    for name in shared.cgroups.children(slice) {
+        let group = format!("{slice}/{name}");
+        if name.ends_with(".slice") {
+            sweep_scopes(shared, &group);
+        } else if let Some(uid) = pod_of_scope(&shared.options.cgroup_root, &name)
+            && !shared.pods().contains_key(uid)
+        {
+            shared.cgroups.kill(&group);
             report(uid, &remove_all(shared, uid, None));
         }
     }
+}
+
+/// The group of a pod that nobody has told of yet: its plan says which.
+pub(super) fn group(options: &RuntimeOptions, uid: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Planned {
+        cgroup: String,
+    }
+    let text = fs::read(options.pod_folder(uid).join(PLAN_FILE)).ok();
+    let planned = text.and_then(|text| serde_json::from_slice::<Planned>(&text).ok());
+    planned.map_or_else(|| options.pod_cgroup(uid), |planned| planned.cgroup)
 }
 
 fn report(uid: &str, errors: &[String]) {
@@ -65,7 +103,7 @@ fn names(folder: &Path) -> Result<Vec<String>, OpenError> {
 /// Nothing of the pod is left; goes on after errors, and returns them.
 pub(super) fn remove_all(shared: &Shared, uid: &str, state: Option<&PodState>) -> Vec<String> {
     let mut errors = Vec::new();
-    let group = shared.options.pod_cgroup(uid);
+    let group = shared.group(uid);
     if !shared.cgroups.children(&group).is_empty() || !shared.cgroups.processes(&group).is_empty() {
         shared.cgroups.kill(&group);
     }

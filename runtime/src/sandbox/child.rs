@@ -2,12 +2,12 @@
 
 use super::error::{Failure, Step};
 use super::filter::Filter;
-use super::{ATTACHED, ChildEnds, GO, Launch, Users, mounts, privileges, program, rootfs, user};
+use super::{ATTACHED, ChildEnds, GO, Launch, Users, credentials, mounts, privileges, program, rootfs, user};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
 use crate::sys::{descriptors, signals};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{Gid, Mode, OFlags, Uid, open};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Signal;
 use std::convert::Infallible;
@@ -17,6 +17,8 @@ use std::os::fd::AsFd;
 /// Becomes the container's program, or reports why not and ends.
 pub(super) fn run(launch: &Launch<'_>, cgroups: &Cgroups, ends: ChildEnds) -> ! {
     let ChildEnds { gate, report, stdout, stderr } = ends;
+    // Where the program expects its sockets, others may be.
+    let report = if launch.sockets.is_empty() { report } else { descriptors::out_of_the_way(report) };
     let streams = [stdout.as_fd(), stderr.as_fd()];
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         become_container(launch, cgroups, gate.as_fd(), streams)
@@ -41,10 +43,11 @@ fn become_container(
     let filter = Filter::of(launch.container)?;
     set_streams(streams)?;
     rustix::process::umask(Mode::empty());
-    let propagation = mounts::propagation(spec);
-    mount_change("/", MountPropagationFlags::REC | propagation).step(|| "make mounts private".to_owned())?;
+    let tied = mounts::take_tied(spec)?;
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    mount_change("/", private).step(|| "make mounts private".to_owned())?;
     rootfs::mount(launch)?;
-    mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT))?;
+    mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT), tied)?;
     rootfs::enter(&launch.layer().join(rootfs::ROOT))?;
     // Only now is the place known that the cgroup namespace shall take for its root.
     wait_for(gate, ATTACHED)?;
@@ -52,14 +55,15 @@ fn become_container(
     mounts::mount_late(launch, cgroups)?;
     mounts::protect(spec)?;
     let identity = user::resolve(launch.container, process)?;
+    credentials::write(launch, &identity)?;
     mounts::enter_directory(process.cwd())?;
     for stream in streams {
         // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
-        let host = |id: u32| launch.users.map_or(id, |users| users.on_host(id));
-        let owner = (host(identity.uid.as_raw()), host(identity.gid.as_raw()));
-        let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
+        let (uid, gid) = launch.owner(&identity);
+        let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
     }
-    let program = program::Program::of(process, &identity);
+    let mut program = program::Program::of(process, &identity);
+    program.listens_to(&launch.container.habits.wanted.sockets);
     privileges::take_on(process, &identity, launch.users)?;
     if launch.users.is_some() {
         Users::lock_mounts()?;
@@ -72,6 +76,7 @@ fn become_container(
     wait_for(gate, GO)?;
     signals::reset();
     descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
+    descriptors::pass_on(launch.sockets).step(|| "pass sockets on".to_owned())?;
     privileges::seal(process, &launch.container.security, filter.as_ref())?;
     Err(program.execute())
 }

@@ -8,12 +8,13 @@ use super::target::{self, Root};
 use super::users;
 use crate::cgroup::Cgroups;
 use crate::plan::BENEATH_OPTION;
-use crate::sys::mount::set_attributes;
+use crate::sys::mount::{set_attributes, set_propagation};
 use crate::volume::sub_path;
 use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, move_mount, open_tree};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,7 +36,10 @@ enum Kind {
 #[derive(Debug)]
 struct Options<'a> {
     attributes: MountAttrFlags,
+    /// With what is mounted below the source.
     recursive: bool,
+    /// That becomes read-only too.
+    read_only_below: bool,
     /// The volume that the source is a path in.
     beneath: Option<&'a Path>,
     /// For the filesystem itself: `key=value`, or a bare key with an empty value.
@@ -57,11 +61,20 @@ fn options(mount: &Mount) -> &[String] {
 }
 
 fn sort_options(mount: &Mount) -> Options<'_> {
-    let mut sorted =
-        Options { attributes: MountAttrFlags::empty(), recursive: false, beneath: None, data: Vec::new() };
+    let mut sorted = Options {
+        attributes: MountAttrFlags::empty(),
+        recursive: false,
+        read_only_below: false,
+        beneath: None,
+        data: Vec::new(),
+    };
     for option in options(mount) {
         match option.as_str() {
-            "ro" | "rro" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+            "ro" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+            "rro" => {
+                sorted.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+                sorted.read_only_below = true;
+            }
             "nosuid" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
             "nodev" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
             "noexec" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
@@ -69,7 +82,7 @@ fn sort_options(mount: &Mount) -> Options<'_> {
             "strictatime" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
             "nodiratime" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NODIRATIME,
             "rbind" => sorted.recursive = true,
-            // The kernel's own defaults, what `kind` and `propagation` read, and what is always so.
+            // The kernel's own defaults, what `kind` and `propagates` read, and what is always so.
             "bind" | "rw" | "suid" | "dev" | "exec" | "relatime" | "defaults" | "private" | "rprivate"
             | "slave" | "rslave" | "shared" | "rshared" | "newinstance" => {}
             other => match other.strip_prefix(BENEATH_OPTION) {
@@ -81,25 +94,41 @@ fn sort_options(mount: &Mount) -> Options<'_> {
     sorted
 }
 
-/// How mounts of the host made later reach the container: only if one of its mounts asks for it.
-pub(super) fn propagation(spec: &Spec) -> MountPropagationFlags {
+/// Trees that stay tied to where they come from, by their place in the specification.
+#[derive(Debug, Default)]
+pub(super) struct Tied(BTreeMap<usize, OwnedFd>);
+
+/// Whether mounts made later come from the source of a bind, or also go there.
+fn propagates(mount: &Mount) -> Option<u64> {
+    options(mount).iter().find_map(|option| match option.as_str() {
+        "slave" | "rslave" => Some(libc::MS_SLAVE),
+        "shared" | "rshared" => Some(libc::MS_SHARED),
+        _ => None,
+    })
+}
+
+/// The binds that mounts made later shall pass through. To be taken before the container's
+/// mounts are made private: what is copied after is tied to nothing.
+pub(super) fn take_tied(spec: &Spec) -> Result<Tied, Failure> {
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let asks = |option: &String| matches!(option.as_str(), "slave" | "rslave" | "shared" | "rshared");
-    if mounts.iter().any(|mount| options(mount).iter().any(asks)) {
-        // Bidirectional would leave the container's mounts on the host when it crashes.
-        MountPropagationFlags::DOWNSTREAM
-    } else {
-        MountPropagationFlags::PRIVATE
+    let mut tied = Tied::default();
+    for (index, mount) in mounts.iter().enumerate().filter(|(_, mount)| kind(mount) == Kind::Bind) {
+        if let Some(propagation) = propagates(mount) {
+            let tree = copy(mount)?;
+            set_propagation(tree.as_fd(), propagation).step(|| describe(mount))?;
+            tied.0.insert(index, tree);
+        }
     }
+    Ok(tied)
 }
 
 /// Everything but cgroups is mounted below `root`, in the order of the specification.
-pub(super) fn mount_all(launch: &Launch<'_>, root: &Path) -> Result<(), Failure> {
+pub(super) fn mount_all(launch: &Launch<'_>, root: &Path, mut tied: Tied) -> Result<(), Failure> {
     let root = Root::open(root)?;
     let mounts = launch.container.spec.mounts().as_deref().unwrap_or_default();
-    for mount in mounts {
+    for (index, mount) in mounts.iter().enumerate() {
         match kind(mount) {
-            Kind::Bind => bind(launch, &root, mount)?,
+            Kind::Bind => bind(launch, &root, mount, tied.0.remove(&index))?,
             Kind::Filesystem => filesystem(launch, &root, mount)?,
             Kind::Cgroup => {}
         }
@@ -108,8 +137,7 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path) -> Result<(), Failure>
     if log.exists() && has_room_for(&root, &launch.container.message_path) {
         let tree = open_tree(CWD, &log, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .step(|| "open the termination log".to_owned())?;
-        users::prepare(launch.users, &tree, MountAttrFlags::empty(), false)
-            .step(|| "prepare the termination log".to_owned())?;
+        users::own(launch.users, &tree, false).step(|| "prepare the termination log".to_owned())?;
         let target = root.file(Path::new(&launch.container.message_path))?;
         move_mount(&tree, "", &target, "", both_empty()).step(|| "mount the termination log".to_owned())?;
     }
@@ -121,21 +149,41 @@ fn has_room_for(root: &Root, message: &str) -> bool {
     !message.starts_with("/dev/") || root.existing(Path::new("/dev")).is_some()
 }
 
-fn bind(launch: &Launch<'_>, root: &Root, mount: &Mount) -> Result<(), Failure> {
-    let to = mount.destination();
+fn describe(mount: &Mount) -> String {
     let from = mount.source().as_deref().unwrap_or(Path::new(""));
-    let named = || format!("mount {} at {}", from.display(), to.display());
+    format!("mount {} at {}", from.display(), mount.destination().display())
+}
+
+/// A copy of the tree at the source of a bind, mounted nowhere.
+fn copy(mount: &Mount) -> Result<OwnedFd, Failure> {
+    let from = mount.source().as_deref().unwrap_or(Path::new(""));
+    let named = || describe(mount);
     let sorted = sort_options(mount);
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if sorted.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let source = open_source(from, &sorted).step(named)?;
-    let is_folder = is_folder(&source).step(named)?;
     // From the descriptor: the path may lead elsewhere by now.
-    let tree = open_tree(&source, "", flags | OpenTreeFlags::AT_EMPTY_PATH).step(named)?;
-    let target = if is_folder { root.folder(to)? } else { root.file(to)? };
-    users::prepare(launch.users, &tree, sorted.attributes, sorted.recursive).step(named)?;
+    open_tree(&source, "", flags | OpenTreeFlags::AT_EMPTY_PATH).step(named)
+}
+
+fn bind(launch: &Launch<'_>, root: &Root, mount: &Mount, tied: Option<OwnedFd>) -> Result<(), Failure> {
+    let to = mount.destination();
+    let named = || describe(mount);
+    let sorted = sort_options(mount);
+    let tree = match tied {
+        Some(tree) => tree,
+        None => copy(mount)?,
+    };
+    let target = if is_folder(&tree).step(named)? { root.folder(to)? } else { root.file(to)? };
+    if !sorted.attributes.is_empty() {
+        set_attributes(tree.as_fd(), sorted.attributes, false).step(named)?;
+    }
+    if sorted.read_only_below {
+        set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, true).step(named)?;
+    }
+    users::own(launch.users, &tree, sorted.recursive).step(named)?;
     move_mount(&tree, "", &target, "", both_empty()).step(named)
 }
 

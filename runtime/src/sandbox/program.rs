@@ -2,6 +2,7 @@
 
 use super::error::Failure;
 use super::user::Identity;
+use manifests::habits::Socket;
 use nix::errno::Errno;
 use nix::unistd::execve;
 use oci_spec::runtime::Process;
@@ -37,6 +38,20 @@ impl Program {
             environment: c_strings(&environment),
             name,
         }
+    }
+
+    /// The program is told of the sockets that it has from descriptor 3 on, as
+    /// sd_listen_fds(3) expects it. To be called by the process that executes it.
+    pub(super) fn listens_to(&mut self, sockets: &[Socket]) {
+        if sockets.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = sockets.iter().map(|socket| socket.name.as_str()).collect();
+        self.environment.extend(c_strings(&[
+            format!("LISTEN_PID={}", std::process::id()),
+            format!("LISTEN_FDS={}", sockets.len()),
+            format!("LISTEN_FDNAMES={}", names.join(":")),
+        ]));
     }
 
     /// Becomes the program, or says why not.

@@ -68,7 +68,7 @@ fn owned(users: &Users, lowers: &[PathBuf], layer: &Path) -> Result<Vec<PathBuf>
         fs::create_dir_all(&at).step(step)?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, lower, flags).step(step)?;
-        users::prepare(Some(users), &tree, MountAttrFlags::empty(), false).step(step)?;
+        users::own(Some(users), &tree, false).step(step)?;
         attach(&tree, &at)?;
         all.push(at);
     }

@@ -2,9 +2,8 @@
 
 use super::error::{Failure, Step};
 use crate::sys::clone::{Cloned, clone3, exit_now};
-use crate::sys::mount::{set_attributes, set_owner_ids};
+use crate::sys::mount::set_owner_ids;
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::mount::MountAttrFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io;
@@ -57,7 +56,7 @@ impl Users {
     }
 
     /// Who owns what in `tree`, a mount that nobody has seen yet, is said in the pod's ids.
-    pub(super) fn own(&self, tree: &OwnedFd, recursive: bool) -> io::Result<()> {
+    fn give(&self, tree: &OwnedFd, recursive: bool) -> io::Result<()> {
         set_owner_ids(tree.as_fd(), self.namespace.as_fd(), recursive)
     }
 
@@ -73,17 +72,10 @@ impl Users {
     }
 }
 
-/// The attributes of a tree that is about to be mounted, and whose ids it is said in.
-pub(super) fn prepare(
-    users: Option<&Users>,
-    tree: &OwnedFd,
-    attributes: MountAttrFlags,
-    recursive: bool,
-) -> io::Result<()> {
-    if !attributes.is_empty() {
-        set_attributes(tree.as_fd(), attributes, recursive)?;
-    }
-    match users.map(|users| users.own(tree, recursive)) {
+/// A tree that is about to be mounted has the owners that it has for the pod's users, if the pod
+/// has its own.
+pub(super) fn own(users: Option<&Users>, tree: &OwnedFd, recursive: bool) -> io::Result<()> {
+    match users.map(|users| users.give(tree, recursive)) {
         Some(Err(error)) if error.raw_os_error() == Some(libc::EINVAL) => Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "its filesystem cannot be mounted for a pod with users of its own (hostUsers: false)",

@@ -39,6 +39,7 @@ fn container(name: &str, what: char) -> ContainerStatus {
     let runs = what == 'R';
     ContainerStatus {
         started: runs,
+        status_text: String::new(),
         ready: runs,
         name: name.into(),
         image: "host:".into(),
@@ -75,7 +76,9 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         addresses: vec!["10.0.0.7".into(), "fd00::7".into()],
         init_containers: list("i", init),
         containers: list("m", main),
+        limits: std::collections::BTreeMap::new(),
         notices: Vec::new(),
+        cgroup: String::new(),
     }
 }
 

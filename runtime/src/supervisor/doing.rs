@@ -26,6 +26,7 @@ impl Shell {
             Effect::Run { .. }
             | Effect::Terminate { .. }
             | Effect::KillContainer { .. }
+            | Effect::Abort { .. }
             | Effect::Kill
             | Effect::Finish => {}
         }

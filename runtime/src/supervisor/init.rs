@@ -1,7 +1,8 @@
 //! From a fresh process to a supervisor whose pod has its namespaces.
 
-use super::shell::Shell;
-use super::{READY, status};
+use super::equipment::{Equipment, EquipmentError};
+use super::shell::{Ends, Shell};
+use super::{READY, memory, shared, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::PodPlan;
 use crate::sandbox::Users;
@@ -11,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -29,10 +30,14 @@ pub(super) enum InitError {
     Process { what: &'static str, source: io::Error },
     #[error("cannot mount the memory volume {path}")]
     MemoryVolume { path: PathBuf, source: io::Error },
+    #[error("cannot share the mounts below {path}")]
+    SharedMount { path: PathBuf, source: io::Error },
     #[error("whoever started this supervisor is gone")]
     Abandoned,
     #[error("cannot listen on {path}")]
     Listen { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Equipment(#[from] EquipmentError),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
 }
@@ -57,11 +62,17 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
     doing(nix::sys::prctl::set_child_subreaper(true), "adopt orphans")?;
     let signals = block_signals()?;
     let users = make_namespaces(&plan, sealed.unwrap_or(false))?;
+    shared::tie(&plan.shared_mounts)?;
     for volume in &plan.memory_volumes {
-        mount_memory(volume)
+        memory::mount(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
     }
+    let equipment = Equipment::open(&plan)?;
+    let is_placed = wait_for_place()?;
     let cgroups = Cgroups::detect()?;
+    if is_placed {
+        cgroups.descend(&plan.cgroup)?;
+    }
     cgroups.ensure_pod(&plan.cgroup, &plan.resources)?;
     let before = status::read_status(&plan.state_dir);
     if is_abandoned() {
@@ -69,7 +80,8 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         return Err(InitError::Abandoned);
     }
     let listener = listen(socket).map_err(|source| InitError::Listen { path: socket.to_owned(), source })?;
-    let shell = Shell::new(plan, cgroups, before.as_ref(), listener, signals).with_users(users);
+    let ends = Ends { listener, signals, equipment, users };
+    let shell = Shell::new(plan, cgroups, before.as_ref(), ends);
     say(READY);
     close_streams();
     Ok(shell)
@@ -97,15 +109,27 @@ fn read_plan(path: &Path) -> Result<PodPlan, InitError> {
     serde_json::from_slice(&text).map_err(|source| InitError::ParsePlan { path: path.to_owned(), source })
 }
 
-/// Our own errors go to the pod's folder; nothing is read.
+/// Where systemd makes the pod's group, whoever started this process says so when we are in
+/// it. True if that was so; else there is nothing to read.
+fn wait_for_place() -> Result<bool, InitError> {
+    let mut word = [0];
+    let read = loop {
+        match rustix::io::read(io::stdin(), &mut word) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break doing(other, "wait for the pod's cgroup")?,
+        }
+    };
+    let null = doing(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()), "open /dev/null")?;
+    doing(nix::unistd::dup2_stdin(&null), "close the standard input")?;
+    Ok(read == 1)
+}
+
+/// Our own errors go to the pod's folder.
 fn redirect_errors(plan: &PodPlan) {
     let log = plan.state_dir.join("supervisor.log");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
     if let Ok(log) = open(&log, flags, Mode::from_raw_mode(0o600)) {
         let _ = nix::unistd::dup2_stderr(&log);
-    }
-    if let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-        let _ = nix::unistd::dup2_stdin(&null);
     }
 }
 
@@ -117,7 +141,8 @@ fn close_streams() {
 
 fn block_signals() -> Result<SignalFd, InitError> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    let stop = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGURG];
+    for signal in stop.into_iter().chain([Signal::SIGCHLD]) {
         set.add(signal);
     }
     doing(set.thread_block(), "block signals")?;
@@ -152,17 +177,6 @@ fn make_namespaces(plan: &PodPlan, has_mounts: bool) -> Result<Option<Users>, In
         doing(link::loopback_up(), "bring lo up")?;
     }
     Ok(users)
-}
-
-fn mount_memory(volume: &crate::plan::MemoryVolume) -> io::Result<()> {
-    fs::create_dir_all(&volume.path)?;
-    let mut options = "mode=0777".to_owned();
-    if let Some(bytes) = volume.size_bytes {
-        options = format!("{options},size={bytes}");
-    }
-    let options = std::ffi::CString::new(options)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    Ok(mount("tmpfs", &volume.path, "tmpfs", flags, options.as_c_str())?)
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {

@@ -3,16 +3,20 @@
 //! Pure: no clock, file, process or log. Inputs and the time go in, effects come out, and
 //! [`PodState`] is always what there is to report.
 
+mod habits;
 mod notices;
 mod order;
 mod probes;
+mod resized;
 mod restart;
 
 pub(crate) use probes::ProbeKind;
 
 use super::backoff::Backoff;
-use crate::plan::{PodPlan, ProbePlans, RestartPolicy};
+use super::news::News;
+use crate::plan::{PodPlan, ProbePlans, Resources, RestartPolicy};
 use crate::state::{ContainerState, ContainerStatus, PodState, Stage, Termination};
+use habits::{HabitState, START_LIMIT};
 use jiff::Timestamp;
 use order::Ending;
 use probes::{Probes, Verdict};
@@ -41,8 +45,12 @@ pub(crate) enum Input {
     Hooked { index: usize, hook: HookKind, result: Answer },
     /// A probe is done.
     Probed { index: usize, kind: ProbeKind, result: Answer },
+    /// The container said something of itself.
+    Notified { index: usize, news: News },
     /// End the pod.
     Stop { grace: Duration },
+    /// The container has other limits, and may have to learn of them by a new start.
+    Resized { index: usize, limits: Resources, restart: bool },
     /// A time that was waited for has come, perhaps.
     Tick,
 }
@@ -81,6 +89,8 @@ pub(crate) enum Effect {
     Terminate { index: usize },
     /// SIGKILL to everything in the container.
     KillContainer { index: usize },
+    /// SIGABRT to the container's first process, or if it does not hear that, SIGKILL.
+    Abort { index: usize },
     /// Do what the hook says, and tell when it is done.
     Hook { index: usize, hook: HookKind },
     /// The container's hooks have taken too long: leave them.
@@ -103,6 +113,7 @@ struct Slot {
     /// When to run again.
     retry_at: Option<Duration>,
     rules: RestartRules,
+    habits: HabitState,
     /// An init container that goes on running beside the others.
     sidecar: bool,
     has_post_start: bool,
@@ -119,6 +130,8 @@ impl Slot {
     fn new(plan: &crate::plan::ContainerPlan, pod: RestartPolicy) -> Self {
         Self {
             rules: RestartRules::of(plan, pod),
+            habits: HabitState::new(&plan.habits.wanted),
+            backoff: Backoff::new(plan.habits.wanted.delays),
             sidecar: plan.sidecar,
             has_post_start: plan.hooks.post_start.is_some(),
             has_pre_stop: plan.hooks.pre_stop.is_some(),
@@ -158,6 +171,7 @@ impl PodMachine {
             restarts: 0,
             started: false,
             ready: false,
+            status_text: String::new(),
         };
         let has_init = !plan.init_containers.is_empty();
         let mut state = PodState {
@@ -165,11 +179,13 @@ impl PodMachine {
             namespace: plan.namespace.clone(),
             name: plan.name.clone(),
             supervisor_pid: pid,
+            cgroup: plan.cgroup.clone(),
             stage: Stage::Created,
             created_at: before.map_or(now.wall, |before| before.created_at),
             addresses: Vec::new(),
             init_containers: plan.init_containers.iter().map(|p| fresh(p, false)).collect(),
             containers: plan.containers.iter().map(|p| fresh(p, !has_init)).collect(),
+            limits: plan.init_containers.iter().chain(&plan.containers).map(resized::limits).collect(),
             notices: before.map(|before| before.notices.clone()).unwrap_or_default(),
         };
         if let Some(before) = before {
@@ -232,7 +248,7 @@ impl PodMachine {
         let kill = if self.killed { None } else { self.kill_at };
         let probes = self.slots.iter().filter_map(|slot| slot.probes.wake_at());
         let endings = self.slots.iter().filter_map(|slot| slot.ending.as_ref()?.wake_at());
-        let retries = retries.chain(probes).chain(endings);
+        let retries = retries.chain(probes).chain(endings).chain(self.habits_wake_at());
         let deadline = if self.state.stage == Stage::Started { self.deadline_at } else { None };
         match self.state.stage {
             Stage::Started => retries.chain(deadline).min(),
@@ -256,8 +272,12 @@ impl PodMachine {
             }
             Input::Hooked { index, hook, result } => return self.hooked(index, hook, result, now),
             Input::Probed { index, kind, result } => return self.probed(index, kind, result, now),
+            Input::Notified { index, news } => return self.notified(index, &news, now),
             Input::Ended { index, outcome } => self.ended(index, outcome, now),
             Input::Stop { grace } => return self.stop(grace, now),
+            Input::Resized { index, limits, restart } => {
+                return self.resized(index, limits, restart, now);
+            }
             Input::Tick => {}
         }
         self.advance(now)
@@ -296,7 +316,7 @@ impl PodMachine {
     fn settle_waiting(&mut self) {
         for index in 0..self.slots.len() {
             let container = self.container_mut(index);
-            if let Some(last) = container.last.clone().filter(|_| is_backoff(&container.state)) {
+            if let Some(last) = container.last.clone().filter(|_| waits_for_retry(&container.state)) {
                 container.state = ContainerState::Terminated(last);
             }
         }
@@ -305,7 +325,12 @@ impl PodMachine {
     fn ended(&mut self, index: usize, outcome: Outcome, now: Now) {
         let id = self.container(index).container_id.clone();
         let was_running = matches!(self.container(index).state, ContainerState::Running { .. });
-        let reason = if self.deadline_passed && was_running { "DeadlineExceeded" } else { reason(&outcome) };
+        let cause = self.slots[index].habits.take_cause();
+        let reason = match cause {
+            _ if self.deadline_passed && was_running => "DeadlineExceeded",
+            Some(cause) => cause,
+            None => reason(&outcome),
+        };
         let termination = Termination {
             exit_code: outcome.exit_code,
             signal: outcome.signal,
@@ -320,11 +345,17 @@ impl PodMachine {
         (slot.busy, slot.ending, slot.probes) = (false, None, Probes::default());
         let container = self.container_mut(index);
         (container.started, container.ready) = (false, false);
+        container.status_text.clear();
         if !again {
             self.container_mut(index).state = ContainerState::Terminated(termination);
             return;
         }
         let delay = self.slots[index].backoff.after_exit(now.mono);
+        if let Some(over) = self.over_limit(index, now.mono + delay, now) {
+            let container = self.container_mut(index);
+            (container.last, container.state) = (Some(termination), over);
+            return;
+        }
         self.slots[index].retry_at = Some(now.mono + delay);
         let state = if delay.is_zero() {
             ContainerState::Terminated(termination.clone())
@@ -364,6 +395,7 @@ impl PodMachine {
                 self.deadline_passed = true;
                 return self.stop(self.grace, now);
             }
+            self.habits_due(now, &mut effects);
             self.probe_due(now, &mut effects);
             self.end_due(now, &mut effects);
             self.run_due(now, &mut effects);
@@ -398,6 +430,7 @@ impl PodMachine {
         for index in sidecars.chain(candidates.clone()).collect::<Vec<_>>() {
             if self.is_due(index, now) {
                 self.begin(index);
+                self.slots[index].habits.begin(now.mono);
                 effects.push(Effect::Run { index });
             }
         }
@@ -418,7 +451,7 @@ impl PodMachine {
 
     fn is_due(&self, index: usize, now: Now) -> bool {
         let slot = &self.slots[index];
-        if slot.busy {
+        if slot.busy || slot.habits.is_over() {
             return false;
         }
         match slot.retry_at {
@@ -463,8 +496,12 @@ fn waiting(reason: &str) -> ContainerState {
     ContainerState::Waiting { reason: reason.to_owned(), message: String::new(), retry_at: None }
 }
 
-fn is_backoff(state: &ContainerState) -> bool {
-    matches!(state, ContainerState::Waiting { reason, .. } if reason == BACKOFF)
+fn waiting_for(reason: &str, message: String) -> ContainerState {
+    ContainerState::Waiting { reason: reason.to_owned(), message, retry_at: None }
+}
+
+fn waits_for_retry(state: &ContainerState) -> bool {
+    matches!(state, ContainerState::Waiting { reason, .. } if [BACKOFF, START_LIMIT].contains(&reason.as_str()))
 }
 
 fn ended(state: &ContainerState) -> Option<&Termination> {

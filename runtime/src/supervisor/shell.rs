@@ -2,12 +2,13 @@
 
 use super::clients::Client;
 use super::doing::ClientExec;
+use super::equipment::Equipment;
 use super::logs::LogFile;
 use super::machine::{Effect, Input, Now, Outcome, PodMachine};
 use super::protocol::{Reply, Request};
 use super::runs::{Pipe, Run};
-use super::status;
 use super::task::{Purpose, Task};
+use super::{SCOPE_STOP_SIGNAL, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
 use crate::sandbox::{self, Launch, LaunchError, Pause, StartFailure, Users};
@@ -44,16 +45,23 @@ pub(super) struct Shell {
     pub(super) tasks: Vec<Task>,
     /// Of a pod whose containers share their PID namespace, from its first container on.
     processes: Option<Pause>,
-    /// Of a pod that has its own.
-    users: Option<Users>,
-    listener: UnixListener,
-    signals: SignalFd,
+    pub(super) ends: Ends,
     pub(super) began: Instant,
     /// What was told last, as JSON.
     told: Vec<u8>,
     finished: bool,
     /// A signal stopped the pod, as at the machine's shutdown: it is to go on later.
     interrupted: bool,
+}
+
+/// What a supervisor hears, and what it holds for its containers.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) listener: UnixListener,
+    pub(super) signals: SignalFd,
+    pub(super) equipment: Equipment,
+    /// Of a pod that has its own.
+    pub(super) users: Option<Users>,
 }
 
 /// Who has something for us.
@@ -63,17 +71,13 @@ enum Source {
     Listener,
     Client(usize),
     Run(usize, Pipe),
+    /// The container of this index says something of itself.
+    News(usize),
     Task,
 }
 
 impl Shell {
-    pub(super) fn new(
-        plan: PodPlan,
-        cgroups: Cgroups,
-        before: Option<&PodState>,
-        listener: UnixListener,
-        signals: SignalFd,
-    ) -> Self {
+    pub(super) fn new(plan: PodPlan, cgroups: Cgroups, before: Option<&PodState>, ends: Ends) -> Self {
         let began = Instant::now();
         let now = Now { wall: Timestamp::now(), mono: Duration::ZERO };
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
@@ -88,19 +92,12 @@ impl Shell {
             client_count: 0,
             tasks: Vec::new(),
             processes: None,
-            users: None,
-            listener,
-            signals,
+            ends,
             began,
             told: Vec::new(),
             finished: false,
             interrupted: false,
         }
-    }
-
-    /// The pod has these users of its own.
-    pub(super) fn with_users(self, users: Option<Users>) -> Self {
-        Self { users, ..self }
     }
 
     /// Runs until the pod is over.
@@ -128,7 +125,7 @@ impl Shell {
         }
         self.reap_all();
         self.tell();
-        if let Ok(address) = self.listener.local_addr()
+        if let Ok(address) = self.ends.listener.local_addr()
             && let Some(path) = address.as_pathname()
         {
             let _ = fs::remove_file(path);
@@ -143,8 +140,10 @@ impl Shell {
     /// Blocks until something happens or a time has come.
     fn wait(&self) -> Vec<Source> {
         let mut sources = vec![Source::Signals, Source::Listener];
-        let mut polls =
-            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let mut polls = vec![
+            PollFd::new(&self.ends.signals, PollFlags::IN),
+            PollFd::new(&self.ends.listener, PollFlags::IN),
+        ];
         for (index, client) in self.clients.iter().enumerate() {
             let out = if client.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
             sources.push(Source::Client(index));
@@ -155,6 +154,10 @@ impl Shell {
                 sources.push(Source::Run(index, pipe));
                 polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
+        }
+        for (index, fd) in self.ends.equipment.polls() {
+            sources.push(Source::News(index));
+            polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         for task in &self.tasks {
             for (fd, flags) in task.polls() {
@@ -177,13 +180,17 @@ impl Shell {
         match source {
             Source::Signals => self.take_signals(),
             Source::Listener => {
-                while let Ok((stream, _)) = self.listener.accept() {
+                while let Ok((stream, _)) = self.ends.listener.accept() {
                     self.client_count += 1;
                     self.clients.push(Client::new(stream, self.client_count));
                 }
             }
             Source::Client(index) => self.serve_client(index),
             Source::Run(index, pipe) => self.read(index, pipe),
+            Source::News(index) => {
+                let news = self.ends.equipment.hear(index);
+                self.step(Input::Notified { index, news });
+            }
             // All tasks are gone on with at the end of the round.
             Source::Task => {}
         }
@@ -191,8 +198,9 @@ impl Shell {
 
     fn take_signals(&mut self) {
         let mut stop = false;
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            stop |= [libc::SIGTERM, libc::SIGINT].contains(&signal.ssi_signo.cast_signed());
+        while let Ok(Some(signal)) = self.ends.signals.read_signal() {
+            let number = signal.ssi_signo.cast_signed();
+            stop |= [libc::SIGTERM, libc::SIGINT, SCOPE_STOP_SIGNAL].contains(&number);
         }
         if stop {
             self.interrupted = self.machine.state().stage != Stage::Stopping;
@@ -234,6 +242,8 @@ impl Shell {
         let Some(mut run) = self.runs[index].take() else { return };
         self.leave_tasks(|task| task.index == index && !matches!(task.purpose, Purpose::Client { .. }));
         run.drain(now.wall);
+        // The next run shall not be taken for this one.
+        let _ = self.ends.equipment.hear(index);
         let launch = self.launch(index);
         let group = launch.group();
         if self.plan.shares_processes() {
@@ -279,6 +289,7 @@ impl Shell {
             Effect::Run { index } => self.run_container(index),
             Effect::Terminate { index } => self.terminate(index),
             Effect::KillContainer { index } => self.kill_container(index),
+            Effect::Abort { index } => self.abort(index),
             Effect::Kill => self.kill(),
             Effect::Finish => self.finished = true,
             Effect::Probe { .. } | Effect::Hook { .. } | Effect::CancelHooks { .. } => {
@@ -292,13 +303,23 @@ impl Shell {
         if index < inits { &self.plan.init_containers[index] } else { &self.plan.containers[index - inits] }
     }
 
+    pub(super) fn plan_mut(&mut self, index: usize) -> &mut ContainerPlan {
+        let inits = self.plan.init_containers.len();
+        if index < inits {
+            &mut self.plan.init_containers[index]
+        } else {
+            &mut self.plan.containers[index - inits]
+        }
+    }
+
     pub(super) fn launch(&self, index: usize) -> Launch<'_> {
         Launch {
             pod: &self.plan,
             container: self.container(index),
             run: self.machine.run_number(index),
             processes: self.processes.as_ref(),
-            users: self.users.as_ref(),
+            users: self.ends.users.as_ref(),
+            sockets: self.ends.equipment.sockets(index),
         }
     }
 
@@ -374,6 +395,13 @@ impl Shell {
     fn terminate(&mut self, index: usize) {
         let Some(run) = &self.runs[index] else { return };
         let signal = if run.started { self.stop_signal(index) } else { Signal::KILL };
+        let _ = run.signal(signal);
+    }
+
+    /// A program that wants to leave a picture of itself can; another is killed.
+    fn abort(&self, index: usize) {
+        let Some(run) = &self.runs[index] else { return };
+        let signal = if catches_abort(run.launched.pid) { Signal::ABORT } else { Signal::KILL };
         let _ = run.signal(signal);
     }
 
@@ -462,6 +490,9 @@ impl Shell {
                 self.step(Input::Stop { grace: Duration::from_secs(u64::from(grace_seconds)) });
                 Reply::Done
             }
+            Request::Resize { container, limits, pod, restart } => {
+                self.resize(&container, limits, pod, restart)
+            }
             Request::Signal { container, signal } => self.signal(&container, signal),
         })
     }
@@ -482,6 +513,14 @@ impl Shell {
             None => Reply::Error { message: format!("the container {container:?} does not run") },
         }
     }
+}
+
+/// The first process of a process namespace does not hear what it does not catch.
+fn catches_abort(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    caught & (1 << (libc::SIGABRT - 1)) != 0
 }
 
 fn parse_signal(text: &str) -> Option<Signal> {

@@ -7,7 +7,7 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Marks every descriptor from `first` on close-on-exec.
 ///
@@ -29,6 +29,34 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: the one caller is a forked process that does nothing but wait from here on.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Where descriptors are moved to that must not be where others are expected.
+const HIGH: i32 = 64;
+
+/// The same file, at a number that no program is given anything at.
+pub(crate) fn out_of_the_way(descriptor: OwnedFd) -> OwnedFd {
+    rustix::io::fcntl_dupfd_cloexec(&descriptor, HIGH).unwrap_or(descriptor)
+}
+
+/// The program that this process is about to become has `descriptors` from number 3 on. What
+/// was there before is closed.
+///
+/// # Errors
+/// The kernel's errno. Source: `dup2(2)`, sd_listen_fds(3).
+pub(crate) fn pass_on(descriptors: &[OwnedFd]) -> io::Result<()> {
+    // First all out of the way: one may be where another is to go.
+    let high = descriptors.iter().map(|one| rustix::io::fcntl_dupfd_cloexec(one, HIGH));
+    let high = high.collect::<Result<Vec<_>, _>>()?;
+    for (one, number) in high.iter().zip(3..) {
+        // SAFETY: an exec or the process's end comes next: nobody uses, or closes, what had
+        // this number.
+        let result = unsafe { libc::dup2(one.as_raw_fd(), number) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Reads what is there, and the descriptors that came with it, close-on-exec. Returns how

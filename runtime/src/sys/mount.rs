@@ -13,9 +13,16 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// The kernel's errno, untouched: `EINVAL` if `tree` is not the root of a mount, `EPERM`
 /// without the capability. Source: `mount_setattr(2)`.
 pub(crate) fn set_attributes(tree: BorrowedFd<'_>, set: MountAttrFlags, recursive: bool) -> io::Result<()> {
-    let attributes =
-        libc::mount_attr { attr_set: u64::from(set.bits()), attr_clr: 0, propagation: 0, userns_fd: 0 };
-    change(tree, &attributes, recursive)
+    change(tree, u64::from(set.bits()), 0, recursive)
+}
+
+/// Mounts and unmounts go into the mount `tree` and those under it, or also out of it, or neither,
+/// as `propagation` says: `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`.
+///
+/// # Errors
+/// As [`set_attributes`].
+pub(crate) fn set_propagation(tree: BorrowedFd<'_>, propagation: u64) -> io::Result<()> {
+    change(tree, 0, propagation, true)
 }
 
 /// The owners in the mount `tree` are those of the user namespace `users`, from 0 on.
@@ -26,16 +33,16 @@ pub(crate) fn set_attributes(tree: BorrowedFd<'_>, set: MountAttrFlags, recursiv
 /// # Errors
 /// The kernel's errno: `EINVAL` if the filesystem cannot. Source: `mount_setattr(2)`.
 pub(crate) fn set_owner_ids(tree: BorrowedFd<'_>, users: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: u64::from(users.as_raw_fd().cast_unsigned()),
-    };
-    change(tree, &attributes, recursive)
+    let userns_fd = u64::from(users.as_raw_fd().cast_unsigned());
+    let attr_set = libc::MOUNT_ATTR_IDMAP;
+    set(tree, &libc::mount_attr { attr_set, attr_clr: 0, propagation: 0, userns_fd }, recursive)
 }
 
-fn change(tree: BorrowedFd<'_>, attributes: &libc::mount_attr, recursive: bool) -> io::Result<()> {
+fn change(tree: BorrowedFd<'_>, attr_set: u64, propagation: u64, recursive: bool) -> io::Result<()> {
+    set(tree, &libc::mount_attr { attr_set, attr_clr: 0, propagation, userns_fd: 0 }, recursive)
+}
+
+fn set(tree: BorrowedFd<'_>, attributes: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: `tree` is open for the whole call (`BorrowedFd`); the path is a NUL-terminated
     // constant; `attributes` outlives the call, the kernel only reads it, and the size is exact.

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 const DATA: &str = "..data";
@@ -38,7 +38,7 @@ pub(super) fn write(root: &Path, files: Files, fs_group: Option<u32>) -> Result<
     let files = with_group_access(files, fs_group);
     let old = fs::read_link(root.join(DATA)).ok();
     if let Some(old) = &old
-        && read(&root.join(old)).is_ok_and(|there| there == files)
+        && read(&root.join(old)).is_ok_and(|there| shows(&there, &files))
     {
         // A crash may have come between the swap and the names.
         link_names(root, &files)?;
@@ -96,8 +96,8 @@ fn make_folder(path: &Path, fs_group: Option<u32>) -> Result<(), VolumeError> {
 fn write_file(path: &Path, file: &File, fs_group: Option<u32>) -> io::Result<()> {
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     out.write_all(&file.data)?;
-    if fs_group.is_some() {
-        chown(path, None, fs_group)?;
+    if fs_group.is_some() || file.user.is_some() {
+        chown(path, file.user, fs_group)?;
     }
     out.set_permissions(Permissions::from_mode(file.mode))
 }
@@ -155,6 +155,14 @@ fn names(root: &Path) -> Result<Vec<OsString>, VolumeError> {
     Ok(entries.into_iter().map(|entry| entry.file_name()).collect())
 }
 
+/// True if `there` are the `wanted` files; who owns a file matters where it was said.
+fn shows(there: &Files, wanted: &Files) -> bool {
+    let same = |(one, other): (&File, &File)| {
+        one.data == other.data && one.mode == other.mode && (other.user.is_none() || one.user == other.user)
+    };
+    there.keys().eq(wanted.keys()) && there.values().zip(wanted.values()).all(same)
+}
+
 /// The files under `folder`.
 fn read(folder: &Path) -> io::Result<Files> {
     let mut files = Files::new();
@@ -168,7 +176,8 @@ fn read(folder: &Path) -> io::Result<Files> {
                 folders.push(path);
             } else {
                 let mode = metadata.permissions().mode() & 0o777;
-                files.insert(path, File { data: fs::read(entry.path())?, mode });
+                let user = Some(metadata.uid());
+                files.insert(path, File { data: fs::read(entry.path())?, mode, user });
             }
         }
     }

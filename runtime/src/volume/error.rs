@@ -47,6 +47,14 @@ pub enum VolumeError {
         /// As written.
         mode: i32,
     },
+    /// The owner of a file is no user id.
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {id} is no user id")]
+    BadUser {
+        /// The volume's name.
+        volume: String,
+        /// As written.
+        id: i64,
+    },
     /// `fsGroup` is no group id.
     #[error("{id} is no group id")]
     BadGroup {
@@ -72,6 +80,35 @@ pub enum VolumeError {
         volume: String,
         /// As written.
         found: String,
+    },
+    /// What is mounted below the path of a `Bidirectional` mount stays there.
+    #[error("volume \"{volume}\": path \"{path}\" is mounted on \"{mount}\" but it is not a shared mount")]
+    NotShared {
+        /// The volume's name.
+        volume: String,
+        /// On the host.
+        path: String,
+        /// The mount that it is on.
+        mount: String,
+    },
+    /// A service account token is asked for, and there is no such account.
+    #[error(
+        "MountVolume.SetUp failed for volume \"{volume}\" : failed to fetch token: serviceaccounts \"{account}\" not found"
+    )]
+    NoAccount {
+        /// The volume's name.
+        volume: String,
+        /// The account's.
+        account: String,
+    },
+    /// A service account token cannot be made.
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : failed to fetch token")]
+    Token {
+        /// The volume's name.
+        volume: String,
+        /// Why.
+        #[source]
+        source: crate::token::TokenKeyError,
     },
     /// A file or folder could not be made or changed.
     #[error("{operation} {path}")]

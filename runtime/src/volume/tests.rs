@@ -56,6 +56,7 @@ impl World {
             secrets: &self.secrets,
             images: &BTreeMap::new(),
             node: &self.node,
+            identity: None,
         })
     }
 

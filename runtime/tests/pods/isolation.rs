@@ -290,3 +290,46 @@ pub(crate) async fn what_a_container_may_use_is_in_its_cgroup(node: Node) {
         node.output_of(&node.built("best", "cat /proc/self/oom_score_adj", &json!({}), &json!({}))).await;
     assert!(log.contains("F 1000\n"), "{log}");
 }
+
+pub(crate) async fn pods_are_in_cgroups_of_their_quality(node: Node) {
+    let resources = |cpu: &str, whole: bool| {
+        let amounts = json!({"cpu": cpu, "memory": "32Mi"});
+        let kind = if whole { "limits" } else { "requests" };
+        json!({"resources": {kind: amounts}})
+    };
+    let pods = [
+        ("g", resources("500m", true)),
+        ("b1", resources("250m", false)),
+        ("b2", resources("500m", false)),
+        ("n", json!({})),
+    ];
+    for (uid, container) in &pods {
+        node.launch_plan(&node.built(uid, "exec sleep 1000", container, &json!({}))).await;
+        node.wait(uid, |state| crate::pid(state).is_some()).await;
+    }
+    let groups = |uid: &str| node.runtime().observe()[uid].cgroup.clone();
+    let root = groups("g").trim_end_matches("/podg").to_owned();
+    assert_eq!(groups("b1"), format!("{root}/burstable/podb1"));
+    assert_eq!(groups("n"), format!("{root}/besteffort/podn"));
+    // What the kernel says of the process itself.
+    let state = node.wait("b2", |state| crate::pid(state).is_some()).await;
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", crate::pid(&state).unwrap())).unwrap();
+    assert!(own.contains(&format!("{root}/burstable/podb2/main")), "{own}");
+    let v2 = runtime::cgroup::Cgroups::detect().unwrap().is_v2();
+    let shares = |group: &str| {
+        let path = if v2 {
+            format!("/sys/fs/cgroup/{group}/cpu.weight")
+        } else {
+            format!("/sys/fs/cgroup/cpu/{group}/cpu.shares")
+        };
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    };
+    let [both, none] = if v2 { ["30", "1"] } else { ["768", "2"] };
+    crate::until("both shares", || (shares(&format!("{root}/burstable")) == both).then_some(())).await;
+    assert_eq!(shares(&format!("{root}/besteffort")), none);
+    node.runtime().remove("b1").await.unwrap();
+    assert_eq!(shares(&format!("{root}/burstable")), if v2 { "20" } else { "512" });
+    for uid in ["g", "b2", "n"] {
+        node.runtime().stop(uid, 0).await.unwrap();
+    }
+}

@@ -1,15 +1,17 @@
 //! A node of a test's own: folders, cgroup root and runtime, gone without a trace at the end.
 
-use k8s_openapi::api::core::v1::Pod;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, ContainerSecurity, HookPlans, NodeFacts, NodeRules, PodInput, PodPlan, PodSecurity,
-    ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, NodeFacts, NodeRules, PodInput, PodPlan,
+    PodSecurity, ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
+use runtime::token::{Identity, TokenKey};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,6 +39,15 @@ impl Script {
     pub(crate) fn forever(text: &str) -> Self {
         Self { policy: RestartPolicy::Always, ..Self::once(text) }
     }
+}
+
+/// What a pod refers to.
+#[derive(Default)]
+pub(crate) struct Objects {
+    pub(crate) config_maps: BTreeMap<String, ConfigMap>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    /// When its tokens are made.
+    pub(crate) identity_at: Option<Timestamp>,
 }
 
 pub(crate) struct Node {
@@ -85,6 +96,11 @@ impl Node {
         path
     }
 
+    /// Of a folder that [`Node::folder`] has made.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     pub(crate) fn plan(&self, uid: &str, script: &Script) -> PodPlan {
         let options = self.options();
         PodPlan {
@@ -103,6 +119,7 @@ impl Node {
             log_dir: options.pod_logs("default", uid, uid),
             state_dir: options.pod_folder(uid),
             memory_volumes: Vec::new(),
+            shared_mounts: Vec::new(),
             init_containers: Vec::new(),
             security: PodSecurity::default(),
             containers: vec![ContainerPlan {
@@ -121,6 +138,7 @@ impl Node {
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
                 security: ContainerSecurity::default(),
+                habits: HabitPlan::default(),
             }],
         }
     }
@@ -141,6 +159,42 @@ impl Node {
     }
 
     pub(crate) fn built_from(&self, uid: &str, image: Image, pod: &Value) -> PodPlan {
+        self.built_with(uid, image, pod, &Objects::default())
+    }
+
+    /// The same, where the pod finds ConfigMaps, Secrets and an identity.
+    pub(crate) fn built_with(&self, uid: &str, image: Image, pod: &Value, objects: &Objects) -> PodPlan {
+        self.with_input(&image, pod, objects, |input| {
+            let mut plan = runtime::plan::build(input).unwrap();
+            runtime::volume::prepare(input).unwrap();
+            let addresses = [ADDRESS.to_owned()];
+            for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+                runtime::plan::address::fill_in(&mut container.spec, &addresses);
+            }
+            runtime::volume::etc::write(input, &addresses).unwrap();
+            assert_eq!(plan.uid, uid);
+            plan
+        })
+    }
+
+    /// Swaps in what has changed; the names of the volumes that did.
+    pub(crate) fn updated(&self, pod: &Value, objects: &Objects) -> Vec<String> {
+        self.with_input(&Self::host_image(), pod, objects, |input| runtime::volume::update(input).unwrap())
+    }
+
+    /// Why the pod's volumes cannot be made.
+    pub(crate) fn not_prepared(&self, pod: &Value, objects: &Objects) -> String {
+        let prepare = |input: &PodInput<'_>| runtime::volume::prepare(input).unwrap_err().to_string();
+        self.with_input(&Self::host_image(), pod, objects, prepare)
+    }
+
+    pub(crate) fn with_input<T>(
+        &self,
+        image: &Image,
+        pod: &Value,
+        objects: &Objects,
+        then: impl FnOnce(&PodInput<'_>) -> T,
+    ) -> T {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         let spec = pod.spec.as_ref().unwrap();
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -158,18 +212,16 @@ impl Node {
             default_pids: Some(1000),
             rules: NodeRules::default(),
         };
-        let none = (BTreeMap::new(), BTreeMap::new());
-        let input =
-            PodInput { pod: &pod, config_maps: &none.0, secrets: &none.1, images: &images, node: &facts };
-        let mut plan = runtime::plan::build(&input).unwrap();
-        runtime::volume::prepare(&input).unwrap();
-        let addresses = [ADDRESS.to_owned()];
-        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
-            runtime::plan::address::fill_in(&mut container.spec, &addresses);
-        }
-        runtime::volume::etc::write(&input, &addresses).unwrap();
-        assert_eq!(plan.uid, uid);
-        plan
+        let key = TokenKey::open(&self.folder.join("tokens.key")).unwrap();
+        let identity = objects.identity_at.map(|now| Identity { key: &key, account_uid: "a-1", now });
+        then(&PodInput {
+            pod: &pod,
+            config_maps: &objects.config_maps,
+            secrets: &objects.secrets,
+            images: &images,
+            node: &facts,
+            identity,
+        })
     }
 
     /// Runs the pod to its end and returns what its container said.
@@ -288,19 +340,25 @@ fn spec(args: &[&str]) -> Spec {
     .unwrap()
 }
 
+/// How everything begins that this program's tests make: others may run at the same time.
+fn own_prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
+}
+
 /// What a test must leave as it was.
 fn traces() -> BTreeSet<String> {
+    let own = own_prefix();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut traces: BTreeSet<String> =
-        mounts.lines().filter(|line| line.contains(PREFIX)).map(|line| format!("mount {line}")).collect();
+        mounts.lines().filter(|line| line.contains(&own)).map(|line| format!("mount {line}")).collect();
     for name in Cgroups::detect().unwrap().children("") {
-        if name.starts_with(&format!("{PREFIX}{}-", std::process::id())) {
+        if name.starts_with(&own) {
             traces.insert(format!("cgroup {name}"));
         }
     }
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let words = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if words.contains("keel-supervisor") && words.contains(PREFIX) {
+        if words.contains("keel-supervisor") && words.contains(&own) {
             traces.insert(format!("process {words}"));
         }
     }
@@ -350,7 +408,7 @@ fn run_one(number: usize, test: Test) {
     let before = traces();
     let executor =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
+    let folder = tempfile::Builder::new().prefix(&own_prefix()).tempdir().unwrap();
     let root = executor.block_on(async {
         let node = Node::new(folder.path(), number).await;
         let (options, root) = (node.options(), node.cgroup_root.clone());

@@ -36,6 +36,9 @@ pub(crate) fn node(status: &AgentStatus, pods: &[Pod], paint: Paint, now: Timest
     if let Some(cpu) = status.cpu_nanos {
         sheet.field("CPU", &format!("{} (the agent)", cpu_time(cpu)));
     }
+    for pull in &status.pulls {
+        sheet.field("Pulling", &super::pull(pull));
+    }
     for warning in &status.warnings {
         sheet.field("Warning", &paint.paint(Colour::Notice, warning));
     }

@@ -2,7 +2,7 @@
 
 use super::sheet::Sheet;
 use super::{Activity, Branch, Provenance};
-use crate::client::{ContainerUsage, PodInspection};
+use crate::client::{ContainerUsage, PodInspection, PodPressure, PullStatus, Stall};
 use crate::print::{Colour, Paint, bytes, cpu_time, pod_summary};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod};
@@ -16,6 +16,8 @@ pub(crate) struct PodReport {
     pub(crate) provenance: Provenance,
     /// What it is on the machine; `None` if nothing of it runs.
     pub(crate) inspection: Option<PodInspection>,
+    /// Its images that are on their way.
+    pub(crate) pulls: Vec<PullStatus>,
     /// The last lines, oldest first.
     pub(crate) log: Vec<LogLine>,
     /// About it.
@@ -46,6 +48,9 @@ pub(crate) fn pod(report: &PodReport, paint: Paint, now: Timestamp) -> String {
     ));
     report.provenance.write(&mut sheet, now);
     sheet.field("Active", &activity.line(paint, now));
+    for pull in &report.pulls {
+        sheet.field("Pulling", &super::pull(pull));
+    }
     let status = report.pod.status.clone().unwrap_or_default();
     if let Some(message) = status.message.filter(|message| !message.is_empty()) {
         sheet.field("Message", &message);
@@ -127,8 +132,22 @@ fn containers(
         .map(|(container, role)| container_line(container, role, pid(&container.name), paint))
         .collect();
     sheet.field(if lines.len() == 1 { "Container" } else { "Containers" }, &lines.join("\n"));
+    let said = inspection.map(|inspection| said(inspection, lines.len() > 1)).unwrap_or_default();
+    if !said.is_empty() {
+        sheet.field("Status", &said);
+    }
     let summary = pod_summary(pod);
     sheet.field("Restarts", &restarts(&summary.restarts_text(now), &usual));
+}
+
+/// What the containers say of themselves, with their names if they are several.
+fn said(inspection: &PodInspection, named: bool) -> String {
+    let all = inspection.containers.iter().filter(|container| !container.status_text.is_empty());
+    let line = |container: &ContainerUsage| match named {
+        true => format!("{}: \"{}\"", container.name, container.status_text),
+        false => format!("\"{}\"", container.status_text),
+    };
+    all.map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// `2 (5m ago), last ended with Error, exit code 1`.
@@ -168,7 +187,7 @@ fn state_text(state: &ContainerState) -> (Colour, String) {
         }
         (None, None, Some(waiting)) => {
             let reason = waiting.reason.as_deref().unwrap_or("waiting");
-            let failing = reason.contains("BackOff") || reason.contains("Err");
+            let failing = reason.contains("BackOff") || reason.contains("Err") || reason == "StartLimitHit";
             (if failing { Colour::Bad } else { Colour::Notice }, with(reason, waiting.message.as_ref()))
         }
         (None, None, None) => (Colour::Notice, "waiting".into()),
@@ -185,10 +204,24 @@ fn usage(inspection: &PodInspection, sheet: &mut Sheet) {
     if let Some(cpu) = inspection.cpu_nanos {
         sheet.field("CPU", &cpu_time(cpu));
     }
+    if let Some(pressure) = &inspection.pressure {
+        sheet.field("Pressure", &stalls(pressure));
+    }
     let mut tree = Branch::leaf(rooted(&inspection.cgroup));
     tree.children.push(Branch::leaf(format!("{} (supervisor)", inspection.supervisor_pid)));
     tree.children.extend(inspection.containers.iter().map(|container| cgroup(container, &inspection.cgroup)));
     sheet.field("CGroup", &tree.render());
+}
+
+/// `cpu 12.05%, memory 0.00%, io 0.40% (all waited: 0.10%) of the last 10 s`.
+fn stalls(pressure: &PodPressure) -> String {
+    let share = |hundredths: u32| format!("{}.{:02}%", hundredths / 100, hundredths % 100);
+    let one = |name: &str, stall: Stall| match stall.full {
+        0 => format!("{name} {}", share(stall.some)),
+        full => format!("{name} {} (all waited: {})", share(stall.some), share(full)),
+    };
+    let all = [one("cpu", pressure.cpu), one("memory", pressure.memory), one("io", pressure.io)];
+    format!("{} of the last 10 s", all.join(", "))
 }
 
 fn cgroup(container: &ContainerUsage, pod: &str) -> Branch {

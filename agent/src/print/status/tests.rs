@@ -1,5 +1,8 @@
 use super::*;
-use crate::client::{AgentStatus, ContainerUsage, InspectedProcess, PodInspection, SourceStatus};
+use crate::client::{
+    AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, PullStatus, SourceStatus,
+    Stall,
+};
 use k8s_openapi::api::core::v1::Pod;
 use manifests::{Kind, Object};
 use serde_json::{Value, json};
@@ -38,11 +41,22 @@ fn web(state: Value) -> Pod {
     .unwrap()
 }
 
+fn back_off() -> Value {
+    json!({"metadata": {}, "type": "Warning", "reason": "BackOff", "message": "Back-off",
+        "involvedObject": {"kind": "Pod", "name": "web-1-a"}, "lastTimestamp": "2026-11-20T11:55:00Z"})
+}
+
+fn pressure() -> PodPressure {
+    let stall = |some, full| Stall { some, full };
+    PodPressure { cpu: stall(1205, 0), memory: stall(4, 3), io: Stall::default() }
+}
+
 #[test]
 fn a_running_pod_reads_like_a_unit_of_systemd() {
     let usage = ContainerUsage {
         name: "web".into(),
         pid: Some(4321),
+        status_text: "Serving 3 clients".into(),
         memory_bytes: Some(1_258_292),
         cpu_nanos: Some(12_000_000),
         cgroup: "keel/pod1/web".into(),
@@ -51,8 +65,6 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
             InspectedProcess { pid: 54330, command: "sleep 1".into() },
         ],
     };
-    let event = json!({"metadata": {}, "type": "Warning", "reason": "BackOff", "message": "Back-off",
-        "involvedObject": {"kind": "Pod", "name": "web-1-a"}, "lastTimestamp": "2026-11-20T11:55:00Z"});
     let report = PodReport {
         pod: web(json!({"running": {"startedAt": "2026-11-20T11:55:01Z"}})),
         provenance: provenance(),
@@ -63,14 +75,16 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
             memory_bytes: Some(2_097_152),
             cpu_nanos: Some(1_500_000_000),
             pids: Some(3),
+            pressure: Some(pressure()),
             containers: vec![usage],
         }),
+        pulls: vec![PullStatus { reference: "docker.io/library/a:b".into(), done: 1 << 20, total: 4 << 20 }],
         log: vec![LogLine {
             at: "2026-11-20T11:59:58Z".parse().unwrap(),
             container: "web".into(),
             text: "Hello".into(),
         }],
-        events: vec![serde_json::from_value(event).unwrap()],
+        events: vec![serde_json::from_value(back_off()).unwrap()],
     };
     let wanted = "\
 ● pod/web-1-a - namespace shop
@@ -79,13 +93,16 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
     Author: Ada <ada@example.org>, Fri 2026-11-20 09:00:00 UTC; 3h ago
      Owner: Deployment/web → ReplicaSet/web-1
     Active: active (running) since Fri 2026-11-20 10:00:01 UTC; 1h 59min ago
+   Pulling: docker.io/library/a:b 25% (1.0M of 4.0M)
         IP: 10.88.0.5
   Main PID: 4321 (web)
  Container: web [host:] running, PID 4321
+    Status: \"Serving 3 clients\"
   Restarts: 2 (5m ago), last ended with Error, exit code 1
      Tasks: 3
     Memory: 2.0M
        CPU: 1.500s
+  Pressure: cpu 12.05%, memory 0.04% (all waited: 0.03%), io 0.00% of the last 10 s
     CGroup: /keel/pod1
             ├─4320 (supervisor)
             └─web 1.2M 12ms

@@ -41,8 +41,11 @@ impl PodMachine {
         None
     }
 
-    fn begin_probes(&mut self, index: usize, now: Now) {
+    pub(super) fn begin_probes(&mut self, index: usize, now: Now) {
         if self.state.stage != Stage::Started || self.slots[index].ending.is_some() {
+            return;
+        }
+        if !self.slots[index].habits.is_let_on(now.mono) {
             return;
         }
         let slot = &mut self.slots[index];
@@ -123,7 +126,7 @@ impl PodMachine {
     }
 
     /// The container is asked to end, by its hook first; by `kill_at` it will have been killed.
-    fn end(&mut self, index: usize, kill_at: Option<Duration>, effects: &mut Vec<Effect>) {
+    pub(super) fn end(&mut self, index: usize, kill_at: Option<Duration>, effects: &mut Vec<Effect>) {
         let running = matches!(self.container(index).state, ContainerState::Running { .. });
         let slot = &mut self.slots[index];
         if !slot.busy || slot.ending.is_some() {
@@ -132,10 +135,22 @@ impl PodMachine {
         let step = if running && slot.has_pre_stop { Step::Hook } else { Step::Asked };
         slot.ending = Some(Ending { kill_at, step });
         slot.probes.leave_readiness();
+        slot.habits.leave();
         effects.push(match step {
             Step::Hook => Effect::Hook { index, hook: HookKind::PreStop },
             Step::Asked | Step::Killed => Effect::Terminate { index },
         });
+    }
+
+    /// The container is stuck: no hook of it is asked, and what does not end by `kill_at` is
+    /// killed.
+    pub(super) fn abort(&mut self, index: usize, kill_at: Duration, effects: &mut Vec<Effect>) {
+        let slot = &mut self.slots[index];
+        if slot.busy && slot.ending.is_none() {
+            slot.ending = Some(Ending { kill_at: Some(kill_at), step: Step::Asked });
+            slot.probes = Probes::default();
+            effects.push(Effect::Abort { index });
+        }
     }
 
     /// Containers whose patience has ended while their pod goes on.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{Action, ContainerPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
+use crate::plan::{Action, ContainerPlan, HabitPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
 
 fn container(name: &str) -> ContainerPlan {
     ContainerPlan {
@@ -18,6 +18,7 @@ fn container(name: &str) -> ContainerPlan {
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
         security: crate::plan::ContainerSecurity::default(),
+        habits: HabitPlan::default(),
     }
 }
 
@@ -38,6 +39,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         log_dir: "/l".into(),
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
+        shared_mounts: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
         security: crate::plan::PodSecurity::default(),
         containers: containers.iter().map(|name| container(name)).collect(),
@@ -466,7 +468,9 @@ mod any_order {
                             assert!(!running[index], "{index} runs already");
                             running[index] = true;
                         }
-                        Effect::Terminate { index } | Effect::KillContainer { index } => {
+                        Effect::Terminate { index }
+                        | Effect::KillContainer { index }
+                        | Effect::Abort { index } => {
                             assert!(running[index], "{index} does not run");
                         }
                         Effect::Hook { .. } | Effect::CancelHooks { .. } | Effect::Probe { .. } => {}
@@ -501,3 +505,5 @@ mod any_order {
         }
     }
 }
+
+mod habits;

@@ -1,4 +1,4 @@
-//! Links `keel` at a fixed address.
+//! Links `keel` at a fixed address, and makes the types of the Container Runtime Interface.
 //!
 //! A position-independent executable of this size holds about a megabyte of
 //! pointers that each process must relocate into private memory. `keel` is also
@@ -6,7 +6,13 @@
 //! fixed address the pointers are file pages, shared by all. See
 //! docs/adr/0004-one-executable.md.
 
-fn main() {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rustc-link-arg-bin=keel=-no-pie");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=proto/cri.proto");
+    // No protoc is needed: protox compiles the listing itself.
+    let interface = protox::compile(["proto/cri.proto"], ["proto"])?;
+    // The tests speak to the service as a kubelet does.
+    tonic_prost_build::configure().build_client(true).compile_fds(interface)?;
+    Ok(())
 }

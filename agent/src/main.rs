@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod cri;
 mod demo;
 mod metrics;
 mod node;

@@ -10,6 +10,7 @@ mod pull;
 mod reconcile;
 pub(crate) mod registration;
 pub(crate) mod resize;
+mod runtime_class;
 mod service_account;
 mod work;
 
@@ -64,7 +65,7 @@ type Pods = BTreeMap<String, Arc<Object>>;
 /// # Errors
 /// If the store or the runtime ended under it.
 pub(crate) async fn run(node: Arc<Node>, retry: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut memory = Memory::new(node.runtime.observe());
+    let mut memory = Memory::new(node.observed());
     let mut work: JoinSet<Done> = JoinSet::new();
     let (mut stored, mut supervised) = (node.store.changes(), node.runtime.changes());
     loop {
@@ -91,7 +92,7 @@ impl Node {
         let timer = self.metrics.node_pass.start_timer();
         let now = Timestamp::now();
         let pods = self.pods();
-        let observed = self.runtime.observe();
+        let observed = self.observed();
         memory.keep_only(&pods, &observed);
         self.note_changes(memory, &pods, &observed);
         let mut writes = self.report(memory, &pods, &observed, now);
@@ -143,6 +144,14 @@ impl Node {
             *wake = Duration::ZERO;
         }
         true
+    }
+
+    /// The pods on the machine, by uid, that are the store's business: those that clients of the
+    /// CRI asked for are not.
+    fn observed(&self) -> BTreeMap<String, PodState> {
+        let mut observed = self.runtime.observe();
+        observed.retain(|_, state| !state.by_request);
+        observed
     }
 
     /// The pods bound to this node, by uid.

@@ -7,7 +7,7 @@ use crate::serve::{self, Api};
 use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
-use manifests::config::{AgentConfiguration, parse_configuration};
+use manifests::config::{AgentConfiguration, RuntimeConfiguration, parse_configuration};
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
@@ -17,7 +17,7 @@ use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
-use runtime::plan::{NodeFacts, NodeRules};
+use runtime::plan::{Handler, NodeFacts, NodeRules};
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
 use runtime::token::TokenKey;
 use std::ffi::OsString;
@@ -109,17 +109,21 @@ async fn run(mut configuration: AgentConfiguration) -> anyhow::Result<()> {
     make_folders(&configuration)?;
     // First of all: a second agent on the same folders must not touch anything.
     let listener = serve::listen(&serve::socket_path(&configuration))?;
+    let cri_socket = configuration.cri.socket.clone();
+    let cri = cri_socket.as_deref().map(crate::cri::listen).transpose()?;
     let parts = assemble(configuration).await?;
     let socket = serve::socket_path(&parts.configuration);
     let stop = CancellationToken::new();
-    let tasks = parts.spawn(listener, &stop);
+    let tasks = parts.spawn(listener, cri, &stop);
     tracing::info!(socket = %socket.display(), "agent started");
     // Outside systemd there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let result = until_the_end(tasks, &stop).await;
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // A socket that nobody answers on would only confuse.
-    let _gone = std::fs::remove_file(&socket);
+    for socket in cri_socket.iter().chain([&socket]) {
+        let _gone = std::fs::remove_file(socket);
+    }
     tracing::info!("agent stopped; pods go on running");
     result
 }
@@ -244,6 +248,15 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
     }
 }
 
+fn handler(runtime: &RuntimeConfiguration) -> Handler {
+    let mut arguments = runtime.arguments.clone();
+    // The groups are made, and the container is born into its own.
+    if runtime.path.file_name().is_some_and(|name| name == "crun") && arguments.is_empty() {
+        arguments.push("--cgroup-manager=disabled".to_owned());
+    }
+    Handler { name: runtime.name.clone(), path: runtime.path.clone(), root: runtime.root.clone(), arguments }
+}
+
 /// What the configuration, and the kernel, say of pods' rights.
 fn rules(configuration: &AgentConfiguration) -> NodeRules {
     let security = &configuration.security;
@@ -253,13 +266,19 @@ fn rules(configuration: &AgentConfiguration) -> NodeRules {
         seccomp_default: security.seccomp_default,
         allowed_unsafe_sysctls: security.allowed_unsafe_sysctls.clone(),
         cpu_period_us: security.cpu_period_us(),
+        runtimes: configuration.runtimes.iter().map(handler).collect(),
         apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
     }
 }
 
 impl Parts {
     /// Every task of the agent, running. The first that ends, ends the agent.
-    fn spawn(self, listener: UnixListener, stop: &CancellationToken) -> JoinSet<anyhow::Result<()>> {
+    fn spawn(
+        self,
+        listener: UnixListener,
+        cri: Option<UnixListener>,
+        stop: &CancellationToken,
+    ) -> JoinSet<anyhow::Result<()>> {
         let mut tasks = JoinSet::new();
         let retry = Arc::new(tokio::sync::Notify::new());
         let api = Api {
@@ -289,6 +308,9 @@ impl Parts {
         add(serve::control(listener, api, stop.clone())
             .map(|result| result.context("the control socket"))
             .boxed());
+        if let Some(listener) = cri {
+            add(crate::cri::run(listener, self.node, stop.clone()).boxed());
+        }
         let address = self.configuration.metrics_address.clone();
         if !address.is_empty() {
             add(serve::scrape(address, self.metrics, stop.clone()).map(|result| Ok(result?)).boxed());

@@ -4,10 +4,12 @@
 
 mod images;
 mod read;
+mod runtimes;
 mod security;
 
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use read::parse_configuration;
+pub use runtimes::RuntimeConfiguration;
 pub use security::SecurityConfiguration;
 
 use schemars::JsonSchema;
@@ -41,10 +43,14 @@ pub struct AgentConfiguration {
     pub pod_pids_limit: u64,
     /// What pods may do on this node.
     pub security: SecurityConfiguration,
+    /// Other OCI runtimes that RuntimeClasses can name.
+    pub runtimes: Vec<RuntimeConfiguration>,
     /// The network of the node's pods.
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
     pub images: ImagesConfiguration,
+    /// The Container Runtime Interface, for who wants to run pods by request.
+    pub cri: CriConfiguration,
     /// The Git repositories that say what runs.
     pub sources: Vec<GitSource>,
 }
@@ -63,8 +69,10 @@ impl Default for AgentConfiguration {
             metrics_address: "127.0.0.1:10250".into(),
             pod_pids_limit: 4096,
             security: SecurityConfiguration::default(),
+            runtimes: Vec::new(),
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
+            cri: CriConfiguration::default(),
             sources: Vec::new(),
         }
     }
@@ -87,6 +95,16 @@ impl Default for NetworkConfiguration {
     fn default() -> Self {
         Self { bridge: "keel0".into(), pod_cidr: "10.99.0.0/16".into(), mtu: 0 }
     }
+}
+
+/// The Container Runtime Interface, v1.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CriConfiguration {
+    /// Where it is served, an absolute path; nowhere if not set. Whoever may open it is root on
+    /// this machine: its mode is 0600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
 }
 
 /// A Git repository, or a part of one.

@@ -43,7 +43,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "priority", "no pod is pre-empted yet"),
     ("PodSpec", "priorityClassName", "no pod is pre-empted yet"),
     ("PodSpec", "resourceClaims", "devices are not claimed yet"),
-    ("PodSpec", "runtimeClassName", "there is one runtime yet"),
     ("PodSpec", "schedulerName", "there is one scheduler"),
     ("PodSpec", "schedulingGates", "scheduling gates are not waited for yet"),
     ("PodSpec", "schedulingGroup", "pods are scheduled one by one"),
@@ -75,7 +74,6 @@ const INERT: &[(Kind, &str)] = &[
     (Kind::ResourceQuota, "quotas of a namespace are not counted yet"),
     (Kind::Role, "only root may ask this node anything yet"),
     (Kind::RoleBinding, "only root may ask this node anything yet"),
-    (Kind::RuntimeClass, "there is one runtime yet"),
     (Kind::StatefulSet, "it makes no pods yet"),
     (Kind::StorageClass, "volumes that outlive pods are not made yet"),
 ];

@@ -40,7 +40,7 @@ pub(crate) use quantity::{are_equal as quantities_are_equal, is_positive as quan
 pub(crate) use resize::is_due as resize_is_due;
 pub use resize::{Resize, pod_limits, resizes};
 pub(crate) use resource::{TIERS, resource_field};
-pub use security::{ContainerSecurity, NodeRules, PodSecurity, SeccompProfile};
+pub use security::{ContainerSecurity, Handler, NodeRules, PodSecurity, SeccompProfile};
 pub(crate) use values::{config_map_values, secret_values};
 
 use oci_spec::runtime::Spec;
@@ -91,12 +91,16 @@ pub struct PodPlan {
     /// What its containers share, and what keeps all of them apart.
     #[serde(default)]
     pub security: PodSecurity,
+    /// Containers come, start, stop and go one by one as the agent is asked for it, and none
+    /// starts by itself; the pod lasts until it is stopped, with or without any.
+    #[serde(default)]
+    pub by_request: bool,
 }
 
 impl PodPlan {
     /// True if a container's end leaves other processes in its PID namespace.
     pub(crate) const fn shares_processes(&self) -> bool {
-        self.host_pid || self.security.share_processes
+        self.host_pid || self.security.share_processes || self.security.handler.is_some()
     }
 }
 
@@ -134,18 +138,39 @@ pub struct ContainerPlan {
     /// Instead of SIGTERM and of what the image says: `SIGUSR1`.
     #[serde(default)]
     pub stop_signal: Option<String>,
-    /// The file that it writes why it ends to.
+    /// The file that it writes why it ends to; none if empty.
     #[serde(default = "usual_message_path")]
     pub message_path: String,
     /// If that is empty after a failure, the end of the log is taken.
     #[serde(default)]
     pub message_from_log: bool,
-    /// What keeps it apart.
-    #[serde(default)]
-    pub security: ContainerSecurity,
     /// What it has taken over from systemd's services.
     #[serde(default)]
     pub habits: HabitPlan,
+    /// What keeps it apart.
+    #[serde(default)]
+    pub security: ContainerSecurity,
+    /// Its standard input is open, for those who attach; else it is at its end at once.
+    #[serde(default)]
+    pub stdin: bool,
+    /// The first one who attaches to its standard input closes it when he leaves.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Where its output is kept.
+    #[serde(default)]
+    pub log: LogPlace,
+}
+
+/// Where a container's output is kept, as CRI log lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogPlace {
+    /// `<log_dir>/<container>/<run>.log`, rotated by the supervisor.
+    #[default]
+    Own,
+    /// This file; who asked for it rotates it.
+    File(PathBuf),
+    /// Nowhere.
+    Nowhere,
 }
 
 fn usual_message_path() -> String {

@@ -5,12 +5,13 @@ mod error;
 mod files;
 mod inside;
 mod remains;
+mod requests;
 mod scopes;
 mod users;
 
-pub use error::{CreateError, InsideError, OpenError, PodError, RemoveError};
+pub use error::{AddError, CreateError, InsideError, OpenError, PodError, RemoveError};
 pub use files::in_files_of;
-pub use inside::{ExecSpec, Execution, dial, exec, exec_in_terminal};
+pub use inside::{Attached, ExecSpec, Execution, Killer, attach, dial, exec, exec_in_terminal};
 
 use crate::cgroup::{Cgroups, PodStats, Pressure};
 use crate::plan::{PodPlan, Resize, Resources};
@@ -231,7 +232,7 @@ impl Runtime {
         let (uid, options) = (&plan.uid, &self.shared.options);
         let folder = options.pod_folder(uid);
         let placed = self.shared.scopes.placed(&options.cgroup_root, plan);
-        write_plan(&folder, &placed)
+        write_json(&folder, &folder.join(PLAN_FILE), &placed)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
         let mut child = self.spawn(uid, &folder)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
@@ -255,10 +256,10 @@ impl Runtime {
     /// Every container's plan names the filter of its system calls.
     fn compile_filters(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
         let folders = self.shared.options.seccomp();
+        let foreign = plan.security.handler.is_some();
         for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
-            folders
-                .fill_in(container)
-                .map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
+            let filled = if foreign { folders.spell_out(container) } else { folders.fill_in(container) };
+            filled.map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
         }
         Ok(())
     }
@@ -458,13 +459,13 @@ impl Runtime {
     }
 }
 
-/// The plan is on disk, for nobody else to read.
-fn write_plan(folder: &Path, plan: &PodPlan) -> io::Result<()> {
+/// The plan is on disk in the folder, for nobody else to read.
+fn write_json(folder: &Path, path: &Path, plan: &impl serde::Serialize) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
-    let new = folder.join("plan.json.new");
+    let new = path.with_extension("json.new");
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     let mut file = io::BufWriter::new(file);
     serde_json::to_writer(&mut file, plan)?;
     io::Write::flush(&mut file)?;
-    std::fs::rename(new, folder.join(PLAN_FILE))
+    std::fs::rename(new, path)
 }

@@ -11,12 +11,14 @@ mod devices;
 mod error;
 mod exec;
 mod filter;
+mod foreign;
 mod mounts;
 mod pause;
 mod privileges;
 mod program;
 mod rootfs;
 mod target;
+mod terminal;
 mod user;
 mod users;
 
@@ -32,6 +34,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 /// Written to the gate when the process is in its cgroup.
@@ -60,9 +63,21 @@ pub(crate) struct Launched {
     pub(crate) pidfd: OwnedFd,
     /// Closed at the exec; before that a [`StartFailure`] may come out.
     pub(crate) report: OwnedFd,
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
+    /// Of a container whose standard input is open.
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) output: Output,
     gate: OwnedFd,
+}
+
+/// Where a container's output comes from.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Standard output and error, a pipe each.
+    Pipes([OwnedFd; 2]),
+    /// A terminal of the container's own is about to come through this socket.
+    Awaited(OwnedFd),
+    /// That terminal.
+    Terminal(OwnedFd),
 }
 
 /// Why no process came to be.
@@ -81,8 +96,15 @@ pub(crate) enum LaunchError {
 struct ChildEnds {
     gate: OwnedFd,
     report: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    stdin: Option<OwnedFd>,
+    output: ChildOutput,
+}
+
+/// The child's end of an [`Output`].
+enum ChildOutput {
+    Pipes([OwnedFd; 2]),
+    /// Where its terminal goes.
+    Socket(OwnedFd),
 }
 
 impl Launch<'_> {
@@ -113,18 +135,45 @@ impl Launch<'_> {
         self.pod.state_dir.join("termination").join(&self.container.name)
     }
 
+    /// True if the container has a terminal for its standard streams.
+    pub(crate) fn has_terminal(&self) -> bool {
+        let process = self.container.spec.process().as_ref();
+        process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+    }
+
+    /// Our end of its standard input and the child's, if it has one that is open.
+    fn stdin(&self) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
+        if self.has_terminal() || !self.container.stdin {
+            return Ok((None, None));
+        }
+        let (child, ours) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()))?;
+        Ok((Some(ours), Some(child)))
+    }
+
+    /// Our ends of its outputs, and the child's.
+    fn output(&self) -> Result<(Output, ChildOutput), LaunchError> {
+        if self.has_terminal() {
+            let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Pipe)?;
+            return Ok((Output::Awaited(ours.into()), ChildOutput::Socket(theirs.into())));
+        }
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()));
+        let (stdout, stdout_child) = pipe()?;
+        let (stderr, stderr_child) = pipe()?;
+        Ok((Output::Pipes([stdout, stderr]), ChildOutput::Pipes([stdout_child, stderr_child])))
+    }
+
     /// Starts the container's first process, up to the gate. Its cgroup exists.
     pub(crate) fn start(&self, cgroups: &Cgroups) -> Result<Launched, LaunchError> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()));
         let (gate_child, gate) = pipe()?;
         let (report, report_child) = pipe()?;
-        let (stdout, stdout_child) = pipe()?;
-        let (stderr, stderr_child) = pipe()?;
+        let (stdin, stdin_child) = self.stdin()?;
+        let (output, output_child) = self.output()?;
         let ends =
-            ChildEnds { gate: gate_child, report: report_child, stdout: stdout_child, stderr: stderr_child };
+            ChildEnds { gate: gate_child, report: report_child, stdin: stdin_child, output: output_child };
         let birthplace = cgroups.birthplace(&self.group())?;
         let mut namespaces = libc::CLONE_NEWNS;
-        if !self.pod.shares_processes() {
+        if !self.pod.shares_processes() && self.pod.security.handler.is_none() {
             namespaces |= libc::CLONE_NEWPID;
         }
         let into = birthplace.as_ref().map(AsFd::as_fd);
@@ -133,9 +182,9 @@ impl Launch<'_> {
             None => clone3(namespaces, into),
         };
         match cloned.map_err(LaunchError::Clone)? {
-            Cloned::Parent { pid, pidfd } => Ok(Launched { pid, pidfd, report, stdout, stderr, gate }),
+            Cloned::Parent { pid, pidfd } => Ok(Launched { pid, pidfd, report, stdin, output, gate }),
             Cloned::Child => {
-                drop((gate, report, stdout, stderr, birthplace));
+                drop((gate, report, stdin, output, birthplace));
                 child::run(self, cgroups, ends)
             }
         }
@@ -143,6 +192,14 @@ impl Launch<'_> {
 }
 
 impl Launched {
+    /// This is the container's first process, which the runtime that this was has created.
+    pub(crate) fn adopt(&mut self, pid: i32) -> io::Result<()> {
+        let number = rustix::process::Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+        self.pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
+        self.pid = pid;
+        Ok(())
+    }
+
     /// The process is in its cgroup, in every hierarchy, and knows.
     pub(crate) fn attach(&self, cgroups: &Cgroups, group: &str) -> Result<(), CgroupError> {
         if !cgroups.is_v2() {

@@ -36,6 +36,9 @@ pub struct PodState {
     /// What happened lately beside changes of state, oldest first.
     #[serde(default)]
     pub notices: Vec<Notice>,
+    /// It belongs to whoever asks for its containers one by one, not to the store.
+    #[serde(default)]
+    pub by_request: bool,
 }
 
 /// Something that a user should be told.

@@ -4,17 +4,20 @@
 //! socket. One thread, no async runtime, no logging framework: its memory is paid once per
 //! pod. [`machine`] decides, [`shell`] does.
 
+mod attach;
 mod backoff;
 mod check;
 mod clients;
 mod doing;
 mod equipment;
+mod foreign;
 mod init;
 mod logs;
 pub(crate) mod machine;
 mod memory;
 mod news;
 pub mod protocol;
+mod requests;
 mod resize;
 mod runs;
 mod seal;
@@ -25,6 +28,7 @@ mod task;
 
 #[cfg(fuzzing)]
 pub use clients::receive;
+pub(crate) use requests::{CONTAINERS_FOLDER, container_plan_path};
 pub(crate) use status::read_status;
 
 use std::ffi::OsString;

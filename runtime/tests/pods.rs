@@ -3,6 +3,8 @@
 
 #[path = "pods/escapes.rs"]
 mod escapes;
+#[path = "pods/foreign.rs"]
+mod foreign;
 #[path = "pods/habits.rs"]
 mod habits;
 #[path = "pods/inside.rs"]
@@ -27,6 +29,7 @@ mod volumes_mounts;
 mod watched;
 
 use escapes::*;
+use foreign::*;
 use habits::*;
 use inside::*;
 use isolation::*;
@@ -48,99 +51,92 @@ use watched::*;
 type Test = fn(Node) -> Pin<Box<dyn Future<Output = ()>>>;
 
 macro_rules! tests {
-    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), (|node| Box::pin($name(node))) as Test)),*] };
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), (|node| Box::pin($name(node))) as Test)),*] };
 }
 
 fn main() -> ExitCode {
-    let tests = tests![
-        a_program_runs_and_its_output_is_logged,
-        exit_codes_and_signals_are_told,
-        a_program_that_is_missing_cannot_run,
-        init_containers_run_before_in_order,
-        an_allocator_over_its_limit_is_oom_killed,
-        a_cpu_quota_holds_a_spinner,
-        a_pids_limit_stops_a_fork_bomb,
-        grace_ends_in_sigkill_for_everything,
-        a_crash_is_repaired_while_no_agent_is_there,
-        containers_die_with_their_supervisor,
-        a_pod_stopped_by_a_shutdown_goes_on_after_it,
-        pids_stay_when_the_agent_comes_back,
-        links_in_an_image_lead_nowhere_out,
-        fifty_pods_run_at_once,
-        a_link_in_a_volume_leads_nowhere_out,
-        a_link_in_a_volume_in_memory_leads_nowhere_out,
-        a_volume_in_memory_is_shared_and_has_its_size,
-        a_read_only_mount_cannot_be_written,
-        what_is_below_is_read_only_only_if_asked,
-        mounts_pass_where_they_are_asked_to_and_nowhere_else,
-        what_the_host_keeps_to_itself_is_not_mounted_both_ways,
-        a_volume_in_memory_is_shared_by_what_is_mounted_in_it,
-        volumes_belong_to_the_pods_group,
-        volumes_have_the_modes_and_options_that_are_asked_for,
-        files_follow_their_objects_all_at_once,
-        a_token_is_the_pods_own_and_is_made_anew,
-        a_pod_knows_itself,
-        a_pod_has_namespaces_of_its_own,
-        a_pod_can_stay_in_the_hosts_namespaces,
-        a_container_cannot_reach_the_host,
-        a_privileged_container_may_nearly_all,
-        the_supervisors_program_is_out_of_reach,
-        the_hosts_root_is_a_copy_without_the_agents_folders,
-        users_have_names_and_groups,
-        numbers_stand_over_the_images_user,
-        the_pods_address_is_in_the_environment,
-        kernel_parameters_are_the_pods_own,
-        a_supervisor_answers_nonsense_and_goes_on,
-        a_supervisor_does_not_wait_for_its_clients,
-        a_flood_of_output_is_logged_to_its_last_line,
-        readiness_follows_what_the_server_answers,
-        a_failed_liveness_probe_restarts_the_container,
-        a_probe_that_hangs_is_timed_out,
-        hooks_run_in_the_container_after_its_start_and_before_its_end,
-        a_hook_that_fails_is_told_and_ends_the_container,
-        sidecars_serve_from_before_to_after,
-        the_last_words_come_from_where_they_were_asked_for,
-        rules_and_signals_of_a_container_are_its_own,
-        a_command_runs_in_everything_that_is_the_containers,
-        what_cannot_be_run_inside_says_why,
-        a_terminal_is_one_of_the_containers_own,
-        a_connection_leads_to_a_port_of_the_pods_own,
-        a_process_that_comes_in_brings_nothing_along,
-    ];
-    let tests: Vec<_> = tests.into_iter().chain(systemds_habits()).chain(confinement()).collect();
-    node::run(&tests)
+    node::run(TESTS)
 }
 
-/// What systemd's services do, and containers can.
-fn systemds_habits() -> Vec<(&'static str, Test)> {
-    tests![
-        a_container_says_when_it_is_ready_and_how_it_is,
-        anybody_in_the_container_can_say_it,
-        a_container_without_a_sign_of_life_is_aborted,
-        a_stuck_container_that_catches_nothing_is_killed,
-        starts_are_counted_and_then_there_are_no_more,
-        connections_wait_while_the_container_restarts,
-        a_socket_is_the_programs_wherever_it_is_a_process,
-        credentials_are_files_in_memory_for_the_user_alone,
-    ]
-}
-
-/// What keeps containers apart, and in their limits.
-fn confinement() -> Vec<(&'static str, Test)> {
-    tests![
-        containers_of_a_pod_can_share_their_processes,
-        the_whole_name_can_be_the_hosts,
-        what_a_container_may_use_is_in_its_cgroup,
-        pods_are_in_cgroups_of_their_quality,
-        limits_change_while_a_container_runs,
-        a_pod_can_have_users_of_its_own,
-        groups_of_the_image_can_be_left_out,
-        every_known_way_out_is_refused,
-        without_a_filter_the_kernel_itself_would_let_some_through,
-        profiles_come_from_the_pod_the_container_and_the_nodes_folder,
-        devices_are_opened_by_the_rules,
-    ]
-}
+const TESTS: &[(&str, Test)] = tests![
+    a_program_runs_and_its_output_is_logged,
+    exit_codes_and_signals_are_told,
+    a_program_that_is_missing_cannot_run,
+    init_containers_run_before_in_order,
+    an_allocator_over_its_limit_is_oom_killed,
+    a_cpu_quota_holds_a_spinner,
+    a_pids_limit_stops_a_fork_bomb,
+    grace_ends_in_sigkill_for_everything,
+    a_crash_is_repaired_while_no_agent_is_there,
+    containers_die_with_their_supervisor,
+    a_pod_stopped_by_a_shutdown_goes_on_after_it,
+    pids_stay_when_the_agent_comes_back,
+    links_in_an_image_lead_nowhere_out,
+    fifty_pods_run_at_once,
+    a_link_in_a_volume_leads_nowhere_out,
+    a_link_in_a_volume_in_memory_leads_nowhere_out,
+    a_volume_in_memory_is_shared_and_has_its_size,
+    a_read_only_mount_cannot_be_written,
+    what_is_below_is_read_only_only_if_asked,
+    mounts_pass_where_they_are_asked_to_and_nowhere_else,
+    what_the_host_keeps_to_itself_is_not_mounted_both_ways,
+    a_volume_in_memory_is_shared_by_what_is_mounted_in_it,
+    volumes_belong_to_the_pods_group,
+    volumes_have_the_modes_and_options_that_are_asked_for,
+    files_follow_their_objects_all_at_once,
+    a_token_is_the_pods_own_and_is_made_anew,
+    a_pod_knows_itself,
+    a_pod_has_namespaces_of_its_own,
+    a_pod_can_stay_in_the_hosts_namespaces,
+    a_container_cannot_reach_the_host,
+    a_privileged_container_may_nearly_all,
+    the_supervisors_program_is_out_of_reach,
+    the_hosts_root_is_a_copy_without_the_agents_folders,
+    users_have_names_and_groups,
+    groups_of_the_image_can_be_left_out,
+    numbers_stand_over_the_images_user,
+    the_pods_address_is_in_the_environment,
+    kernel_parameters_are_the_pods_own,
+    a_supervisor_answers_nonsense_and_goes_on,
+    a_supervisor_does_not_wait_for_its_clients,
+    a_flood_of_output_is_logged_to_its_last_line,
+    readiness_follows_what_the_server_answers,
+    a_failed_liveness_probe_restarts_the_container,
+    a_probe_that_hangs_is_timed_out,
+    hooks_run_in_the_container_after_its_start_and_before_its_end,
+    a_hook_that_fails_is_told_and_ends_the_container,
+    sidecars_serve_from_before_to_after,
+    the_last_words_come_from_where_they_were_asked_for,
+    rules_and_signals_of_a_container_are_its_own,
+    a_command_runs_in_everything_that_is_the_containers,
+    what_cannot_be_run_inside_says_why,
+    a_terminal_is_one_of_the_containers_own,
+    a_connection_leads_to_a_port_of_the_pods_own,
+    a_process_that_comes_in_brings_nothing_along,
+    a_container_says_when_it_is_ready_and_how_it_is,
+    anybody_in_the_container_can_say_it,
+    a_container_without_a_sign_of_life_is_aborted,
+    a_stuck_container_that_catches_nothing_is_killed,
+    starts_are_counted_and_then_there_are_no_more,
+    connections_wait_while_the_container_restarts,
+    a_socket_is_the_programs_wherever_it_is_a_process,
+    credentials_are_files_in_memory_for_the_user_alone,
+    every_known_way_out_is_refused,
+    without_a_filter_the_kernel_itself_would_let_some_through,
+    profiles_come_from_the_pod_the_container_and_the_nodes_folder,
+    devices_are_opened_by_the_rules,
+    a_working_directory_leads_nowhere_out,
+    a_sub_path_that_changes_all_the_time_leads_nowhere_out,
+    pods_do_not_see_one_anothers_memory,
+    another_runtime_makes_the_containers,
+    what_another_runtime_cannot_make_is_told,
+    containers_of_a_pod_can_share_their_processes,
+    the_whole_name_can_be_the_hosts,
+    what_a_container_may_use_is_in_its_cgroup,
+    pods_are_in_cgroups_of_their_quality,
+    limits_change_while_a_container_runs,
+    a_pod_can_have_users_of_its_own,
+];
 
 fn ended(state: &PodState) -> Option<Termination> {
     match &state.containers[0].state {

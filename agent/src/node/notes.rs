@@ -100,6 +100,7 @@ mod tests {
             limits: std::collections::BTreeMap::new(),
             notices: Vec::new(),
             cgroup: String::new(),
+            by_request: false,
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

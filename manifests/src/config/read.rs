@@ -117,6 +117,9 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
         }
     }
     cgroup_root(configuration, report);
+    if configuration.cri.socket.as_ref().is_some_and(|path| !path.is_absolute()) {
+        report.error(&root.field("cri").field("socket"), "bad-path", "the socket must be an absolute path");
+    }
     let address = &configuration.metrics_address;
     if !address.is_empty() && address.parse::<SocketAddr>().is_err() {
         let help =
@@ -129,6 +132,7 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
         );
     }
     network(configuration, report);
+    super::runtimes::check(&configuration.runtimes, &root.field("runtimes"), report);
     super::security::check(&configuration.security, &root.field("security"), report);
     super::images::check(&configuration.images, &root.field("images"), report);
     sources(&configuration.sources, report);

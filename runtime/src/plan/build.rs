@@ -3,8 +3,8 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts, process,
-    resource, security,
+    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts,
+    process, resource, security,
 };
 use crate::image::Image;
 use crate::status::qos_class;
@@ -179,6 +179,7 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
         security: security::of_pod(&spec),
+        by_request: false,
     })
 }
 
@@ -252,7 +253,10 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         stop_signal: container.lifecycle.as_ref().and_then(|hooks| hooks.stop_signal.clone()),
         message_path: message_path(container),
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
-        security: security::of_container(container, input)?,
         habits,
+        security: security::of_container(container, input)?,
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        log: LogPlace::Own,
     })
 }

@@ -16,6 +16,21 @@ pub struct PodSecurity {
     pub own_users: bool,
     /// The host's id of such a pod's root; the runtime chooses it when the pod is made.
     pub first_id: Option<u32>,
+    /// The OCI runtime that makes its containers, if that is another program.
+    pub handler: Option<Handler>,
+}
+
+/// Another OCI runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handler {
+    /// What RuntimeClasses call it.
+    pub name: String,
+    /// Its program.
+    pub path: PathBuf,
+    /// Where it keeps what it knows of its containers; the pod's folder if `None`.
+    pub root: Option<PathBuf>,
+    /// What it is told before its command.
+    pub arguments: Vec<String>,
 }
 
 /// What keeps a container apart beside what its OCI specification says.
@@ -59,11 +74,19 @@ pub struct NodeRules {
     pub apparmor: bool,
     /// Over how many microseconds a limit of CPU is counted; 100000 if 0.
     pub cpu_period_us: u64,
+    /// The runtimes that RuntimeClasses can name.
+    pub runtimes: Vec<Handler>,
 }
 
 impl Default for NodeRules {
     fn default() -> Self {
-        Self { seccomp_default: true, allowed_unsafe_sysctls: Vec::new(), apparmor: false, cpu_period_us: 0 }
+        Self {
+            seccomp_default: true,
+            allowed_unsafe_sysctls: Vec::new(),
+            apparmor: false,
+            cpu_period_us: 0,
+            runtimes: Vec::new(),
+        }
     }
 }
 
@@ -73,6 +96,7 @@ pub(super) fn of_pod(spec: &api::PodSpec) -> PodSecurity {
         share_processes: spec.share_process_namespace == Some(true),
         own_users: spec.host_users == Some(false),
         first_id: None,
+        handler: None,
     }
 }
 

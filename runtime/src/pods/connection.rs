@@ -68,6 +68,7 @@ impl Connection {
             Reply::Hello { version: version @ OLDEST..=VERSION } => version,
             other @ (Reply::Hello { .. }
             | Reply::Done
+            | Reply::Attached { .. }
             | Reply::Exited { .. }
             | Reply::State(_)
             | Reply::Error { .. }) => {
@@ -76,9 +77,11 @@ impl Connection {
         };
         match next(&mut lines).await? {
             Reply::State(state) => Ok(Self { lines, write, state: translated(*state, version), version }),
-            other @ (Reply::Hello { .. } | Reply::Done | Reply::Exited { .. } | Reply::Error { .. }) => {
-                Err(io::Error::other(format!("the supervisor answers with {other:?}")))
-            }
+            other @ (Reply::Hello { .. }
+            | Reply::Done
+            | Reply::Attached { .. }
+            | Reply::Exited { .. }
+            | Reply::Error { .. }) => Err(io::Error::other(format!("the supervisor answers with {other:?}"))),
         }
     }
 }
@@ -135,7 +138,7 @@ async fn follow(
                     }
                     shared.changed();
                 }
-                Ok(Reply::Hello { .. } | Reply::Exited { .. }) => {}
+                Ok(Reply::Hello { .. } | Reply::Attached { .. } | Reply::Exited { .. }) => {}
                 Ok(Reply::Done) => answer(&mut waiting, Ok(())),
                 Ok(Reply::Error { message }) => answer(&mut waiting, Err(PodError::Refused { message })),
                 Err(error) => return error,

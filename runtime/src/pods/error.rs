@@ -53,6 +53,18 @@ pub enum PodError {
     Refused { message: String },
 }
 
+/// Why a pod got no further container.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum AddError {
+    #[error("cannot write {path}")]
+    WritePlan { path: PathBuf, source: io::Error },
+    #[error("cannot confine the container")]
+    Seccomp(#[from] SeccompError),
+    #[error(transparent)]
+    Pod(#[from] PodError),
+}
+
 /// What of a pod could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot remove all of the pod {uid}: {}", errors.join("; "))]

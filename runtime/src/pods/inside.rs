@@ -4,7 +4,7 @@
 //! nothing is copied on the way, and no agent is needed.
 
 use super::error::InsideError;
-use crate::supervisor::protocol::{OLDEST_INSIDE, Reply, Request};
+use crate::supervisor::protocol::{OLDEST_ATTACH, OLDEST_INSIDE, Reply, Request};
 use crate::sys::descriptors;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -117,7 +117,74 @@ fn connected(connection: OwnedFd, port: u16) -> Result<TcpStream, InsideError> {
     Ok(stream)
 }
 
+/// A container's streams, until it ends.
+#[derive(Debug)]
+pub struct Attached {
+    /// It has a terminal: `input` is that, and what is read there is taken from everybody.
+    pub tty: bool,
+    /// To write to: standard input, if it was asked for and is open, or the terminal.
+    pub input: Option<OwnedFd>,
+    /// Waits for the container's end.
+    pub execution: Execution,
+}
+
+/// What the container writes goes to these from now on, standard output and error; with a
+/// terminal, all to the first.
+///
+/// # Errors
+/// [`InsideError`] if the container does not run.
+pub fn attach(
+    socket: &Path,
+    container: &str,
+    stdin: bool,
+    outputs: [BorrowedFd<'_>; 2],
+) -> Result<Attached, InsideError> {
+    let mut supervisor = Supervisor::connect_to(socket, OLDEST_ATTACH)?;
+    supervisor.ask(&Request::Attach { container: container.to_owned(), stdin }, &outputs)?;
+    let mut received = Vec::new();
+    let mut line = [0; 4096];
+    let stream = supervisor.lines.get_ref();
+    let count = descriptors::receive(stream, &mut line, &mut received).map_err(InsideError::Talk)?;
+    match serde_json::from_slice(&line[..count]) {
+        Ok(Reply::Attached { tty, input }) => {
+            let input = if input { received.pop() } else { None };
+            Ok(Attached { tty, input, execution: Execution { supervisor } })
+        }
+        Ok(Reply::Error { message }) => Err(InsideError::Refused { message }),
+        Ok(other) => Err(InsideError::unexpected(&other)),
+        Err(_) if count == 0 => Err(InsideError::Ended),
+        Err(error) => Err(InsideError::Talk(error.into())),
+    }
+}
+
+/// Ends a process that somebody else waits for.
+#[derive(Debug)]
+pub struct Killer(UnixStream);
+
+impl Killer {
+    /// SIGKILL was sent, or the process has ended.
+    pub fn kill(&self) {
+        let mut line = serde_json::to_vec(&Request::KillExec).unwrap_or_default();
+        line.push(b'\n');
+        // Who does not take it has ended.
+        let _ = (&self.0).write_all(&line);
+    }
+
+    /// Whoever waits sees the end, though the process may go on.
+    pub fn hang_up(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
 impl Execution {
+    /// A way to end it while somebody waits.
+    ///
+    /// # Errors
+    /// If there is no descriptor left.
+    pub fn killer(&self) -> Result<Killer, InsideError> {
+        self.supervisor.lines.get_ref().try_clone().map(Killer).map_err(InsideError::Talk)
+    }
+
     /// Waits for the end of the process. Returns its exit code, 128 + signal if a signal
     /// ended it.
     ///
@@ -128,7 +195,7 @@ impl Execution {
             Reply::Exited { exit_code, message } if message.is_empty() => Ok(exit_code),
             Reply::Exited { exit_code, message } => Err(InsideError::NotStarted { exit_code, message }),
             Reply::Error { message } => Err(InsideError::Refused { message }),
-            other @ (Reply::Hello { .. } | Reply::Done | Reply::State(_)) => {
+            other @ (Reply::Hello { .. } | Reply::Done | Reply::Attached { .. } | Reply::State(_)) => {
                 Err(InsideError::unexpected(&other))
             }
         }
@@ -137,14 +204,22 @@ impl Execution {
 
 impl Supervisor {
     fn connect(socket: &Path) -> Result<Self, InsideError> {
+        Self::connect_to(socket, OLDEST_INSIDE)
+    }
+
+    fn connect_to(socket: &Path, oldest: u32) -> Result<Self, InsideError> {
         let stream = UnixStream::connect(socket)
             .map_err(|source| InsideError::NotRunning { socket: socket.to_owned(), source })?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(InsideError::Talk)?;
         let mut supervisor = Self { lines: BufReader::with_capacity(1024, stream) };
         match supervisor.reply()? {
-            Reply::Hello { version } if version >= OLDEST_INSIDE => {}
+            Reply::Hello { version } if version >= oldest => {}
             Reply::Hello { .. } => return Err(InsideError::TooOld),
-            other @ (Reply::Done | Reply::Exited { .. } | Reply::State(_) | Reply::Error { .. }) => {
+            other @ (Reply::Done
+            | Reply::Attached { .. }
+            | Reply::Exited { .. }
+            | Reply::State(_)
+            | Reply::Error { .. }) => {
                 return Err(InsideError::unexpected(&other));
             }
         }

@@ -2,7 +2,10 @@
 
 use super::error::{Failure, Step};
 use super::filter::Filter;
-use super::{ATTACHED, ChildEnds, GO, Launch, Users, credentials, mounts, privileges, program, rootfs, user};
+use super::{
+    ATTACHED, ChildEnds, ChildOutput, GO, Launch, Users, credentials, foreign, mounts, privileges, program,
+    rootfs, terminal, user,
+};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
 use crate::sys::{descriptors, signals};
@@ -12,16 +15,19 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Signal;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Becomes the container's program, or reports why not and ends.
 pub(super) fn run(launch: &Launch<'_>, cgroups: &Cgroups, ends: ChildEnds) -> ! {
-    let ChildEnds { gate, report, stdout, stderr } = ends;
+    if let Some(handler) = &launch.pod.security.handler {
+        let report = ends.report.try_clone();
+        foreign::run(launch, handler, ends, report);
+    }
+    let ChildEnds { gate, report, stdin, output } = ends;
     // Where the program expects its sockets, others may be.
     let report = if launch.sockets.is_empty() { report } else { descriptors::out_of_the_way(report) };
-    let streams = [stdout.as_fd(), stderr.as_fd()];
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        become_container(launch, cgroups, gate.as_fd(), streams)
+        become_container(launch, cgroups, gate.as_fd(), (stdin, output))
     }));
     let (code, message) = match outcome {
         Ok(Err(failure)) => (failure.exit_code(), failure.encode()),
@@ -36,12 +42,12 @@ fn become_container(
     launch: &Launch<'_>,
     cgroups: &Cgroups,
     gate: std::os::fd::BorrowedFd<'_>,
-    streams: [std::os::fd::BorrowedFd<'_>; 2],
+    (stdin, output): (Option<OwnedFd>, ChildOutput),
 ) -> Result<Infallible, Failure> {
     let spec = &launch.container.spec;
     let process = spec.process().as_ref().ok_or_else(missing_process)?;
     let filter = Filter::of(launch.container)?;
-    set_streams(streams)?;
+    set_input(stdin)?;
     rustix::process::umask(Mode::empty());
     let tied = mounts::take_tied(spec)?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
@@ -49,6 +55,8 @@ fn become_container(
     rootfs::mount(launch)?;
     mounts::mount_all(launch, &launch.layer().join(rootfs::ROOT), tied)?;
     rootfs::enter(&launch.layer().join(rootfs::ROOT))?;
+    // A terminal is one of the container's own /dev/pts.
+    let streams = set_outputs(output)?;
     // Only now is the place known that the cgroup namespace shall take for its root.
     wait_for(gate, ATTACHED)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make a cgroup namespace".to_owned())?;
@@ -57,7 +65,7 @@ fn become_container(
     let identity = user::resolve(launch.container, process)?;
     credentials::write(launch, &identity)?;
     mounts::enter_directory(process.cwd())?;
-    for stream in streams {
+    for stream in &streams {
         // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
         let (uid, gid) = launch.owner(&identity);
         let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
@@ -89,12 +97,30 @@ pub(super) fn missing_process() -> Failure {
     }
 }
 
-fn set_streams(streams: [std::os::fd::BorrowedFd<'_>; 2]) -> Result<(), Failure> {
-    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .step(|| "open /dev/null".to_owned())?;
-    nix::unistd::dup2_stdin(&null).step(|| "set standard input".to_owned())?;
-    nix::unistd::dup2_stdout(streams[0]).step(|| "set standard output".to_owned())?;
-    nix::unistd::dup2_stderr(streams[1]).step(|| "set standard error".to_owned())
+pub(super) fn set_input(stdin: Option<OwnedFd>) -> Result<(), Failure> {
+    let stdin = match stdin {
+        Some(stdin) => stdin,
+        None => open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .step(|| "open /dev/null".to_owned())?,
+    };
+    nix::unistd::dup2_stdin(&stdin).step(|| "set standard input".to_owned())
+}
+
+/// Standard output and error are set; with a terminal, standard input too. What they are is
+/// returned.
+pub(super) fn set_outputs(output: ChildOutput) -> Result<Vec<OwnedFd>, Failure> {
+    let (stdout, stderr) = match output {
+        ChildOutput::Pipes([stdout, stderr]) => (stdout, stderr),
+        ChildOutput::Socket(socket) => {
+            let terminal = terminal::take(&socket)?;
+            nix::unistd::dup2_stdin(&terminal).step(|| "set standard input".to_owned())?;
+            let copy = terminal.try_clone().step(|| "copy a descriptor".to_owned())?;
+            (terminal, copy)
+        }
+    };
+    nix::unistd::dup2_stdout(&stdout).step(|| "set standard output".to_owned())?;
+    nix::unistd::dup2_stderr(&stderr).step(|| "set standard error".to_owned())?;
+    Ok(vec![stdout, stderr])
 }
 
 /// Blocks until the supervisor lets this process on.

@@ -5,10 +5,12 @@
 
 use super::error::{Failure, Step};
 use super::filter::Filter;
-use super::{ATTACHED, Launch, LaunchError, child, mounts, pause, privileges, program, user};
+use super::{
+    ATTACHED, Launch, LaunchError, child, foreign, mounts, pause, privileges, program, terminal, user,
+};
 use crate::cgroup::Cgroups;
-use crate::sys::clone::{Cloned, exit_now};
-use crate::sys::{descriptors, signals, terminal};
+use crate::sys::clone::{Cloned, clone3, exit_now};
+use crate::sys::{descriptors, signals};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Process;
 use rustix::fs::Mode;
@@ -61,7 +63,11 @@ impl Exec<'_> {
         let birthplace = cgroups.birthplace(&group)?;
         // Inside of the container's PID namespace its number would mean somebody else.
         let target = self.target().map_err(LaunchError::Clone)?;
-        let cloned = self.clone_there(birthplace.as_ref()).map_err(LaunchError::Clone)?;
+        let cloned = match self.launch.pod.security.handler {
+            Some(_) => clone3(0, birthplace.as_ref().map(AsFd::as_fd)),
+            None => self.clone_there(birthplace.as_ref()),
+        };
+        let cloned = cloned.map_err(LaunchError::Clone)?;
         match cloned {
             Cloned::Parent { pid, pidfd } => {
                 if !cgroups.is_v2() {
@@ -89,8 +95,12 @@ impl Exec<'_> {
     }
 
     fn run(&self, target: &OwnedFd, gate: &OwnedFd, report: &OwnedFd, streams: ExecStreams) -> ! {
-        let outcome =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.join(target, gate, streams)));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            match &self.launch.pod.security.handler {
+                Some(handler) => foreign::exec(self, handler, gate, streams),
+                None => self.join(target, gate, streams),
+            }
+        }));
         let (code, message) = match outcome {
             Ok(Err(failure)) => (failure.exit_code(), failure.encode()),
             Err(_) => (128, "128 setup panicked".to_owned()),
@@ -111,12 +121,8 @@ impl Exec<'_> {
         match streams {
             ExecStreams::Three(streams) => set_streams(&streams)?,
             ExecStreams::Terminal(socket) => {
-                let _ = rustix::process::setsid();
-                let terminal = terminal::open().step(|| "open a terminal".to_owned())?;
-                descriptors::send(&socket, b"t", &[terminal.master.as_fd()])
-                    .step(|| "hand the terminal over".to_owned())?;
-                terminal::control(&terminal.slave).step(|| "take the terminal".to_owned())?;
-                let slave = || terminal.slave.try_clone().step(|| "copy a descriptor".to_owned());
+                let terminal = terminal::take(&socket)?;
+                let slave = || terminal.try_clone().step(|| "copy a descriptor".to_owned());
                 set_streams(&[slave()?, slave()?, slave()?])?;
             }
         }
@@ -133,7 +139,7 @@ impl Exec<'_> {
         Err(program.execute())
     }
 
-    fn process(&self, own: &Process) -> Process {
+    pub(super) fn process(&self, own: &Process) -> Process {
         let mut process = own.clone();
         process.set_args(Some(self.args.to_vec()));
         let mut env = own.env().clone().unwrap_or_default();
@@ -146,7 +152,7 @@ impl Exec<'_> {
     }
 }
 
-fn set_streams(streams: &[OwnedFd; 3]) -> Result<(), Failure> {
+pub(super) fn set_streams(streams: &[OwnedFd; 3]) -> Result<(), Failure> {
     nix::unistd::dup2_stdin(&streams[0]).step(|| "set standard input".to_owned())?;
     nix::unistd::dup2_stdout(&streams[1]).step(|| "set standard output".to_owned())?;
     nix::unistd::dup2_stderr(&streams[2]).step(|| "set standard error".to_owned())

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `tty`, as every distribution has it and every specification says.
 const TERMINALS_GROUP: u32 = 5;
@@ -134,7 +134,10 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path, mut tied: Tied) -> Res
         }
     }
     let log = launch.termination_log();
-    if log.exists() && has_room_for(&root, &launch.container.message_path) {
+    if !launch.container.message_path.is_empty()
+        && log.exists()
+        && has_room_for(&root, &launch.container.message_path)
+    {
         let tree = open_tree(CWD, &log, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .step(|| "open the termination log".to_owned())?;
         users::own(launch.users, &tree, false).step(|| "prepare the termination log".to_owned())?;
@@ -152,6 +155,30 @@ fn has_room_for(root: &Root, message: &str) -> bool {
 fn describe(mount: &Mount) -> String {
     let from = mount.source().as_deref().unwrap_or(Path::new(""));
     format!("mount {} at {}", from.display(), mount.destination().display())
+}
+
+/// What a bind shows is at `place`, made for it, with its attributes. None for other mounts.
+pub(super) fn place(mount: &Mount, place: &Path) -> Result<Option<PathBuf>, Failure> {
+    if kind(mount) != Kind::Bind {
+        return Ok(None);
+    }
+    let named = || describe(mount);
+    let sorted = sort_options(mount);
+    let tree = copy(mount)?;
+    if is_folder(&tree).step(named)? {
+        fs::create_dir(place).step(named)?;
+    } else {
+        fs::write(place, "").step(named)?;
+    }
+    if !sorted.attributes.is_empty() {
+        set_attributes(tree.as_fd(), sorted.attributes, false).step(named)?;
+    }
+    if sorted.read_only_below {
+        set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, true).step(named)?;
+    }
+    let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&tree, "", CWD, place, flags).step(named)?;
+    Ok(Some(place.to_owned()))
 }
 
 /// A copy of the tree at the source of a bind, mounted nowhere.
@@ -323,5 +350,12 @@ pub(super) fn enter_directory(path: &Path) -> Result<(), Failure> {
         }
         other => other,
     }
-    .step(|| format!("enter the working directory {}", path.display()))
+    .step(|| format!("enter the working directory {}", path.display()))?;
+    // A path through a descriptor of ours leads out, and the kernel says that it cannot be reached.
+    let here = rustix::process::getcwd(Vec::new()).step(|| "look at the working directory".to_owned())?;
+    if here.to_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    let outside = Err(io::Error::from(io::ErrorKind::PermissionDenied));
+    outside.step(|| format!("stay in the container: the working directory {} leads out", path.display()))
 }

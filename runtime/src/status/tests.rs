@@ -79,6 +79,7 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         limits: std::collections::BTreeMap::new(),
         notices: Vec::new(),
         cgroup: String::new(),
+        by_request: false,
     }
 }
 

@@ -109,24 +109,47 @@ impl Prefix {
 /// The log file of one run of a container.
 #[derive(Debug)]
 pub(crate) struct LogFile {
-    path: PathBuf,
+    /// Nothing is kept without one.
+    path: Option<PathBuf>,
     file: Option<File>,
     bytes: u64,
+    /// Whoever asked for the file does this himself.
+    rotates: bool,
 }
 
 impl LogFile {
     /// `<folder>/<run>.log`, continued if it exists. Logs of runs long ago are gone.
     pub(crate) fn open(folder: &Path, run: u32) -> Self {
-        let path = folder.join(format!("{run}.log"));
-        let mut log = Self { path, file: None, bytes: 0 };
+        let path = Some(folder.join(format!("{run}.log")));
+        let mut log = Self { path, file: None, bytes: 0, rotates: true };
         let _ = fs::create_dir_all(folder);
         let _ = log.reopen();
         drop_old_runs(folder, run);
         log
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
-        let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+    /// This file, which others rotate.
+    pub(crate) fn at(path: &Path) -> Self {
+        let mut log = Self { path: Some(path.to_owned()), file: None, bytes: 0, rotates: false };
+        if let Some(folder) = path.parent() {
+            let _ = fs::create_dir_all(folder);
+        }
+        let _ = log.reopen();
+        log
+    }
+
+    /// Keeps nothing.
+    pub(crate) fn nowhere() -> Self {
+        Self { path: None, file: None, bytes: 0, rotates: false }
+    }
+
+    /// What comes from now on is written to the file of that name, a new one if it was moved away.
+    ///
+    /// # Errors
+    /// If it cannot be opened; the one before then stands.
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
         self.bytes = file.metadata()?.len();
         self.file = Some(file);
         Ok(())
@@ -143,7 +166,7 @@ impl LogFile {
                 Err(_) => self.file = None,
             }
         }
-        if self.bytes >= ROTATE_BYTES {
+        if self.rotates && self.bytes >= ROTATE_BYTES {
             self.rotate(now);
         }
     }
@@ -151,7 +174,8 @@ impl LogFile {
     /// The end of what was written: 2048 bytes or 80 lines, whichever is less.
     pub(crate) fn last_words(&self) -> String {
         let mut text = Vec::new();
-        let read = File::open(&self.path).and_then(|mut file| {
+        let Some(path) = &self.path else { return String::new() };
+        let read = File::open(path).and_then(|mut file| {
             let length = file.metadata()?.len();
             file.seek(SeekFrom::Start(length.saturating_sub(8 * LAST_WORDS_BYTES as u64)))?;
             file.read_to_end(&mut text)
@@ -169,9 +193,10 @@ impl LogFile {
     }
 
     fn rotate(&mut self, now: Timestamp) {
-        let mut old = self.path.clone().into_os_string();
+        let Some(path) = &self.path else { return };
+        let mut old = path.clone().into_os_string();
         old.push(now.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
-        if fs::rename(&self.path, old).is_ok() {
+        if fs::rename(path, old).is_ok() {
             self.file = None;
             let _ = self.reopen();
             self.drop_oldest();
@@ -180,7 +205,8 @@ impl LogFile {
     }
 
     fn drop_oldest(&self) {
-        let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else { return };
+        let Some(path) = &self.path else { return };
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
         let prefix = format!("{}.", name.to_string_lossy());
         let Ok(entries) = fs::read_dir(folder) else { return };
         let mut old: Vec<PathBuf> = entries

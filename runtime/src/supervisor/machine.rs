@@ -7,6 +7,7 @@ mod habits;
 mod notices;
 mod order;
 mod probes;
+mod requests;
 mod resized;
 mod restart;
 
@@ -51,6 +52,10 @@ pub(crate) enum Input {
     Stop { grace: Duration },
     /// The container has other limits, and may have to learn of them by a new start.
     Resized { index: usize, limits: Resources, restart: bool },
+    /// Run a container that was added by request.
+    StartOne { index: usize },
+    /// End one container.
+    StopOne { index: usize, grace: Duration },
     /// A time that was waited for has come, perhaps.
     Tick,
 }
@@ -120,6 +125,8 @@ struct Slot {
     has_pre_stop: bool,
     plans: ProbePlans,
     probes: Probes,
+    /// It was added by request, and is started by one.
+    waits: bool,
     /// It was asked to end, or is about to be.
     ending: Option<Ending>,
     /// It has been started, its startup probe included: those after it need not wait.
@@ -152,6 +159,7 @@ pub(crate) struct PodMachine {
     /// A hook that took the whole grace has got two seconds more.
     extended: bool,
     killed: bool,
+    by_request: bool,
     /// Of init containers, then of containers.
     slots: Vec<Slot>,
     state: PodState,
@@ -161,17 +169,8 @@ impl PodMachine {
     /// A pod that waits for its start. `before` is what a supervisor of the same pod reported
     /// before the machine was started anew: counts and final results go on.
     pub(crate) fn new(plan: &PodPlan, before: Option<&PodState>, pid: i32, now: Now) -> Self {
-        let fresh = |plan: &crate::plan::ContainerPlan, first: bool| ContainerStatus {
-            name: plan.name.clone(),
-            image: plan.image.clone(),
-            image_id: plan.image_id.clone(),
-            container_id: String::new(),
-            state: waiting(if first { "ContainerCreating" } else { "PodInitializing" }),
-            last: None,
-            restarts: 0,
-            started: false,
-            ready: false,
-            status_text: String::new(),
+        let fresh = |plan: &crate::plan::ContainerPlan, first: bool| {
+            fresh(plan, if first { "ContainerCreating" } else { "PodInitializing" })
         };
         let has_init = !plan.init_containers.is_empty();
         let mut state = PodState {
@@ -187,6 +186,7 @@ impl PodMachine {
             containers: plan.containers.iter().map(|p| fresh(p, !has_init)).collect(),
             limits: plan.init_containers.iter().chain(&plan.containers).map(resized::limits).collect(),
             notices: before.map(|before| before.notices.clone()).unwrap_or_default(),
+            by_request: plan.by_request,
         };
         if let Some(before) = before {
             for container in &mut state.init_containers {
@@ -210,6 +210,7 @@ impl PodMachine {
             kill_at: None,
             extended: false,
             killed: false,
+            by_request: plan.by_request,
             slots: plans.map(|one| Slot::new(one, plan.restart_policy)).collect(),
             state,
         }
@@ -278,6 +279,8 @@ impl PodMachine {
             Input::Resized { index, limits, restart } => {
                 return self.resized(index, limits, restart, now);
             }
+            Input::StartOne { index } => self.slots[index].waits = false,
+            Input::StopOne { index, grace } => return self.stop_one(index, grace, now),
             Input::Tick => {}
         }
         self.advance(now)
@@ -434,6 +437,9 @@ impl PodMachine {
                 effects.push(Effect::Run { index });
             }
         }
+        if self.by_request {
+            return;
+        }
         let over = |index: usize| {
             let slot = &self.slots[index];
             !slot.busy && slot.retry_at.is_none() && ended(&self.container(index).state).is_some()
@@ -451,7 +457,7 @@ impl PodMachine {
 
     fn is_due(&self, index: usize, now: Now) -> bool {
         let slot = &self.slots[index];
-        if slot.busy || slot.habits.is_over() {
+        if slot.busy || slot.waits || slot.habits.is_over() {
             return false;
         }
         match slot.retry_at {
@@ -487,6 +493,22 @@ impl PodMachine {
         } else {
             &mut self.state.containers[index - inits]
         }
+    }
+}
+
+/// What there is to report of a container that has not run yet.
+fn fresh(plan: &crate::plan::ContainerPlan, reason: &str) -> ContainerStatus {
+    ContainerStatus {
+        name: plan.name.clone(),
+        image: plan.image.clone(),
+        image_id: plan.image_id.clone(),
+        container_id: String::new(),
+        state: waiting(reason),
+        last: None,
+        restarts: 0,
+        started: false,
+        ready: false,
+        status_text: String::new(),
     }
 }
 

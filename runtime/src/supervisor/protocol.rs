@@ -8,10 +8,13 @@ use crate::state::PodState;
 use serde::{Deserialize, Serialize};
 
 /// Raised when an old side would misunderstand a new one.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The oldest supervisor that runs processes for others, and connects them.
 pub const OLDEST_INSIDE: u32 = 2;
+
+/// The oldest supervisor that lets others look at its containers' streams.
+pub const OLDEST_ATTACH: u32 = 3;
 
 /// The longest line that a supervisor reads.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -51,6 +54,8 @@ pub enum Request {
         /// With a terminal of its own.
         tty: bool,
     },
+    /// SIGKILL to the processes that this connection has asked for; each is answered as ever.
+    KillExec,
     /// Connect to a port of the pod's loopback: the socket comes with the answer, perhaps
     /// still connecting.
     Dial {
@@ -67,6 +72,42 @@ pub enum Request {
         pod: Resources,
         /// It is started again to learn of them.
         restart: bool,
+    },
+    /// Copy a container's output from now on into the two descriptors that come with the line,
+    /// standard output and error. [`Reply::Attached`] follows, and [`Reply::Exited`] when the
+    /// container has ended.
+    Attach {
+        /// Its name.
+        container: String,
+        /// Its standard input is wanted too.
+        stdin: bool,
+    },
+    /// A container more, from its plan in the pod's folder; it waits for its start.
+    AddContainer {
+        /// Its name.
+        container: String,
+    },
+    /// Run a container that was added.
+    StartContainer {
+        /// Its name.
+        container: String,
+    },
+    /// End one container. Repeating it can only shorten the grace.
+    StopContainer {
+        /// Its name.
+        container: String,
+        /// Seconds between the stop signal and SIGKILL.
+        grace_seconds: u32,
+    },
+    /// Forget a container that was added, and does not run.
+    RemoveContainer {
+        /// Its name.
+        container: String,
+    },
+    /// Write a container's log to a new file: the old one was moved away.
+    ReopenLog {
+        /// Its name.
+        container: String,
     },
     /// Send a signal to a container's first process.
     Signal {
@@ -88,6 +129,14 @@ pub enum Reply {
     },
     /// Done, or begun.
     Done,
+    /// The container's output comes from now on. With a terminal, or if its standard input was
+    /// asked for and is open, a descriptor to write to comes along.
+    Attached {
+        /// It has a terminal, whose size is set by that descriptor.
+        tty: bool,
+        /// A descriptor comes along.
+        input: bool,
+    },
     /// The process of [`Request::Exec`] has ended, or never came to be.
     Exited {
         /// 128 + signal if a signal ended it.

@@ -1,8 +1,11 @@
 //! One run of a container: its process, its output, its end.
 
+use super::attach::Attachment;
+use super::foreign::Foreign;
 use super::logs::{LogFile, Pending, Stream};
 use super::machine::Outcome;
-use crate::sandbox::{Launched, StartFailure};
+use crate::sandbox::{Launched, Output, StartFailure};
+use crate::sys::descriptors;
 use jiff::Timestamp;
 use nix::sys::wait::WaitStatus;
 use rustix::io::Errno;
@@ -33,28 +36,35 @@ pub(super) struct Run {
     /// Told to the machine.
     pub(super) started: bool,
     pub(super) exit: Option<WaitStatus>,
+    /// Of a container that another runtime makes.
+    pub(super) foreign: Option<Foreign>,
     report: Vec<u8>,
     open: [bool; 3],
     pending: [Pending; 2],
     log: LogFile,
+    pub(super) attachments: Vec<Attachment>,
 }
 
 impl Run {
     pub(super) fn new(launched: Launched, log: LogFile, oom_kills_before: u64) -> Self {
-        for fd in [&launched.report, &launched.stdout, &launched.stderr] {
-            let _ = rustix::io::ioctl_fionbio(fd, true);
-        }
-        Self {
+        let two = matches!(launched.output, Output::Pipes(_));
+        let run = Self {
             launched,
             oom_kills_before,
             released: false,
             started: false,
             exit: None,
+            foreign: None,
             report: Vec::new(),
-            open: [true; 3],
+            open: [true, true, two],
             pending: [Pending::default(), Pending::default()],
             log,
+            attachments: Vec::new(),
+        };
+        for (_, fd) in run.open_pipes() {
+            let _ = rustix::io::ioctl_fionbio(fd, true);
         }
+        run
     }
 
     /// The pipes that may still bring something.
@@ -63,12 +73,37 @@ impl Run {
         all.into_iter().filter(|pipe| self.open[place(*pipe)]).map(|pipe| (pipe, self.fd(pipe).as_fd()))
     }
 
+    /// Those of them from which can be taken: who is attached and slow holds up the output.
+    pub(super) fn readable_pipes(&self) -> impl Iterator<Item = (Pipe, BorrowedFd<'_>)> {
+        let held = self.attachments.iter().any(Attachment::is_stuck);
+        self.open_pipes().filter(move |(pipe, _)| !held || *pipe == Pipe::Report)
+    }
+
     fn fd(&self, pipe: Pipe) -> &OwnedFd {
-        match pipe {
-            Pipe::Report => &self.launched.report,
-            Pipe::Output(Stream::Stdout) => &self.launched.stdout,
-            Pipe::Output(Stream::Stderr) => &self.launched.stderr,
+        match (pipe, &self.launched.output) {
+            (Pipe::Report, _) => &self.launched.report,
+            (Pipe::Output(Stream::Stdout), Output::Pipes([stdout, _])) => stdout,
+            (Pipe::Output(Stream::Stderr), Output::Pipes([_, stderr])) => stderr,
+            (Pipe::Output(_), Output::Awaited(one) | Output::Terminal(one)) => one,
         }
+    }
+
+    /// What those who attach write to: the terminal, or standard input if it is still open.
+    pub(super) fn input(&self) -> Option<&OwnedFd> {
+        match &self.launched.output {
+            Output::Terminal(terminal) => Some(terminal),
+            Output::Pipes(_) | Output::Awaited(_) => self.launched.stdin.as_ref(),
+        }
+    }
+
+    /// The program sees the end of its input when all who have it have left.
+    pub(super) fn close_input(&mut self) {
+        self.launched.stdin = None;
+    }
+
+    /// The log is written to a new file if the old one was moved away.
+    pub(super) fn reopen_log(&mut self) -> std::io::Result<()> {
+        self.log.reopen()
     }
 
     /// Reads what is there, though not for ever; true if there may be more.
@@ -78,6 +113,17 @@ impl Run {
         for _ in 0..READS {
             if !self.open[place(pipe)] {
                 return false;
+            }
+            if let (Pipe::Output(_), Output::Awaited(socket)) = (pipe, &self.launched.output) {
+                match await_terminal(socket) {
+                    Ok(terminal) => {
+                        let _ = rustix::io::ioctl_fionbio(&terminal, true);
+                        self.launched.output = Output::Terminal(terminal);
+                    }
+                    Err(Errno::AGAIN) => return false,
+                    Err(_) => self.open[place(pipe)] = false,
+                }
+                continue;
             }
             match rustix::io::read(self.fd(pipe), &mut buffer[..]) {
                 Ok(0) => self.open[place(pipe)] = false,
@@ -100,6 +146,9 @@ impl Run {
                 lines.clear();
                 self.pending[place(pipe) - 1].format(stream, now, bytes, lines);
                 self.log.append(lines, now);
+                for attachment in &mut self.attachments {
+                    attachment.take(stream, bytes);
+                }
             }
         }
     }
@@ -124,6 +173,14 @@ impl Run {
             self.pending[place].finish(stream, now, &mut rest);
         }
         self.log.append(&rest, now);
+    }
+
+    /// What another runtime could not create has not run: its own words are in the log.
+    pub(super) fn blame_runtime(&mut self) {
+        if self.foreign == Some(Foreign::Creating) && self.report.is_empty() {
+            let words = self.log.last_words();
+            self.report = format!("128 the runtime could not create it: {}", words.trim()).into_bytes();
+        }
     }
 
     /// True if it has ended otherwise than with 0.
@@ -154,6 +211,16 @@ impl Run {
             _ => (255, None),
         };
         Outcome { exit_code, signal, oom, failure: None, message }
+    }
+}
+
+/// The terminal, when it has come; an error if the program will never have one.
+fn await_terminal(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let mut received = Vec::new();
+    match descriptors::receive(socket, &mut [0; 8], &mut received) {
+        Ok(1..) => received.pop().ok_or(Errno::PIPE),
+        Ok(0) => Err(Errno::PIPE),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::PIPE)),
     }
 }
 

@@ -1,16 +1,19 @@
 //! Does what the machine decides, and tells it what happened.
 
+use super::attach::Attachment;
 use super::clients::Client;
 use super::doing::ClientExec;
 use super::equipment::Equipment;
+use super::foreign::Foreign;
 use super::logs::LogFile;
 use super::machine::{Effect, Input, Now, Outcome, PodMachine};
 use super::protocol::{Reply, Request};
+use super::requests::Farewell;
 use super::runs::{Pipe, Run};
 use super::task::{Purpose, Task};
 use super::{SCOPE_STOP_SIGNAL, status};
 use crate::cgroup::{CgroupError, Cgroups};
-use crate::plan::{ContainerPlan, PodPlan};
+use crate::plan::{ContainerPlan, LogPlace, PodPlan};
 use crate::sandbox::{self, Launch, LaunchError, Pause, StartFailure, Users};
 use crate::state::{PodState, Stage};
 use crate::sys::heap;
@@ -34,7 +37,7 @@ const STOP_SIGNAL_ANNOTATION: &str = "org.opencontainers.image.stopSignal";
 /// A supervisor at work.
 #[derive(Debug)]
 pub(super) struct Shell {
-    plan: PodPlan,
+    pub(super) plan: PodPlan,
     pub(super) cgroups: Cgroups,
     pub(super) machine: PodMachine,
     /// By the machine's index.
@@ -46,6 +49,7 @@ pub(super) struct Shell {
     /// Of a pod whose containers share their PID namespace, from its first container on.
     processes: Option<Pause>,
     pub(super) ends: Ends,
+    pub(super) farewells: Vec<Farewell>,
     pub(super) began: Instant,
     /// What was told last, as JSON.
     told: Vec<u8>,
@@ -93,6 +97,7 @@ impl Shell {
             tasks: Vec::new(),
             processes: None,
             ends,
+            farewells: Vec::new(),
             began,
             told: Vec::new(),
             finished: false,
@@ -121,6 +126,7 @@ impl Shell {
             self.go_on();
             self.step(Input::Tick);
             self.clients.retain(Client::is_open);
+            self.flush_attachments();
             changed = self.tell();
         }
         self.reap_all();
@@ -150,7 +156,7 @@ impl Shell {
             polls.push(PollFd::new(client, PollFlags::IN | out));
         }
         for (index, run) in self.runs.iter().enumerate() {
-            for (pipe, fd) in run.iter().flat_map(Run::open_pipes) {
+            for (pipe, fd) in run.iter().flat_map(Run::readable_pipes) {
                 sources.push(Source::Run(index, pipe));
                 polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
@@ -159,13 +165,18 @@ impl Shell {
             sources.push(Source::News(index));
             polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
+        for fd in self.attachments().flat_map(Attachment::full_pipes) {
+            sources.push(Source::Task);
+            polls.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+        }
         for task in &self.tasks {
             for (fd, flags) in task.polls() {
                 sources.push(Source::Task);
                 polls.push(PollFd::from_borrowed_fd(fd, flags));
             }
         }
-        let tasks = self.tasks.iter().filter_map(Task::wake_at);
+        let attached = self.attachments().filter_map(Attachment::wake_at);
+        let tasks = self.tasks.iter().filter_map(Task::wake_at).chain(attached);
         let left =
             tasks.chain(self.machine.wake_at()).min().map(|at| at.saturating_sub(self.began.elapsed()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -191,7 +202,7 @@ impl Shell {
                 let news = self.ends.equipment.hear(index);
                 self.step(Input::Notified { index, news });
             }
-            // All tasks are gone on with at the end of the round.
+            // All tasks and attachments are gone on with at the end of the round.
             Source::Task => {}
         }
     }
@@ -222,6 +233,9 @@ impl Shell {
             run.as_ref().is_some_and(|run| Some(run.launched.pid) == pid && run.exit.is_none())
         });
         if let Some(index) = found {
+            if self.adopt(index, status) {
+                return;
+            }
             if let Some(run) = &mut self.runs[index] {
                 run.exit = Some(status);
             }
@@ -242,8 +256,10 @@ impl Shell {
         let Some(mut run) = self.runs[index].take() else { return };
         self.leave_tasks(|task| task.index == index && !matches!(task.purpose, Purpose::Client { .. }));
         run.drain(now.wall);
+        run.blame_runtime();
         // The next run shall not be taken for this one.
         let _ = self.ends.equipment.hear(index);
+        let attached = std::mem::take(&mut run.attachments);
         let launch = self.launch(index);
         let group = launch.group();
         if self.plan.shares_processes() {
@@ -254,6 +270,7 @@ impl Shell {
         let message = message(&launch, &run);
         let layer = launch.layer();
         let outcome = run.outcome(oom, message);
+        self.farewells.extend(attached.into_iter().map(|one| Farewell::new(one, outcome.exit_code)));
         if !run.started && run.report_is_clean() {
             self.step(Input::Started { index, pid: run.launched.pid });
         }
@@ -263,14 +280,16 @@ impl Shell {
 
     fn read(&mut self, index: usize, pipe: Pipe) {
         let now = self.now();
-        let Some(run) = &mut self.runs[index] else { return };
+        // A container before it may have gone since it was waited for.
+        let Some(Some(run)) = self.runs.get_mut(index) else { return };
         run.read(pipe, now.wall);
         self.note_start(index);
     }
 
-    fn note_start(&mut self, index: usize) {
+    pub(super) fn note_start(&mut self, index: usize) {
         let Some(run) = &mut self.runs[index] else { return };
-        if run.released && !run.started && run.report_is_clean() {
+        let waits = run.foreign.is_some_and(|foreign| foreign != Foreign::Started);
+        if !waits && run.released && !run.started && run.report_is_clean() {
             run.started = true;
             let pid = run.launched.pid;
             self.step(Input::Started { index, pid });
@@ -358,10 +377,16 @@ impl Shell {
         let launch = Launch { run, ..self.launch(index) };
         let group = launch.group();
         self.cgroups.ensure_container(&group, &launch.container.resources)?;
-        let log = LogFile::open(&self.plan.log_dir.join(&launch.container.name), run);
+        let log = match &launch.container.log {
+            LogPlace::Own => LogFile::open(&self.plan.log_dir.join(&launch.container.name), run),
+            LogPlace::File(path) => LogFile::at(path),
+            LogPlace::Nowhere => LogFile::nowhere(),
+        };
         empty_message(&launch);
         let before = self.cgroups.oom_kills(&group);
-        Ok(Run::new(launch.start(&self.cgroups)?, log, before))
+        let mut run = Run::new(launch.start(&self.cgroups)?, log, before);
+        run.foreign = self.plan.security.handler.as_ref().map(|_| Foreign::Creating);
+        Ok(run)
     }
 
     fn run_container(&mut self, index: usize) {
@@ -388,6 +413,7 @@ impl Shell {
             run.released = true;
             run.launched.release();
         }
+        self.go_on_foreign(index);
         // A process that was prepared can have failed already.
         self.settle(index);
     }
@@ -476,7 +502,21 @@ impl Shell {
             Request::Exec { container, args, env, cwd, user, tty } => {
                 return self.exec(client, &ClientExec { container, args, env, cwd, user, tty });
             }
+            Request::KillExec => {
+                let id = self.clients[client].id;
+                let own = |task: &&Task| task.purpose == Purpose::Client { id };
+                self.tasks.iter().filter(own).for_each(Task::leave);
+                return None;
+            }
             Request::Dial { port } => return self.dial(client, port),
+            Request::Attach { container, stdin } => return self.attach(client, &container, stdin),
+            Request::AddContainer { container } => self.add_container(&container),
+            Request::StartContainer { container } => self.start_container(&container),
+            Request::StopContainer { container, grace_seconds } => {
+                self.stop_container(&container, Duration::from_secs(u64::from(grace_seconds)))
+            }
+            Request::RemoveContainer { container } => self.remove_container(&container),
+            Request::ReopenLog { container } => self.reopen_log(&container),
             Request::Status => self.report(),
             Request::Subscribe => {
                 self.clients[client].subscribe();
@@ -534,6 +574,9 @@ fn parse_signal(text: &str) -> Option<Signal> {
 
 /// An empty file for the program to write why it ended.
 fn empty_message(launch: &Launch<'_>) {
+    if launch.container.message_path.is_empty() {
+        return;
+    }
     let path = launch.termination_log();
     if let Some(folder) = path.parent() {
         let _ = fs::create_dir_all(folder);

@@ -6,8 +6,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, NodeFacts, NodeRules, PodInput, PodPlan,
-    PodSecurity, ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, LogPlace, NodeFacts, NodeRules, PodInput,
+    PodPlan, PodSecurity, ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -58,7 +58,7 @@ pub(crate) struct Node {
 
 impl Node {
     async fn new(folder: &Path, number: usize) -> Self {
-        let cgroup_root = format!("{PREFIX}{}-{number}", std::process::id());
+        let cgroup_root = format!("{}{number}", own_prefix());
         let mut node = Self { folder: folder.to_owned(), cgroup_root, runtime: None };
         node.attach().await;
         node
@@ -137,9 +137,13 @@ impl Node {
                 stop_signal: None,
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
-                security: ContainerSecurity::default(),
                 habits: HabitPlan::default(),
+                security: ContainerSecurity::default(),
+                stdin: false,
+                stdin_once: false,
+                log: LogPlace::Own,
             }],
+            by_request: false,
         }
     }
 
@@ -340,12 +344,8 @@ fn spec(args: &[&str]) -> Spec {
     .unwrap()
 }
 
-/// How everything begins that this program's tests make: others may run at the same time.
-fn own_prefix() -> String {
-    format!("{PREFIX}{}-", std::process::id())
-}
-
-/// What a test must leave as it was.
+/// What of this program's tests is on the machine, which each must leave as it was; others may run
+/// beside them.
 fn traces() -> BTreeSet<String> {
     let own = own_prefix();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -363,6 +363,11 @@ fn traces() -> BTreeSet<String> {
         }
     }
     traces
+}
+
+/// How everything begins that this program's tests make.
+fn own_prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
 }
 
 /// Removes the cgroups of test programs that were killed.

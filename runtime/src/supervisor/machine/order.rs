@@ -29,6 +29,11 @@ impl Ending {
     pub(super) fn wake_at(&self) -> Option<Duration> {
         self.kill_at.filter(|_| self.step != Step::Killed)
     }
+
+    /// A later word can only shorten the time.
+    pub(super) fn hurry(&mut self, kill_at: Duration) {
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+    }
 }
 
 impl PodMachine {

@@ -1,5 +1,7 @@
 use super::*;
-use crate::plan::{Action, ContainerPlan, HabitPlan, HookPlans, ProbePlan, ProbePlans, Resources, Rootfs};
+use crate::plan::{
+    Action, ContainerPlan, HabitPlan, HookPlans, LogPlace, ProbePlan, ProbePlans, Resources, Rootfs,
+};
 
 fn container(name: &str) -> ContainerPlan {
     ContainerPlan {
@@ -17,8 +19,11 @@ fn container(name: &str) -> ContainerPlan {
         stop_signal: None,
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
-        security: crate::plan::ContainerSecurity::default(),
         habits: HabitPlan::default(),
+        security: crate::plan::ContainerSecurity::default(),
+        stdin: false,
+        stdin_once: false,
+        log: LogPlace::Own,
     }
 }
 
@@ -43,6 +48,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         init_containers: inits.iter().map(|name| container(name)).collect(),
         security: crate::plan::PodSecurity::default(),
         containers: containers.iter().map(|name| container(name)).collect(),
+        by_request: false,
     }
 }
 

@@ -20,6 +20,12 @@ def pod(name: str, script: str, limits: dict[str, str], **spec) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 
 
+def annotated(pod: str, annotations: dict[str, str]) -> str:
+    pod = json.loads(pod)
+    pod["metadata"]["annotations"] = annotations
+    return json.dumps(pod)
+
+
 def push(files: dict[str, str], message: str):
     for name, text in files.items():
         machine.write_file(f"/root/manifests/{name}", text)
@@ -79,6 +85,14 @@ with subtest("what its processes wait for is shown"):
     shown = machine.succeed("keel status pod/steady")
     print(shown)
     assert "Pressure: cpu " in shown and "of the last 10 s" in shown
+
+with subtest("a program tells a pod's supervisor what it would tell systemd"):
+    script = "until test -e /tmp/go; do sleep 0.2; done; systemd-notify --ready --status='Serving nobody'; exec sleep 1000010"
+    push({"teller.yaml": annotated(pod("teller", script, {}), {"evenkeel.dev/notify": "true"})}, "Add one that tells")
+    machine.wait_until_succeeds("keel get pod teller | grep -q '0/1 *Running'")
+    machine.succeed("keel exec teller -- touch /tmp/go")
+    machine.wait_until_succeeds("keel get pod teller | grep -q '1/1 *Running'")
+    assert 'Status: "Serving nobody"' in machine.succeed("keel status pod/teller")
 
 with subtest("the journal has the agent's words with their fields"):
     lines = machine.succeed("journalctl -u keel -o json --no-pager").splitlines()

@@ -7,6 +7,7 @@
 
 mod book;
 mod container;
+mod device;
 mod events;
 mod exec;
 mod filter;
@@ -18,6 +19,7 @@ mod spec;
 mod state;
 mod stats;
 mod status;
+mod tickets;
 
 /// The interface's own types, made from `proto/cri.proto`.
 #[allow(
@@ -38,8 +40,10 @@ use book::Book;
 use events::Events;
 use std::path::Path;
 use std::sync::Arc;
+use tickets::Tickets;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use v1::image_service_server::ImageServiceServer;
 use v1::runtime_service_server::RuntimeServiceServer;
 
@@ -49,6 +53,7 @@ pub(crate) struct Cri {
     node: Arc<Node>,
     book: Arc<Book>,
     events: Events,
+    tickets: Tickets,
 }
 
 /// Answers on `listener` until `stop`.
@@ -61,22 +66,20 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let book = Book::open(&node.runtime).context("cannot read what is known of CRI sandboxes")?;
-    let cri = Cri { book: Arc::new(book), events: Events::default(), node };
+    let (tickets, streaming) = Tickets::listen().await.context("the streaming server")?;
+    let cri = Cri { book: Arc::new(book), events: Events::default(), tickets, node };
     cri.forget_unfinished().await;
     let watcher = events::watch(cri.clone(), stop.clone());
-    let incoming = futures::stream::unfold(listener, |listener| async {
-        let accepted = listener.accept().await.map(|(stream, _)| stream);
-        Some((accepted, listener))
-    });
-    let server = tonic::transport::Server::builder()
-        .add_service(RuntimeServiceServer::new(cri.clone()))
-        .add_service(ImageServiceServer::new(cri))
-        .serve_with_incoming(incoming);
+    // Not by tonic's own server: it answers a deadline that has passed with `Cancelled`.
+    let routes =
+        Routes::new(RuntimeServiceServer::new(cri.clone())).add_service(ImageServiceServer::new(cri));
+    let server = axum::serve(listener, routes.prepare().into_axum_router()).into_future();
     // Event streams never end by themselves: the end of the agent ends them.
     tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
         () = watcher => Ok(()),
+        result = streaming => result.context("the streaming server"),
         result = server => result.context("the CRI socket"),
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     pub(crate) sync_time: GaugeVec,
     /// One look at a source, seconds, by `source`.
     pub(crate) sync_seconds: HistogramVec,
+    /// By `resource` and `tasks`, seconds.
+    stalled: GaugeVec,
     resident_bytes: Gauge,
     cpu_seconds: Gauge,
     open_files: Gauge,
@@ -79,6 +81,11 @@ fn constants(make: &Maker, node_name: &str) -> prometheus::Result<()> {
     let build = make.gauges("keel_build_info", "The version of keel.", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
     Ok(())
+}
+
+fn stalled(make: &Maker) -> prometheus::Result<GaugeVec> {
+    let help = "How long some or all programs of the machine had to wait.";
+    make.gauges("keel_pressure_stalled_seconds_total", help, &["resource", "tasks"])
 }
 
 impl Metrics {
@@ -142,6 +149,7 @@ impl Metrics {
                 "One look at a source.",
                 &["source"],
             )?,
+            stalled: stalled(&make)?,
             resident_bytes: make.gauge("process_resident_memory_bytes", "Resident memory of the agent.")?,
             cpu_seconds: make.gauge("process_cpu_seconds_total", "CPU time of the agent.")?,
             open_files: make.gauge("process_open_fds", "Open descriptors of the agent.")?,
@@ -174,6 +182,12 @@ impl Metrics {
             self.resident_bytes.set(usage.resident_bytes);
             self.cpu_seconds.set(usage.cpu_seconds);
             self.open_files.set(usage.open_files);
+        }
+        for resource in crate::stall::RESOURCES {
+            if let Some(stall) = crate::stall::of_machine(resource) {
+                self.stalled.with_label_values(&[resource, "some"]).set(stall.some_seconds);
+                self.stalled.with_label_values(&[resource, "full"]).set(stall.full_seconds);
+            }
         }
         let mut text = Vec::new();
         // Encoding fails only for a family without metrics, which gather() leaves out.

@@ -1,12 +1,15 @@
 //! `keel agent`: puts the parts together, and takes them apart again.
 
 use crate::metrics::Metrics;
+use crate::node::ending::Endings;
 use crate::node::registration::{self, Machine};
+use crate::node::resources::Resources;
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
 use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use manifests::config::{AgentConfiguration, RuntimeConfiguration, parse_configuration};
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -152,7 +156,8 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let machine = Machine::observe(configuration.node_name.clone(), vec![cidr.gateway().into()]);
+    let (name, addresses) = (configuration.node_name.clone(), vec![cidr.gateway().into()]);
+    let machine = Machine::observe(name, addresses, &configuration.state_dir);
     registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
@@ -166,6 +171,8 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         tokens: TokenKey::open(&configuration.state_dir.join("service-account.key"))?,
         recorder: recorder.clone(),
         metrics: metrics.clone(),
+        endings: Endings::default(),
+        closing: watch::Sender::new(false),
     });
     node.sweep().await;
     let (sync, syncer) =
@@ -234,6 +241,7 @@ fn puller(configuration: &AgentConfiguration) -> anyhow::Result<Puller> {
 }
 
 fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
+    let allocatable = Resources::capacity(machine).allocatable(&configuration.node);
     NodeFacts {
         node_name: configuration.node_name.clone(),
         host_ips: machine.addresses.iter().map(ToString::to_string).collect(),
@@ -241,8 +249,9 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
         log_dir: configuration.log_dir.clone(),
         cgroup_root: configuration.cgroup_root.clone(),
         hidden: vec![configuration.state_dir.clone(), configuration.run_dir.clone()],
-        cpu_millis: machine.cores as u64 * 1000,
-        memory_bytes: machine.memory_bytes,
+        cpu_millis: allocatable.cpu_millis,
+        memory_bytes: allocatable.memory_bytes,
+        storage_bytes: allocatable.storage_bytes,
         default_pids: Some(configuration.pod_pids_limit).filter(|&limit| limit > 0),
         rules: rules(configuration),
     }
@@ -300,6 +309,9 @@ impl Parts {
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
+        for part in care(&self.node, &self.configuration, stop) {
+            add(part);
+        }
         add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
         add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
@@ -317,6 +329,18 @@ impl Parts {
         }
         tasks
     }
+}
+
+type Part = BoxFuture<'static, anyhow::Result<()>>;
+
+/// What keeps the node itself alive, and brings it down in good order.
+fn care(node: &Arc<Node>, configuration: &Arc<AgentConfiguration>, stop: &CancellationToken) -> [Part; 3] {
+    let (period, graces) = (configuration.node.measure_period(), configuration.node.shutdown_graces());
+    [
+        node::storage::run(Arc::clone(node), period, stop.clone()).boxed(),
+        node::pressure::run(Arc::clone(node), Arc::clone(configuration), stop.clone()).boxed(),
+        node::shutdown::run(Arc::clone(node), graces, stop.clone()).boxed(),
+    ]
 }
 
 async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {

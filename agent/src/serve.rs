@@ -10,6 +10,7 @@ mod overview;
 mod path;
 mod query;
 mod status;
+mod streams;
 mod usage;
 
 use crate::metrics::Metrics;
@@ -106,6 +107,9 @@ pub(crate) async fn control(
         .route("/evenkeel/v1alpha1/images/import", post(images::import))
         .route("/evenkeel/v1alpha1/images/prune", post(images::prune))
         .route("/evenkeel/v1alpha1/pods/{namespace}/{name}/inspect", get(inspect::answer))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/exec", any(streams::exec))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/attach", any(streams::attach))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/portforward", any(streams::port_forward))
         .route("/apis/metrics.k8s.io/v1beta1/nodes", get(usage::nodes))
         .route("/apis/metrics.k8s.io/v1beta1/nodes/{name}", get(usage::node))
         .route("/apis/metrics.k8s.io/v1beta1/pods", get(usage::pods))

@@ -3,8 +3,8 @@
 
     agent/tests/critest.py --keel PROGRAM --critest PROGRAM [--keep] [-- WORDS FOR CRITEST]
 
-Needs root, docker-registry, busybox-static, nginx (as Debian packages; nginx is only taken
-apart), and cc. The images that the suite pulls by their public names are made here and served
+Needs root, docker-registry, apt-get with a source of packages (busybox and nginx are fetched and
+taken apart, not installed), pgrep, ipcs, and cc. The images that the suite pulls by their public names are made here and served
 by a registry on the loopback, which the agent takes for a mirror of all that it is asked for.
 Everything lives in one temporary folder, and is gone at the end.
 """
@@ -28,18 +28,14 @@ import time
 import urllib.error
 import urllib.request
 
-APPLETS = """sh ash cat ls ps top sleep echo env hostname id ip ipcs ifconfig netstat nc wget httpd
-mkdir rm rmdir touch chmod chown ln grep egrep sed awk tail head kill killall pidof mount umount df
-du test true false printf sync seq stat wc cut tr sort uniq xargs find date dd readlink nslookup ping
-sysctl brctl vi which whoami basename dirname expr mknod dmesg tee yes setsid stty tty nohup chroot
-unshare od cmp diff tar gzip pwd uname mv cp ifup route arp traceroute usleep watch""".split()
 PASSWD = """root:x:0:0:root:/root:/bin/sh
 default-user:x:1000:1000::/home:/bin/sh
 www-data:x:33:33:www:/www:/bin/false
 nobody:x:65534:65534:nobody:/:/bin/false
 """
 GROUP = "root:x:0:\nwww-data:x:33:\ndefault-user:x:1000:\n"
-NGINX = """worker_processes 1;
+NGINX = """user root;
+worker_processes 1;
 pid /var/run/nginx.pid;
 daemon off;
 events { worker_connections 64; }
@@ -57,7 +53,7 @@ def sha(data):
 
 
 def layer(files, links):
-    """A tar archive of {path: (content, mode)} and {path: target}, with all folders."""
+    """A tar archive of {path: (content, mode)} and hard links {path: target}, with all folders."""
     out = io.BytesIO()
     made = set()
     with tarfile.open(fileobj=out, mode="w") as tar:
@@ -83,32 +79,50 @@ def layer(files, links):
         for path, target in links.items():
             folder(os.path.dirname(path))
             info = tarfile.TarInfo(path)
-            info.type, info.linkname = tarfile.SYMTYPE, target
+            info.type, info.linkname = tarfile.LNKTYPE, target
             tar.addfile(info)
     return out.getvalue()
 
 
-def busybox():
+def with_libraries(program, path):
+    files = {path: (program.read_bytes(), 0o755)}
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for library in re.findall(r"(/lib\S+)", listed):
+        files[library[1:]] = (pathlib.Path(library).read_bytes(), 0o755)
+    return files
+
+
+def debian(folder, package):
+    """Debian's package, taken apart."""
+    folder = folder / package
+    if not folder.exists():
+        folder.mkdir()
+        # apt's own user may not write there, and says so.
+        subprocess.run(["apt-get", "download", "-qq", package], cwd=folder, check=True, stderr=subprocess.DEVNULL)
+        for archive in folder.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", archive.name, "."], cwd=folder, check=True)
+    return folder
+
+
+def busybox(folder):
+    # Not the static one: its shell runs ls though there is none.
+    program = debian(folder, "busybox") / "bin/busybox"
     files = {
-        "bin/busybox": (pathlib.Path("/bin/busybox").read_bytes(), 0o755),
+        **with_libraries(program, "bin/busybox"),
         "etc/passwd": (PASSWD.encode(), 0o644),
         "etc/group": (GROUP.encode(), 0o644),
     }
-    return files, {f"bin/{applet}": "busybox" for applet in APPLETS}
+    # What it has no applets for.
+    for name in ["pgrep", "ipcs"]:
+        files |= with_libraries(pathlib.Path("/usr/bin") / name, f"bin/{name}")
+    applets = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    return files, {f"bin/{applet}": "bin/busybox" for applet in applets if f"bin/{applet}" not in files}
 
 
 def nginx(folder, port):
-    """The program and its libraries out of Debian's package, with busybox beside it."""
-    if not (folder / "usr/sbin/nginx").exists():
-        subprocess.run(["apt-get", "download", "-qq", "nginx"], cwd=folder, check=True)
-        for package in folder.glob("nginx_*.deb"):
-            subprocess.run(["dpkg", "-x", package.name, "."], cwd=folder, check=True)
-    program = folder / "usr/sbin/nginx"
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    files, links = busybox()
-    files["usr/sbin/nginx"] = (program.read_bytes(), 0o755)
-    for library in re.findall(r"(/lib\S+)", listed):
-        files[library[1:]] = (pathlib.Path(library).read_bytes(), 0o755)
+    """The program and its libraries, with busybox beside it."""
+    files, links = busybox(folder)
+    files |= with_libraries(debian(folder, "nginx") / "usr/sbin/nginx", "usr/sbin/nginx")
     files["etc/nginx/nginx.conf"] = ((NGINX % port).encode(), 0o644)
     files["www/index.html"] = (b"<html>Welcome to nginx!</html>\n", 0o644)
     return files, links
@@ -182,7 +196,7 @@ def wait(look, what):
 
 
 def push_all(registry, folder):
-    plain = busybox()
+    plain = busybox(folder)
     staging, e2e = "k8s-staging-cri-tools", "e2e-test-images"
     shell = {"Cmd": ["sh"]}
 
@@ -200,10 +214,12 @@ def push_all(registry, folder):
     groups = GROUP + "group-defined-in-image:x:50000:default-user\n"
     files = {**plain[0], "etc/group": (groups.encode(), 0o644)}
     registry.push([f"{staging}/test-image-predefined-group"], (files, plain[1]), {**shell, "User": "1000"})
-    (folder / "nginx").mkdir()
     serve = {"Cmd": ["/usr/sbin/nginx"]}
-    registry.push([f"{e2e}/nginx:1.14-2"], nginx(folder / "nginx", 80), serve)
-    registry.push([f"{staging}/hostnet-nginx-amd64"], nginx(folder / "nginx", 12003), serve)
+    registry.push([f"{e2e}/nginx:1.14-2"], nginx(folder, 80), serve)
+    files = {**plain[0], "www/index.html": (b"<html>It works!</html>\n", 0o644)}
+    web = ["sh", "-c", "echo httpd; exec httpd -f -p 80 -h /www"]
+    registry.push([f"{e2e}/httpd:2.4.39-4"], (files, plain[1]), {"Cmd": web})
+    registry.push([f"{staging}/hostnet-nginx-amd64"], nginx(folder, 12003), serve)
     source, program = folder / "escalation.c", folder / "escalation"
     source.write_text(ESCALATION)
     subprocess.run(["cc", "-static", "-o", program, source], check=True)

@@ -20,12 +20,16 @@ mod machine;
 mod nothing_depends_on_git;
 #[path = "end_to_end/nothing_depends_on_the_agent.rs"]
 mod nothing_depends_on_the_agent;
+#[path = "end_to_end/pods_by_request.rs"]
+mod pods_by_request;
 #[path = "end_to_end/pods_reach_one_another.rs"]
 mod pods_reach_one_another;
 #[path = "end_to_end/repository.rs"]
 mod repository;
 #[path = "end_to_end/the_agent_tells_how_it_is.rs"]
 mod the_agent_tells_how_it_is;
+#[path = "end_to_end/the_node_cares_for_itself.rs"]
+mod the_node_cares_for_itself;
 #[path = "end_to_end/traces.rs"]
 mod traces;
 #[path = "end_to_end/workloads_run_to_their_end.rs"]
@@ -51,6 +55,9 @@ fn main() -> ExitCode {
             twenty_kills_of_the_agent_in_a_rollout_harm_nothing,
             a_crash_while_the_agent_is_dead_is_repaired,
             an_agent_that_stops_leaves_its_pods_alone;
+        pods_by_request:
+            a_sandbox_lives_by_the_words_of_its_client,
+            commands_and_terminals_go_over_websockets;
         workloads_run_to_their_end:
             a_cron_job_runs_at_its_minute,
             a_job_runs_to_completion_and_goes_after_its_time,
@@ -74,6 +81,12 @@ fn main() -> ExitCode {
             a_command_runs_in_a_container,
             files_are_copied_with_the_containers_rights,
             a_local_port_leads_to_a_pods_own;
+        the_node_cares_for_itself:
+            a_shutdown_waits_for_pods_and_brings_them_back,
+            a_pod_over_its_disk_limit_is_evicted,
+            pressure_ends_the_least_important_pod_first_and_keeps_others_out,
+            a_node_says_what_pods_may_use,
+            labels_and_tokens_reach_a_pod;
         workloads_wait_for_one_another:
             a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:

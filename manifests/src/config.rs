@@ -3,11 +3,13 @@
 //! that an agent uses comes from here, so that several agents fit one machine.
 
 mod images;
+mod node;
 mod read;
 mod runtimes;
 mod security;
 
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
+pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
 pub use runtimes::RuntimeConfiguration;
 pub use security::SecurityConfiguration;
@@ -49,6 +51,8 @@ pub struct AgentConfiguration {
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
     pub images: ImagesConfiguration,
+    /// What the node keeps for itself, and when it ends pods.
+    pub node: NodeConfiguration,
     /// The Container Runtime Interface, for who wants to run pods by request.
     pub cri: CriConfiguration,
     /// The Git repositories that say what runs.
@@ -72,6 +76,7 @@ impl Default for AgentConfiguration {
             runtimes: Vec::new(),
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
+            node: NodeConfiguration::default(),
             cri: CriConfiguration::default(),
             sources: Vec::new(),
         }

@@ -238,6 +238,15 @@ impl Cgroups {
         }
     }
 
+    /// What the whole machine uses of its memory, without the page cache that could be dropped at
+    /// once: as the kubelet computes it. `None` if the kernel does not say.
+    pub(crate) fn machine_working_set(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::V1(v1) => Some(v1.stats("").working_set_bytes).filter(|&bytes| bytes > 0),
+            Kind::V2(v2) => v2.machine_working_set(&std::fs::read_to_string("/proc/meminfo").ok()?),
+        }
+    }
+
     /// How long the group's processes wait for what they lack; `None` on v1.
     #[must_use]
     pub fn pressure(&self, group: &str) -> Option<Pressure> {

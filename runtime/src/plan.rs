@@ -15,6 +15,7 @@ mod error;
 mod expand;
 mod field;
 mod habits;
+mod image_volume;
 mod memory;
 mod mounts;
 mod process;
@@ -33,6 +34,7 @@ pub use error::{Cause, PlanError};
 pub(crate) use field::{annotations_file, field_value, labels_file, service_account};
 pub(crate) use habits::{CREDENTIALS, notify_socket};
 pub use habits::{CredentialPlan, HabitPlan};
+pub use image_volume::image_key;
 pub use mounts::BENEATH_OPTION;
 pub(crate) use mounts::{bidirectional, sub_paths};
 pub use process::{STOP_SIGNAL_ANNOTATION, USER_ANNOTATION};
@@ -84,6 +86,9 @@ pub struct PodPlan {
     /// Places of the host in which containers may mount for the host to see.
     #[serde(default)]
     pub shared_mounts: Vec<SharedMount>,
+    /// Images that are volumes, mounted in the supervisor's mount namespace.
+    #[serde(default)]
+    pub image_volumes: Vec<ImageVolume>,
     /// Run one after the other, each to success, before `containers`.
     pub init_containers: Vec<ContainerPlan>,
     /// Run together.
@@ -144,12 +149,6 @@ pub struct ContainerPlan {
     /// If that is empty after a failure, the end of the log is taken.
     #[serde(default)]
     pub message_from_log: bool,
-    /// What it has taken over from systemd's services.
-    #[serde(default)]
-    pub habits: HabitPlan,
-    /// What keeps it apart.
-    #[serde(default)]
-    pub security: ContainerSecurity,
     /// Its standard input is open, for those who attach; else it is at its end at once.
     #[serde(default)]
     pub stdin: bool,
@@ -159,6 +158,15 @@ pub struct ContainerPlan {
     /// Where its output is kept.
     #[serde(default)]
     pub log: LogPlace,
+    /// Places of the host that it binds from, as they are when it is added by request.
+    #[serde(default)]
+    pub ties: Vec<SharedMount>,
+    /// What it has taken over from systemd's services.
+    #[serde(default)]
+    pub habits: HabitPlan,
+    /// What keeps it apart.
+    #[serde(default)]
+    pub security: ContainerSecurity,
 }
 
 /// Where a container's output is kept, as CRI log lines.
@@ -226,6 +234,15 @@ pub struct MemoryVolume {
     /// What one container mounts in it, the others see.
     #[serde(default)]
     pub shared: bool,
+}
+
+/// An image as a volume: what its layers show, for nobody to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageVolume {
+    /// Where it is mounted, under the pod's folder; containers bind from here.
+    pub path: PathBuf,
+    /// Unpacked, topmost first.
+    pub layers: Vec<PathBuf>,
 }
 
 /// A place of the host for mounts that go both ways (`mountPropagation: Bidirectional`).

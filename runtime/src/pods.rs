@@ -1,14 +1,19 @@
 //! The pods of this node, as an agent sees them: one supervisor each, found again after a restart.
 
 mod connection;
+mod disk;
 mod error;
 mod files;
+mod handover;
 mod inside;
+mod interrupt;
+mod reclaim;
 mod remains;
 mod requests;
 mod scopes;
 mod users;
 
+pub use disk::{ContainerDisk, DiskUsage, PodDisk};
 pub use error::{AddError, CreateError, InsideError, OpenError, PodError, RemoveError};
 pub use files::in_files_of;
 pub use inside::{Attached, ExecSpec, Execution, Killer, attach, dial, exec, exec_in_terminal};
@@ -17,20 +22,24 @@ use crate::cgroup::{Cgroups, PodStats, Pressure};
 use crate::plan::{PodPlan, Resize, Resources};
 use crate::seccomp::SeccompFolders;
 use crate::state::{PodState, Stage};
+use crate::supervisor::gate::{GO, PLACED};
 use crate::supervisor::protocol::Request;
 use crate::supervisor::{PLAN_FILE, READY, socket_path};
 use crate::systemd::Systemd;
 use connection::{Connection, Link};
+use handover::Handover;
 use scopes::Scopes;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -117,6 +126,7 @@ struct Shared {
     options: RuntimeOptions,
     cgroups: Cgroups,
     scopes: Scopes,
+    handover: Handover,
     pods: Mutex<BTreeMap<String, Pod>>,
     /// Held while ranges of ids are looked for, and shares of CPU are summed.
     ids: Mutex<()>,
@@ -177,6 +187,7 @@ impl Runtime {
         let shared = Arc::new(Shared {
             options,
             scopes: Scopes::new(systemd.filter(|_| cgroups.is_v2())),
+            handover: Handover::default(),
             cgroups,
             pods: Mutex::default(),
             ids: Mutex::default(),
@@ -234,9 +245,9 @@ impl Runtime {
         let placed = self.shared.scopes.placed(&options.cgroup_root, plan);
         write_json(&folder, &folder.join(PLAN_FILE), &placed)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
-        let mut child = self.spawn(uid, &folder)?;
+        let (mut child, gate) = self.spawn(&placed, &folder)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        let greeted = match self.place(plan, &mut child).await {
+        let greeted = match self.let_on(plan, &child, gate).await {
             Ok(()) => self.greet(uid, &mut child).await,
             Err(error) => Err(error),
         };
@@ -274,17 +285,33 @@ impl Runtime {
         Ok(())
     }
 
-    /// The supervisor is in its pod's scope, and knows; nothing where there are none.
-    async fn place(&self, plan: &PodPlan, child: &mut Child) -> Result<(), CreateError> {
-        let (Some(mut gate), Some(pid)) = (child.stdin.take(), child.id()) else { return Ok(()) };
+    /// The supervisor has what others made or kept for it, if there is anything to wait for.
+    async fn let_on(
+        &self,
+        plan: &PodPlan,
+        child: &Child,
+        gate: Option<UnixStream>,
+    ) -> Result<(), CreateError> {
+        let (Some(gate), Some(pid)) = (gate, child.id()) else { return Ok(()) };
+        let sockets = handover::find(&self.shared, plan).await;
         let root = &self.shared.options.cgroup_root;
-        self.shared.scopes.adopt(root, &plan.cgroup, plan, pid).await?;
+        let is_placed = self.shared.scopes.adopt(root, &plan.cgroup, plan, pid).await?;
         // One that is gone has said why.
-        let _ = gate.write_all(b"p").await;
+        if handover::give(&gate, &sockets).is_ok() {
+            let _ = (&gate).write_all(if is_placed { &[PLACED] } else { &[GO] });
+        }
         Ok(())
     }
 
-    fn spawn(&self, uid: &str, folder: &Path) -> Result<Child, CreateError> {
+    /// With the other end of its standard input, if it is to wait there.
+    fn spawn(&self, plan: &PodPlan, folder: &Path) -> Result<(Child, Option<UnixStream>), CreateError> {
+        let waits = self.shared.scopes.are_used() || handover::sockets(plan).next().is_some();
+        let (ours, theirs) = if waits {
+            let (ours, theirs) = UnixStream::pair().map_err(CreateError::Talk)?;
+            (Some(ours), Stdio::from(OwnedFd::from(theirs)))
+        } else {
+            (None, Stdio::null())
+        };
         let options = &self.shared.options;
         let (program, words) = options.supervisor.split_first().ok_or(CreateError::NoSupervisor)?;
         let mut command = Command::new(program);
@@ -295,13 +322,14 @@ impl Runtime {
         command
             .args(words)
             .arg(folder.join(PLAN_FILE))
-            .arg(socket_path(&options.run_dir, uid))
+            .arg(socket_path(&options.run_dir, &plan.uid))
             .env_clear()
             .current_dir("/")
-            .stdin(if self.shared.scopes.are_used() { Stdio::piped() } else { Stdio::null() })
+            .stdin(theirs)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
+            .map(|child| (child, ours))
             .map_err(|source| CreateError::Spawn { program: program.into(), source })
     }
 
@@ -371,6 +399,8 @@ impl Runtime {
     /// # Errors
     /// [`PodError`] if the pod has no supervisor, or it refuses.
     pub async fn stop(&self, uid: &str, grace_seconds: u32) -> Result<(), PodError> {
+        let grace = Duration::from_secs(u64::from(grace_seconds));
+        handover::keep(&self.shared, uid, grace).await;
         self.ask(uid, Request::Stop { grace_seconds }).await
     }
 
@@ -433,6 +463,12 @@ impl Runtime {
             }
         };
         let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+    }
+
+    /// What the whole machine uses of its memory, without what it could drop at once, in bytes.
+    #[must_use]
+    pub fn machine_working_set(&self) -> Option<u64> {
+        self.shared.cgroups.machine_working_set()
     }
 
     /// How long the pod's processes wait for what they lack; `None` where the kernel keeps no

@@ -11,6 +11,8 @@ mod clients;
 mod doing;
 mod equipment;
 mod foreign;
+pub(crate) mod gate;
+mod image_volume;
 mod init;
 mod logs;
 pub(crate) mod machine;

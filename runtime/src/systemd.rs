@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::Duration;
 use zbus::zvariant::{OwnedObjectPath, Value};
 
-/// How long systemd may take to make a scope.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long systemd may take to answer, or to make a scope.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// In the place of a job's result.
 const DISCONNECTED: &str = "disconnected";
 /// What systemd adds to a pod's own grace before it kills.
@@ -112,7 +112,11 @@ impl Systemd {
         if !Path::new("/run/systemd/system").is_dir() {
             return Ok(None);
         }
-        Self::on(&zbus::Connection::system().await?).await.map(Some)
+        let connected = async { Self::on(&zbus::Connection::system().await?).await.map(Some) };
+        tokio::time::timeout(PATIENCE, connected).await.unwrap_or_else(|_| {
+            let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            Err(zbus::Error::InputOutput(std::sync::Arc::new(late)))
+        })
     }
 
     /// The service manager at the other end of `connection`.
@@ -128,6 +132,11 @@ impl Systemd {
 
     /// The scope exists, with the process in it.
     pub(crate) async fn start_scope(&self, scope: &Scope<'_>) -> Result<(), ScopeError> {
+        let late = || ScopeError::Timeout { scope: scope.name.to_owned() };
+        tokio::time::timeout(PATIENCE, self.start(scope)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn start(&self, scope: &Scope<'_>) -> Result<(), ScopeError> {
         let ask = |error| ScopeError::Ask { scope: scope.name.to_owned(), source: Box::new(error) };
         let mut removed = self.manager.receive_job_removed().await.map_err(ask)?;
         let properties = properties(scope);
@@ -140,20 +149,19 @@ impl Systemd {
             other => other,
         }
         .map_err(ask)?;
-        match tokio::time::timeout(PATIENCE, end_of(&mut removed, &job)).await {
-            Ok(Some(result)) if result == "done" => Ok(()),
-            Ok(result) => Err(ScopeError::Refused {
+        match end_of(&mut removed, &job).await {
+            Some(result) if result == "done" => Ok(()),
+            result => Err(ScopeError::Refused {
                 scope: scope.name.to_owned(),
                 result: result.unwrap_or_else(|| DISCONNECTED.to_owned()),
             }),
-            Err(_) => Err(ScopeError::Timeout { scope: scope.name.to_owned() }),
         }
     }
 
     /// No unit of that name is there, as far as that can be had.
     async fn clear(&self, name: &str, removed: &mut JobRemovedStream) {
         if let Ok(job) = self.manager.stop_unit(name, "replace").await {
-            let _ = tokio::time::timeout(PATIENCE, end_of(removed, &job)).await;
+            let _ = end_of(removed, &job).await;
         }
         let _ = self.manager.reset_failed_unit(name).await;
     }

@@ -13,6 +13,8 @@ mod inside;
 mod isolation;
 #[path = "pods/node.rs"]
 mod node;
+#[path = "pods/requests.rs"]
+mod requests;
 #[path = "pods/resizes.rs"]
 mod resizes;
 #[path = "pods/socket.rs"]
@@ -34,6 +36,7 @@ use habits::*;
 use inside::*;
 use isolation::*;
 use node::{Node, Script, is_alive, until};
+use requests::*;
 use resizes::*;
 use runtime::plan::{Resources, Rootfs};
 use runtime::state::{ContainerState, PodState, Stage, Termination};
@@ -76,11 +79,13 @@ const TESTS: &[(&str, Test)] = tests![
     a_link_in_a_volume_leads_nowhere_out,
     a_link_in_a_volume_in_memory_leads_nowhere_out,
     a_volume_in_memory_is_shared_and_has_its_size,
+    a_race_for_a_sub_path_is_lost,
     a_read_only_mount_cannot_be_written,
     what_is_below_is_read_only_only_if_asked,
     mounts_pass_where_they_are_asked_to_and_nowhere_else,
     what_the_host_keeps_to_itself_is_not_mounted_both_ways,
     a_volume_in_memory_is_shared_by_what_is_mounted_in_it,
+    an_image_is_a_volume_that_nobody_changes,
     volumes_belong_to_the_pods_group,
     volumes_have_the_modes_and_options_that_are_asked_for,
     files_follow_their_objects_all_at_once,
@@ -113,12 +118,19 @@ const TESTS: &[(&str, Test)] = tests![
     a_terminal_is_one_of_the_containers_own,
     a_connection_leads_to_a_port_of_the_pods_own,
     a_process_that_comes_in_brings_nothing_along,
+    containers_come_and_go_by_request,
+    a_containers_limits_and_log_change_while_it_runs,
+    a_container_sees_the_host_as_it_is_when_it_comes,
+    who_attaches_talks_to_the_program,
+    a_containers_own_terminal_can_be_attached_to,
+    a_container_without_open_input_is_at_its_end,
     a_container_says_when_it_is_ready_and_how_it_is,
     anybody_in_the_container_can_say_it,
     a_container_without_a_sign_of_life_is_aborted,
     a_stuck_container_that_catches_nothing_is_killed,
     starts_are_counted_and_then_there_are_no_more,
     connections_wait_while_the_container_restarts,
+    a_socket_of_the_host_goes_from_pod_to_pod,
     a_socket_is_the_programs_wherever_it_is_a_process,
     credentials_are_files_in_memory_for_the_user_alone,
     every_known_way_out_is_refused,

@@ -5,7 +5,7 @@ use super::sandbox::{internal, new_id};
 use super::{Cri, filter, pod, spec, state, v1};
 use jiff::Timestamp;
 use runtime::image::Image;
-use runtime::plan::{ContainerPlan, address};
+use runtime::plan::{ContainerPlan, Devices, address};
 use runtime::pods::{AddError, PodError};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -90,7 +90,9 @@ impl Cri {
         let mut plan = self.plan(&pod, &sandbox.config, &images)?;
         let mut container =
             plan.containers.pop().ok_or_else(|| Status::internal("the plan has no container"))?;
-        spec::complete(&mut container, config, &sandbox.config, self.node.facts.default_pids)?;
+        let folder = self.node.runtime.pod_folder(&sandbox.id);
+        let pids = self.node.facts.default_pids;
+        spec::complete(&mut container, config, &sandbox.config, &folder, pids)?;
         address::fill_in(&mut container.spec, &sandbox.addresses);
         Ok(container)
     }
@@ -215,7 +217,8 @@ impl Cri {
     ) -> Result<(), Status> {
         let container = self.book.container(&request.container_id)?;
         let Some(linux) = request.linux else { return Ok(()) };
-        let limits = spec::resources(&linux, self.node.facts.default_pids);
+        // Which devices it may use stays.
+        let limits = spec::resources(&linux, self.node.facts.default_pids, &Devices::All);
         let (runtime, known) = (self.node.runtime.clone(), Arc::clone(&container));
         let limited =
             tokio::task::spawn_blocking(move || runtime.limit_container(&known.sandbox, &known.id, &limits));

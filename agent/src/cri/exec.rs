@@ -2,6 +2,7 @@
 
 use super::sandbox::internal;
 use super::{Cri, state, v1};
+use crate::streaming::on_thread;
 use runtime::pods::{ExecSpec, Execution, InsideError, Killer, exec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
@@ -30,8 +31,7 @@ impl Cri {
         let socket = self.node.runtime.socket(&container.sandbox);
         let timeout = u64::try_from(request.timeout).ok().filter(|seconds| *seconds > 0);
         let timeout = timeout.map(Duration::from_secs);
-        let run = tokio::task::spawn_blocking(move || run(socket, &spec, timeout));
-        run.await.map_err(|error| internal(&error))?
+        on_thread(move || run(socket, &spec, timeout)).await.map_err(|error| internal(&error))?
     }
 
     /// # Errors

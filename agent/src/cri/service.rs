@@ -31,6 +31,18 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|error| sandbox::internal(&error))
 }
 
+/// Does it to the end, though whoever asked may have gone meanwhile.
+async fn whole<T: Send + 'static, F>(
+    cri: &Cri,
+    work: impl FnOnce(Cri) -> F + Send + 'static,
+) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>> + Send + 'static,
+{
+    let done = tokio::spawn(work(cri.clone())).await;
+    done.map_err(|error| sandbox::internal(&error))?
+}
+
 #[tonic::async_trait]
 impl RuntimeService for Cri {
     async fn version(&self, _: Request<v1::VersionRequest>) -> Result<Response<v1::VersionResponse>, Status> {
@@ -41,7 +53,9 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Result<Response<v1::RunPodSandboxResponse>, Status> {
-        let pod_sandbox_id = self.run_sandbox(request.into_inner()).await?;
+        let request = request.into_inner();
+        let run = whole(self, move |cri| async move { cri.run_sandbox(request).await });
+        let pod_sandbox_id = run.await?;
         Ok(Response::new(v1::RunPodSandboxResponse { pod_sandbox_id }))
     }
 
@@ -49,7 +63,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Result<Response<v1::StopPodSandboxResponse>, Status> {
-        self.stop_sandbox(&request.into_inner().pod_sandbox_id).await?;
+        let id = request.into_inner().pod_sandbox_id;
+        whole(self, move |cri| async move { cri.stop_sandbox(&id).await }).await?;
         Ok(Response::new(v1::StopPodSandboxResponse {}))
     }
 
@@ -57,7 +72,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Result<Response<v1::RemovePodSandboxResponse>, Status> {
-        self.remove_sandbox(&request.into_inner().pod_sandbox_id).await?;
+        let id = request.into_inner().pod_sandbox_id;
+        whole(self, move |cri| async move { cri.remove_sandbox(&id).await }).await?;
         Ok(Response::new(v1::RemovePodSandboxResponse {}))
     }
 
@@ -90,7 +106,9 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::CreateContainerRequest>,
     ) -> Result<Response<v1::CreateContainerResponse>, Status> {
-        let container_id = self.create_container(request.into_inner()).await?;
+        let request = request.into_inner();
+        let created = whole(self, move |cri| async move { cri.create_container(request).await });
+        let container_id = created.await?;
         Ok(Response::new(v1::CreateContainerResponse { container_id }))
     }
 
@@ -115,7 +133,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::RemoveContainerRequest>,
     ) -> Result<Response<v1::RemoveContainerResponse>, Status> {
-        self.remove_container(&request.into_inner().container_id).await?;
+        let id = request.into_inner().container_id;
+        whole(self, move |cri| async move { cri.remove_container(&id).await }).await?;
         Ok(Response::new(v1::RemoveContainerResponse {}))
     }
 
@@ -148,7 +167,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Result<Response<v1::UpdateContainerResourcesResponse>, Status> {
-        self.update_resources(request.into_inner()).await?;
+        let request = request.into_inner();
+        whole(self, move |cri| async move { cri.update_resources(request).await }).await?;
         Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
     }
 
@@ -167,19 +187,25 @@ impl RuntimeService for Cri {
         self.exec_sync(request.into_inner()).await.map(Response::new)
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
-        Err(Status::unimplemented("Exec"))
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
+        let url = self.exec(request.into_inner())?;
+        Ok(Response::new(v1::ExecResponse { url }))
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
-        Err(Status::unimplemented("Attach"))
+    async fn attach(
+        &self,
+        request: Request<v1::AttachRequest>,
+    ) -> Result<Response<v1::AttachResponse>, Status> {
+        let url = self.attach(&request.into_inner())?;
+        Ok(Response::new(v1::AttachResponse { url }))
     }
 
     async fn port_forward(
         &self,
-        _: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Result<Response<v1::PortForwardResponse>, Status> {
-        Err(Status::unimplemented("PortForward"))
+        let url = self.port_forward(&request.into_inner().pod_sandbox_id)?;
+        Ok(Response::new(v1::PortForwardResponse { url }))
     }
 
     async fn container_stats(

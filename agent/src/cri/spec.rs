@@ -3,10 +3,13 @@
 
 use super::v1;
 use k8s_openapi::api::core::v1 as core;
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Mount, Spec};
-use runtime::plan::{ContainerPlan, LogPlace, Resources, USER_ANNOTATION};
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Spec};
+use runtime::plan::{
+    ContainerPlan, Devices, LogPlace, Resources, SeccompProfile, SharedMount, USER_ANNOTATION,
+};
 use std::path::{Path, PathBuf};
 use tonic::Status;
+use v1::security_profile::ProfileType;
 
 /// The microseconds of a CPU period when none is named.
 const USUAL_PERIOD: i64 = 100_000;
@@ -118,7 +121,11 @@ fn security_context(config: &v1::ContainerConfig) -> Result<core::SecurityContex
 }
 
 /// Limits as the runtime takes them.
-pub(super) fn resources(wanted: &v1::LinuxContainerResources, pids: Option<u64>) -> Resources {
+pub(super) fn resources(
+    wanted: &v1::LinuxContainerResources,
+    pids: Option<u64>,
+    devices: &Devices,
+) -> Resources {
     let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
     let period = positive(wanted.cpu_period).unwrap_or(USUAL_PERIOD.unsigned_abs());
     Resources {
@@ -126,11 +133,11 @@ pub(super) fn resources(wanted: &v1::LinuxContainerResources, pids: Option<u64>)
         cpu_millis: positive(wanted.cpu_quota).map(|quota| (quota * 1000).div_ceil(period)),
         cpu_shares: positive(wanted.cpu_shares),
         pids,
-        ..Resources::default()
+        devices: devices.clone(),
     }
 }
 
-/// What a Pod has no words for is in the plan.
+/// What a Pod has no words for is in the plan. `folder` is the sandbox's own.
 ///
 /// # Errors
 /// `InvalidArgument` if a capability does not exist.
@@ -138,6 +145,7 @@ pub(super) fn complete(
     plan: &mut ContainerPlan,
     config: &v1::ContainerConfig,
     sandbox: &v1::PodSandboxConfig,
+    folder: &Path,
     pids: Option<u64>,
 ) -> Result<(), Status> {
     let wanted = security(config);
@@ -146,9 +154,12 @@ pub(super) fn complete(
     plan.message_path = String::new();
     plan.stop_signal = stop_signal(config.stop_signal());
     let linux = config.linux.clone().unwrap_or_default();
-    let devices = std::mem::take(&mut plan.resources.devices);
     let limits = linux.resources.clone().unwrap_or_default();
-    plan.resources = Resources { devices, ..resources(&limits, pids) };
+    plan.resources = resources(&limits, pids, &plan.resources.devices);
+    if let Some(profile) = wanted.seccomp.as_ref().filter(|_| !wanted.privileged) {
+        plan.security.seccomp = seccomp(profile);
+    }
+    tie(plan, config, folder);
     set_user(&mut plan.spec, &wanted);
     set_process(&mut plan.spec, &wanted, linux.resources.as_ref())?;
     if let Some(linux) = plan.spec.linux_mut().as_mut().filter(|_| !wanted.privileged) {
@@ -160,11 +171,33 @@ pub(super) fn complete(
             linux.set_readonly_paths(Some(wanted.readonly_paths.clone()));
         }
     }
-    for device in &config.devices {
-        let mounts = plan.spec.mounts_mut().get_or_insert_default();
-        mounts.push(device_mount(device));
+    config.devices.iter().try_for_each(|device| super::device::add(plan, device))
+}
+
+fn seccomp(profile: &v1::SecurityProfile) -> SeccompProfile {
+    match profile.profile_type() {
+        ProfileType::RuntimeDefault => SeccompProfile::RuntimeDefault,
+        ProfileType::Unconfined => SeccompProfile::Unconfined,
+        // Not in the folder that pods of the store are confined to: this client says which file.
+        ProfileType::Localhost => SeccompProfile::File(PathBuf::from(&profile.localhost_ref)),
     }
-    Ok(())
+}
+
+/// What is mounted is what the host has there now: the sandbox may be older than that.
+fn tie(plan: &mut ContainerPlan, config: &v1::ContainerConfig, folder: &Path) {
+    let place = folder.join("shared").join(&plan.name);
+    let Some(mounts) = plan.spec.mounts_mut() else { return };
+    for (index, wanted) in config.mounts.iter().enumerate() {
+        let at = place.join(index.to_string());
+        let to = Path::new(&wanted.container_path);
+        let bind = mounts.iter_mut().find(|mount| {
+            mount.destination() == to && mount.source().as_ref().is_none_or(|from| !from.starts_with(&place))
+        });
+        if let Some(bind) = bind {
+            bind.set_source(Some(at.clone()));
+            plan.ties.push(SharedMount { from: PathBuf::from(&wanted.host_path), at });
+        }
+    }
 }
 
 /// Where the log of a container of the sandbox is.
@@ -237,17 +270,6 @@ fn capability(name: &str) -> Result<Capability, Status> {
     short.parse().map_err(|_| Status::invalid_argument(format!("there is no capability {name}")))
 }
 
-fn device_mount(device: &v1::Device) -> Mount {
-    let access = if device.permissions.contains('w') || device.permissions.is_empty() { "rw" } else { "ro" };
-    let mut mount = Mount::default();
-    mount
-        .set_destination(PathBuf::from(&device.container_path))
-        .set_typ(Some("bind".to_owned()))
-        .set_source(Some(PathBuf::from(&device.host_path)))
-        .set_options(Some(["rbind", "rprivate", "nosuid", "noexec", access].map(str::to_owned).to_vec()));
-    mount
-}
-
 /// The signal by its number in the interface's order; `None` for what the image says.
 fn stop_signal(signal: v1::Signal) -> Option<String> {
     const FIRST_REALTIME: i32 = 34;
@@ -287,7 +309,7 @@ mod tests {
     fn a_quota_is_a_share_of_its_period() {
         let wanted = |cpu_quota, cpu_period| {
             let wanted = v1::LinuxContainerResources { cpu_quota, cpu_period, ..Default::default() };
-            resources(&wanted, None).cpu_millis
+            resources(&wanted, None, &Devices::All).cpu_millis
         };
         assert_eq!(wanted(50_000, 100_000), Some(500));
         assert_eq!(wanted(50_000, 0), Some(500));

@@ -99,8 +99,8 @@ mod tests {
         PodState {
             limits: std::collections::BTreeMap::new(),
             notices: Vec::new(),
-            cgroup: String::new(),
             by_request: false,
+            cgroup: String::new(),
             uid: "u".into(),
             namespace: "default".into(),
             name: "a".into(),

@@ -124,6 +124,10 @@ fn volume(volume: &mut Volume) {
     if let Some(source) = &mut volume.projected {
         set(&mut source.default_mode, FILE_MODE);
     }
+    if let Some(source) = &mut volume.image {
+        let reference = source.reference.as_deref().unwrap_or_default();
+        set_word(&mut source.pull_policy, pull_policy(reference));
+    }
     if let Some(source) = &mut volume.host_path {
         set(&mut source.type_, String::new());
     }

@@ -97,6 +97,17 @@ impl V2 {
         field(&events, "oom_kill").unwrap_or(0)
     }
 
+    /// The root has no `memory.current`: `/proc/meminfo` says the same.
+    pub(super) fn machine_working_set(&self, meminfo: &str) -> Option<u64> {
+        let kibibytes = |name: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        };
+        let used = kibibytes("MemTotal")?.saturating_sub(kibibytes("MemFree")?).saturating_mul(1024);
+        let inactive = field(&read(&self.root, "memory.stat"), "inactive_file").unwrap_or(0);
+        Some(used.saturating_sub(inactive))
+    }
+
     pub(super) fn stats(&self, group: &str) -> GroupStats {
         let folder = self.path(group);
         let usage = read(&folder, "memory.current").trim().parse().unwrap_or(0);
@@ -247,6 +258,15 @@ mod tests {
         for one in [1, 2, 39, 100, 9999, 10_000] {
             assert_eq!(weight(shares(one)), one);
         }
+    }
+
+    #[test]
+    fn the_machines_working_set_leaves_the_idle_page_cache_out() {
+        let (folder, v2) = tree();
+        fs::write(folder.path().join("memory.stat"), "anon 1\ninactive_file 4096\n").expect("write");
+        let meminfo = "MemTotal:       100 kB\nMemFree:         40 kB\nMemAvailable:    90 kB\n";
+        assert_eq!(v2.machine_working_set(meminfo), Some(60 * 1024 - 4096));
+        assert_eq!(v2.machine_working_set(""), None);
     }
 
     #[test]

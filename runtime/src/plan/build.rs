@@ -3,8 +3,8 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts,
-    process, resource, security,
+    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, image_volume, memory,
+    mounts, process, resource, security,
 };
 use crate::image::Image;
 use crate::status::qos_class;
@@ -22,7 +22,7 @@ pub struct PodInput<'a> {
     pub config_maps: &'a BTreeMap<String, ConfigMap>,
     /// By name, of the pod's namespace.
     pub secrets: &'a BTreeMap<String, Secret>,
-    /// By the container's name, init containers too.
+    /// By the container's name, init containers too; those of volumes by their [`super::image_key`].
     pub images: &'a BTreeMap<String, Image>,
     /// The node that runs it.
     pub node: &'a NodeFacts,
@@ -49,6 +49,8 @@ pub struct NodeFacts {
     pub cpu_millis: u64,
     /// What pods may use in all, in bytes.
     pub memory_bytes: u64,
+    /// What pods may use in all of the disk, in bytes.
+    pub storage_bytes: u64,
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
     /// What the node's configuration says of pods' rights.
@@ -176,6 +178,7 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         state_dir: input.pod_dir(),
         memory_volumes: memory::volumes(&spec, input).map_err(Cause::in_pod)?,
         shared_mounts: mounts::shared(input),
+        image_volumes: image_volume::volumes(input).map_err(Cause::in_pod)?,
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
         security: security::of_pod(&spec),
@@ -253,10 +256,11 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         stop_signal: container.lifecycle.as_ref().and_then(|hooks| hooks.stop_signal.clone()),
         message_path: message_path(container),
         message_from_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
-        habits,
-        security: security::of_container(container, input)?,
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         log: LogPlace::Own,
+        ties: Vec::new(),
+        habits,
+        security: security::of_container(container, input)?,
     })
 }

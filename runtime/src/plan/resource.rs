@@ -158,6 +158,7 @@ pub(crate) fn resource_field(
         _ if kind == "requests" => 0,
         _ if name == "cpu" => node.cpu_millis,
         _ if name == "memory" => node.memory_bytes,
+        _ if name == "ephemeral-storage" => node.storage_bytes,
         _ => 0,
     };
     let one = if name == "cpu" { 1000 } else { 1 };

@@ -49,6 +49,7 @@ impl World {
                 hidden: vec!["/state".into()],
                 cpu_millis: 2000,
                 memory_bytes: 4 << 30,
+                storage_bytes: 10 << 30,
                 default_pids: Some(1000),
                 rules: NodeRules::default(),
             },

@@ -59,7 +59,7 @@ pub enum PodError {
 pub enum AddError {
     #[error("cannot write {path}")]
     WritePlan { path: PathBuf, source: io::Error },
-    #[error("cannot confine the container")]
+    #[error("the seccomp profile cannot be used")]
     Seccomp(#[from] SeccompError),
     #[error(transparent)]
     Pod(#[from] PodError),

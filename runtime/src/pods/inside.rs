@@ -84,8 +84,21 @@ pub fn exec_in_terminal(socket: &Path, spec: &ExecSpec) -> Result<(OwnedFd, Exec
 /// # Errors
 /// [`InsideError::Refused`] if nobody listens there.
 pub fn dial(socket: &Path, port: u16) -> Result<TcpStream, InsideError> {
+    connected(handed(socket, &Request::Dial { port })?, port)
+}
+
+/// The socket that a supervisor holds for one of its containers.
+///
+/// # Errors
+/// [`InsideError::Refused`] if it has none there.
+pub(super) fn socket(socket: &Path, udp: bool, port: u16) -> Result<OwnedFd, InsideError> {
+    handed(socket, &Request::Socket { udp, port })
+}
+
+/// What comes with the answer.
+fn handed(socket: &Path, request: &Request) -> Result<OwnedFd, InsideError> {
     let mut supervisor = Supervisor::connect(socket)?;
-    supervisor.ask(&Request::Dial { port }, &[])?;
+    supervisor.ask(request, &[])?;
     let mut received = Vec::new();
     let mut line = [0; 4096];
     let stream = supervisor.lines.get_ref();
@@ -96,8 +109,7 @@ pub fn dial(socket: &Path, port: u16) -> Result<TcpStream, InsideError> {
         Ok(other) => return Err(InsideError::unexpected(&other)),
         Err(error) => return Err(InsideError::Talk(error.into())),
     }
-    let connection = received.pop().ok_or(InsideError::NoConnection)?;
-    connected(connection, port)
+    received.pop().ok_or(InsideError::NoConnection)
 }
 
 /// The socket may still be connecting when it comes.

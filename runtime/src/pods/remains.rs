@@ -2,7 +2,7 @@
 
 use super::connection::{self, Connection};
 use super::{OpenError, Pod, RuntimeOptions, Shared};
-use crate::plan::TIERS;
+use crate::plan::{PodPlan, TIERS};
 use crate::state::{PodState, Stage};
 use crate::supervisor::{PLAN_FILE, read_status, socket_path};
 use crate::systemd::{pod_of_scope, slice_path};
@@ -79,13 +79,12 @@ fn sweep_scopes(shared: &Shared, slice: &str) {
 
 /// The group of a pod that nobody has told of yet: its plan says which.
 pub(super) fn group(options: &RuntimeOptions, uid: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Planned {
-        cgroup: String,
-    }
-    let text = fs::read(options.pod_folder(uid).join(PLAN_FILE)).ok();
-    let planned = text.and_then(|text| serde_json::from_slice::<Planned>(&text).ok());
-    planned.map_or_else(|| options.pod_cgroup(uid), |planned| planned.cgroup)
+    plan(options, uid).map_or_else(|| options.pod_cgroup(uid), |plan| plan.cgroup)
+}
+
+/// What the pod's supervisor was started with, if that is still there.
+pub(super) fn plan(options: &RuntimeOptions, uid: &str) -> Option<PodPlan> {
+    serde_json::from_slice(&fs::read(options.pod_folder(uid).join(PLAN_FILE)).ok()?).ok()
 }
 
 fn report(uid: &str, errors: &[String]) {

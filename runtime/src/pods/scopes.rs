@@ -35,7 +35,7 @@ impl Scopes {
         Cow::Owned(PodPlan { cgroup, ..plan.clone() })
     }
 
-    /// The process is in the pod's scope. `group` is the one that the pod would have without.
+    /// True if the process is in the pod's scope, false if there is to be none. `group` is the one that the pod would have without.
     ///
     /// # Errors
     /// [`ScopeError`]; where systemd does not even listen, also after connecting anew.
@@ -45,8 +45,8 @@ impl Scopes {
         group: &str,
         plan: &PodPlan,
         pid: u32,
-    ) -> Result<(), ScopeError> {
-        let Some(systemd) = self.systemd() else { return Ok(()) };
+    ) -> Result<bool, ScopeError> {
+        let Some(systemd) = self.systemd() else { return Ok(false) };
         let place = Place::of(root, group);
         let description = format!("Pod {}/{}", plan.namespace, plan.name);
         let scope = Scope {
@@ -61,9 +61,9 @@ impl Scopes {
             Err(error) if error.is_disconnection() => {
                 let Ok(Some(again)) = Systemd::detect().await else { return Err(error) };
                 *self.systemd.lock().unwrap_or_else(PoisonError::into_inner) = Some(again.clone());
-                again.start_scope(&scope).await
+                again.start_scope(&scope).await.map(|()| true)
             }
-            result => result,
+            result => result.map(|()| true),
         }
     }
 

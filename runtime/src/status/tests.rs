@@ -78,8 +78,8 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         containers: list("m", main),
         limits: std::collections::BTreeMap::new(),
         notices: Vec::new(),
-        cgroup: String::new(),
         by_request: false,
+        cgroup: String::new(),
     }
 }
 

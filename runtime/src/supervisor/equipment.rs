@@ -45,8 +45,9 @@ pub(super) struct Equipment {
 }
 
 impl Equipment {
-    /// Everything is open, in the network namespace of this process.
-    pub(super) fn open(plan: &PodPlan) -> Result<Self, EquipmentError> {
+    /// Everything is open, in the network namespace of this process: what is `given`, in the
+    /// order of the plan, as it is.
+    pub(super) fn open(plan: &PodPlan, given: Vec<Option<OwnedFd>>) -> Result<Self, EquipmentError> {
         let all = plan.init_containers.iter().chain(&plan.containers);
         let is_plain = |plan: &crate::plan::HabitPlan| {
             plan.wanted.sockets.is_empty() && !plan.wanted.notify && plan.wanted.watchdog.is_none()
@@ -54,11 +55,13 @@ impl Equipment {
         if all.clone().all(|container| is_plain(&container.habits)) {
             return Ok(Self::default());
         }
+        let mut given = given.into_iter();
         let places = all.map(|container| {
             let (name, wanted) = (&container.name, &container.habits.wanted);
             let mut place = Place::default();
             for socket in &wanted.sockets {
-                place.sockets.push(listen_on(socket).map_err(|source| EquipmentError::Socket {
+                let opened = given.next().flatten().map_or_else(|| listen_on(socket), Ok);
+                place.sockets.push(opened.map_err(|source| EquipmentError::Socket {
                     container: name.clone(),
                     port: socket.port,
                     source,
@@ -79,6 +82,15 @@ impl Equipment {
     /// What the container's program gets as descriptors 3 and up.
     pub(super) fn sockets(&self, index: usize) -> &[OwnedFd] {
         self.places.get(index).map(|place| place.sockets.as_slice()).unwrap_or_default()
+    }
+
+    /// The socket that listens there for one of the plan's containers.
+    pub(super) fn find(&self, plan: &PodPlan, udp: bool, port: u16) -> Option<&OwnedFd> {
+        let all = plan.init_containers.iter().chain(&plan.containers).zip(&self.places);
+        let pairs =
+            all.flat_map(|(container, place)| container.habits.wanted.sockets.iter().zip(&place.sockets));
+        let mut held = pairs.filter(|(socket, _)| (socket.udp, socket.port) == (udp, port));
+        held.next().map(|(_, descriptor)| descriptor)
     }
 
     /// Where containers may have said something.

@@ -1,8 +1,9 @@
 //! From a fresh process to a supervisor whose pod has its namespaces.
 
 use super::equipment::{Equipment, EquipmentError};
+use super::gate::Gate;
 use super::shell::{Ends, Shell};
-use super::{READY, memory, shared, status};
+use super::{READY, image_volume, memory, shared, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::PodPlan;
 use crate::sandbox::Users;
@@ -30,6 +31,8 @@ pub(super) enum InitError {
     Process { what: &'static str, source: io::Error },
     #[error("cannot mount the memory volume {path}")]
     MemoryVolume { path: PathBuf, source: io::Error },
+    #[error("cannot mount the image volume {path}")]
+    ImageVolume { path: PathBuf, source: io::Error },
     #[error("cannot share the mounts below {path}")]
     SharedMount { path: PathBuf, source: io::Error },
     #[error("whoever started this supervisor is gone")]
@@ -67,10 +70,14 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         memory::mount(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
     }
-    let equipment = Equipment::open(&plan)?;
-    let is_placed = wait_for_place()?;
+    for volume in &plan.image_volumes {
+        image_volume::mount(volume)
+            .map_err(|source| InitError::ImageVolume { path: volume.path.clone(), source })?;
+    }
+    let gate = doing(Gate::pass(), "learn how to begin")?;
+    let equipment = Equipment::open(&plan, gate.sockets)?;
     let cgroups = Cgroups::detect()?;
-    if is_placed {
+    if gate.is_placed {
         cgroups.descend(&plan.cgroup)?;
     }
     cgroups.ensure_pod(&plan.cgroup, &plan.resources)?;
@@ -109,21 +116,6 @@ fn read_plan(path: &Path) -> Result<PodPlan, InitError> {
     serde_json::from_slice(&text).map_err(|source| InitError::ParsePlan { path: path.to_owned(), source })
 }
 
-/// Where systemd makes the pod's group, whoever started this process says so when we are in
-/// it. True if that was so; else there is nothing to read.
-fn wait_for_place() -> Result<bool, InitError> {
-    let mut word = [0];
-    let read = loop {
-        match rustix::io::read(io::stdin(), &mut word) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break doing(other, "wait for the pod's cgroup")?,
-        }
-    };
-    let null = doing(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()), "open /dev/null")?;
-    doing(nix::unistd::dup2_stdin(&null), "close the standard input")?;
-    Ok(read == 1)
-}
-
 /// Our own errors go to the pod's folder.
 fn redirect_errors(plan: &PodPlan) {
     let log = plan.state_dir.join("supervisor.log");
@@ -135,6 +127,7 @@ fn redirect_errors(plan: &PodPlan) {
 
 fn close_streams() {
     if let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = nix::unistd::dup2_stdin(&null);
         let _ = nix::unistd::dup2_stdout(&null);
     }
 }

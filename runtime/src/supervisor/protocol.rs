@@ -73,6 +73,13 @@ pub enum Request {
         /// It is started again to learn of them.
         restart: bool,
     },
+    /// Hand over a socket that is held for a container: it comes with the answer, and stays.
+    Socket {
+        /// Of datagrams.
+        udp: bool,
+        /// Where it listens.
+        port: u16,
+    },
     /// Copy a container's output from now on into the two descriptors that come with the line,
     /// standard output and error. [`Reply::Attached`] follows, and [`Reply::Exited`] when the
     /// container has ended.

@@ -3,11 +3,13 @@
 use super::attach::Attachment;
 use super::machine::Input;
 use super::protocol::Reply;
+use super::shared;
 use super::shell::Shell;
 use super::task::Purpose;
 use crate::plan::ContainerPlan;
 use crate::sandbox;
 use rustix::process::Signal;
+use std::error::Error as _;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,11 @@ impl Shell {
         });
         match plan {
             Ok(plan) if plan.name == container => {
+                if let Err(error) = shared::tie(&plan.ties) {
+                    shared::untie(&plan.ties);
+                    let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+                    return refuse(format!("{error}{source}"));
+                }
                 self.machine.add(&plan);
                 self.plan.containers.push(plan);
                 self.runs.push(None);
@@ -112,6 +119,7 @@ impl Shell {
         }
         self.cgroups.kill(&group);
         let _ = self.cgroups.remove(&group);
+        shared::untie(&self.container(index).ties);
         let _ = fs::remove_file(message);
         sandbox::aside(|| drop(fs::remove_dir_all(&layers)));
         self.machine.remove(index);

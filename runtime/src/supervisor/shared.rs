@@ -7,7 +7,7 @@ use super::init::InitError;
 use crate::plan::SharedMount;
 use nix::sched::{CloneFlags, setns};
 use rustix::fs::{CWD, Mode, OFlags, open};
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,6 +25,14 @@ pub(super) fn tie(mounts: &[SharedMount]) -> Result<(), InitError> {
         tree.and_then(|tree| attach(&tree, &mount.at)).map_err(|source| failed(mount, source))?;
     }
     Ok(())
+}
+
+/// None of `mounts` is at its place any more. Who holds one keeps it.
+pub(super) fn untie(mounts: &[SharedMount]) {
+    for mount in mounts {
+        // What is not mounted is not tied.
+        let _ = unmount(&mount.at, UnmountFlags::DETACH);
+    }
 }
 
 fn copy(path: &Path) -> io::Result<OwnedFd> {

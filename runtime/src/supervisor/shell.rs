@@ -48,8 +48,8 @@ pub(super) struct Shell {
     pub(super) tasks: Vec<Task>,
     /// Of a pod whose containers share their PID namespace, from its first container on.
     processes: Option<Pause>,
-    pub(super) ends: Ends,
     pub(super) farewells: Vec<Farewell>,
+    pub(super) ends: Ends,
     pub(super) began: Instant,
     /// What was told last, as JSON.
     told: Vec<u8>,
@@ -96,8 +96,8 @@ impl Shell {
             client_count: 0,
             tasks: Vec::new(),
             processes: None,
-            ends,
             farewells: Vec::new(),
+            ends,
             began,
             told: Vec::new(),
             finished: false,
@@ -161,13 +161,13 @@ impl Shell {
                 polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
         }
-        for (index, fd) in self.ends.equipment.polls() {
-            sources.push(Source::News(index));
-            polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        }
         for fd in self.attachments().flat_map(Attachment::full_pipes) {
             sources.push(Source::Task);
             polls.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+        }
+        for (index, fd) in self.ends.equipment.polls() {
+            sources.push(Source::News(index));
+            polls.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         for task in &self.tasks {
             for (fd, flags) in task.polls() {
@@ -257,9 +257,9 @@ impl Shell {
         self.leave_tasks(|task| task.index == index && !matches!(task.purpose, Purpose::Client { .. }));
         run.drain(now.wall);
         run.blame_runtime();
+        let attached = std::mem::take(&mut run.attachments);
         // The next run shall not be taken for this one.
         let _ = self.ends.equipment.hear(index);
-        let attached = std::mem::take(&mut run.attachments);
         let launch = self.launch(index);
         let group = launch.group();
         if self.plan.shares_processes() {
@@ -509,6 +509,7 @@ impl Shell {
                 return None;
             }
             Request::Dial { port } => return self.dial(client, port),
+            Request::Socket { udp, port } => return self.hand_over(client, udp, port),
             Request::Attach { container, stdin } => return self.attach(client, &container, stdin),
             Request::AddContainer { container } => self.add_container(&container),
             Request::StartContainer { container } => self.start_container(&container),
@@ -539,6 +540,18 @@ impl Shell {
 
     fn report(&self) -> Reply {
         Reply::State(Box::new(self.machine.state().clone()))
+    }
+
+    fn hand_over(&mut self, client: usize, udp: bool, port: u16) -> Option<Reply> {
+        let refuse = |message: &str| Some(Reply::Error { message: message.to_owned() });
+        let Some(socket) = self.ends.equipment.find(&self.plan, udp, port) else {
+            return refuse("there is no such socket");
+        };
+        if self.clients[client].send_with(&Reply::Done, socket) {
+            None
+        } else {
+            refuse("it could not go along")
+        }
     }
 
     fn signal(&self, container: &str, number: i32) -> Reply {

@@ -181,6 +181,51 @@ pub(crate) async fn connections_wait_while_the_container_restarts(node: Node) {
     assert_eq!(first.containers[0].restarts, 0);
 }
 
+/// A port of this machine that nobody listens on.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port()
+}
+
+fn asks(port: u16) -> std::net::TcpStream {
+    std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).unwrap()
+}
+
+fn answer(mut client: std::net::TcpStream) -> String {
+    client.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut client, &mut said).unwrap();
+    said
+}
+
+pub(crate) async fn a_socket_of_the_host_goes_from_pod_to_pod(mut node: Node) {
+    let port = free_port();
+    let habits = json!({"evenkeel.dev/sockets": port.to_string(), "evenkeel.dev/restart-delay": "10ms"});
+    let on_host = |node: &Node, uid: &str| {
+        let mut plan = annotated(node, uid, "exec /t/tell serve", &habits);
+        plan.host_network = true;
+        plan
+    };
+    // Without addresses, as the agent starts pods of the host's network.
+    let launch = async |node: &Node, uid: &str| {
+        node.runtime().create(&on_host(node, uid)).await.unwrap_or_else(|error| panic!("{error:?}"));
+        node.runtime().start(uid, Vec::new()).await.unwrap();
+    };
+    launch(&node, "old").await;
+    assert_eq!(answer(asks(port)), "served by 1\n");
+    // An agent that knows nothing of it takes it from the one that runs.
+    node.detach();
+    node.attach().await;
+    launch(&node, "new").await;
+    node.runtime().remove("old").await.unwrap();
+    assert_eq!(answer(asks(port)), "served by 1\n");
+    // And with nobody there, it waits.
+    node.runtime().stop("new", 0).await.unwrap();
+    node.runtime().remove("new").await.unwrap();
+    let waits = asks(port);
+    launch(&node, "next").await;
+    assert_eq!(answer(waits), "served by 1\n");
+}
+
 pub(crate) async fn a_socket_is_the_programs_wherever_it_is_a_process(node: Node) {
     let habits = json!({"evenkeel.dev/sockets": "8099"});
     let script = "busybox ls -l /proc/self/fd; exec /t/tell serve";

@@ -46,6 +46,8 @@ impl Script {
 pub(crate) struct Objects {
     pub(crate) config_maps: BTreeMap<String, ConfigMap>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    /// Beside those of its containers.
+    pub(crate) images: BTreeMap<String, Image>,
     /// When its tokens are made.
     pub(crate) identity_at: Option<Timestamp>,
 }
@@ -120,6 +122,7 @@ impl Node {
             state_dir: options.pod_folder(uid),
             memory_volumes: Vec::new(),
             shared_mounts: Vec::new(),
+            image_volumes: Vec::new(),
             init_containers: Vec::new(),
             security: PodSecurity::default(),
             containers: vec![ContainerPlan {
@@ -137,11 +140,12 @@ impl Node {
                 stop_signal: None,
                 message_path: "/dev/termination-log".into(),
                 message_from_log: false,
-                habits: HabitPlan::default(),
-                security: ContainerSecurity::default(),
                 stdin: false,
                 stdin_once: false,
                 log: LogPlace::Own,
+                ties: Vec::new(),
+                habits: HabitPlan::default(),
+                security: ContainerSecurity::default(),
             }],
             by_request: false,
         }
@@ -192,6 +196,12 @@ impl Node {
         self.with_input(&Self::host_image(), pod, objects, prepare)
     }
 
+    /// Makes the pod's volumes, or not.
+    pub(crate) fn try_to_prepare(&self, pod: &Value) {
+        let prepare = |input: &PodInput<'_>| drop(runtime::volume::prepare(input));
+        self.with_input(&Self::host_image(), pod, &Objects::default(), prepare);
+    }
+
     pub(crate) fn with_input<T>(
         &self,
         image: &Image,
@@ -202,7 +212,8 @@ impl Node {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         let spec = pod.spec.as_ref().unwrap();
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let images = containers.map(|container| (container.name.clone(), image.clone())).collect();
+        let of_containers = containers.map(|container| (container.name.clone(), image.clone()));
+        let images = of_containers.chain(objects.images.clone()).collect();
         let options = self.options();
         let facts = NodeFacts {
             node_name: "node-1".into(),
@@ -213,6 +224,7 @@ impl Node {
             hidden: vec![self.folder.clone()],
             cpu_millis: 2000,
             memory_bytes: 4 << 30,
+            storage_bytes: 10 << 30,
             default_pids: Some(1000),
             rules: NodeRules::default(),
         };

@@ -19,11 +19,12 @@ fn container(name: &str) -> ContainerPlan {
         stop_signal: None,
         message_path: "/dev/termination-log".into(),
         message_from_log: false,
-        habits: HabitPlan::default(),
-        security: crate::plan::ContainerSecurity::default(),
         stdin: false,
         stdin_once: false,
         log: LogPlace::Own,
+        ties: Vec::new(),
+        habits: HabitPlan::default(),
+        security: crate::plan::ContainerSecurity::default(),
     }
 }
 
@@ -45,6 +46,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
         shared_mounts: Vec::new(),
+        image_volumes: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
         security: crate::plan::PodSecurity::default(),
         containers: containers.iter().map(|name| container(name)).collect(),

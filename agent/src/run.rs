@@ -10,7 +10,7 @@ use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use manifests::config::{AgentConfiguration, parse_configuration};
+use manifests::config::{AgentConfiguration, RuntimeConfiguration, parse_configuration};
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
@@ -20,7 +20,7 @@ use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
-use runtime::plan::{NodeFacts, NodeRules};
+use runtime::plan::{Handler, NodeFacts, NodeRules};
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
 use runtime::token::TokenKey;
 use std::ffi::OsString;
@@ -257,6 +257,16 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
     }
 }
 
+fn handler(runtime: &RuntimeConfiguration) -> Handler {
+    let mut arguments = runtime.arguments.clone();
+    // The groups are made, and the container is born into its own.
+    if runtime.path.file_name().is_some_and(|name| name == "crun") && arguments.is_empty() {
+        arguments.push("--cgroup-manager=disabled".to_owned());
+    }
+    Handler { name: runtime.name.clone(), path: runtime.path.clone(), root: runtime.root.clone(), arguments }
+}
+
+/// What the configuration, and the kernel, say of pods' rights.
 fn rules(configuration: &AgentConfiguration) -> NodeRules {
     let security = &configuration.security;
     // A kernel without AppArmor lacks the file.
@@ -264,6 +274,8 @@ fn rules(configuration: &AgentConfiguration) -> NodeRules {
     NodeRules {
         seccomp_default: security.seccomp_default,
         allowed_unsafe_sysctls: security.allowed_unsafe_sysctls.clone(),
+        cpu_period_us: security.cpu_period_us(),
+        runtimes: configuration.runtimes.iter().map(handler).collect(),
         apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
     }
 }
@@ -295,6 +307,7 @@ impl Parts {
         let mut add = |part| drop(tasks.spawn(part));
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
+        add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
         for part in care(&self.node, &self.configuration, stop) {
             add(part);

@@ -5,11 +5,13 @@
 mod images;
 mod node;
 mod read;
+mod runtimes;
 mod security;
 
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
+pub use runtimes::RuntimeConfiguration;
 pub use security::SecurityConfiguration;
 
 use schemars::JsonSchema;
@@ -43,6 +45,8 @@ pub struct AgentConfiguration {
     pub pod_pids_limit: u64,
     /// What pods may do on this node.
     pub security: SecurityConfiguration,
+    /// Other OCI runtimes that RuntimeClasses can name.
+    pub runtimes: Vec<RuntimeConfiguration>,
     /// The network of the node's pods.
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
@@ -69,6 +73,7 @@ impl Default for AgentConfiguration {
             metrics_address: "127.0.0.1:10250".into(),
             pod_pids_limit: 4096,
             security: SecurityConfiguration::default(),
+            runtimes: Vec::new(),
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
             node: NodeConfiguration::default(),

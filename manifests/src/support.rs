@@ -8,7 +8,6 @@ use crate::schema::Support;
 
 /// Fields that are accepted and do nothing yet: type, field, what is missing.
 const NO_EFFECT: &[(&str, &str, &str)] = &[
-    ("Container", "resizePolicy", "resources are not resized in place yet"),
     ("Container", "volumeDevices", "block devices are not given to containers yet"),
     ("DeploymentSpec", "paused", "a rollout cannot be paused yet"),
     ("JobSpec", "backoffLimitPerIndex", "failures are counted for the whole job yet"),
@@ -35,18 +34,13 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "enableServiceLinks", "services give no environment yet"),
     ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
     ("PodSpec", "evictionResponders", "nobody is asked before an eviction"),
-    ("PodSpec", "hostUsers", "pods get no user namespace yet"),
     ("PodSpec", "os", "every node runs Linux"),
     ("PodSpec", "overhead", "overhead is not counted yet"),
     ("PodSpec", "preemptionPolicy", "no pod is pre-empted yet"),
     ("PodSpec", "resourceClaims", "devices are not claimed yet"),
-    ("PodSpec", "runtimeClassName", "there is one runtime yet"),
     ("PodSpec", "schedulerName", "there is one scheduler"),
     ("PodSpec", "schedulingGates", "scheduling gates are not waited for yet"),
     ("PodSpec", "schedulingGroup", "pods are scheduled one by one"),
-    ("PodSpec", "setHostnameAsFQDN", "pods have no domain name yet"),
-    ("PodSpec", "shareProcessNamespace", "each container keeps a PID namespace of its own yet"),
-    ("PodSpec", "subdomain", "pods have no domain name yet"),
     ("PodSpec", "topologySpreadConstraints", "the scheduler does not spread pods yet"),
     ("ResourceRequirements", "claims", "devices are not claimed yet"),
     ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
@@ -72,7 +66,6 @@ const INERT: &[(Kind, &str)] = &[
     (Kind::ResourceQuota, "quotas of a namespace are not counted yet"),
     (Kind::Role, "only root may ask this node anything yet"),
     (Kind::RoleBinding, "only root may ask this node anything yet"),
-    (Kind::RuntimeClass, "there is one runtime yet"),
     (Kind::StatefulSet, "it makes no pods yet"),
     (Kind::StorageClass, "volumes that outlive pods are not made yet"),
 ];

@@ -3,7 +3,7 @@
 
 use super::reconcile::Action;
 use super::service_account::{self, Account};
-use super::{Node, pull};
+use super::{Node, pull, runtime_class};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
 use runtime::image::Image;
@@ -203,6 +203,7 @@ fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
     }
     let input = inputs.input(node);
     let mut plan = build(&input).map_err(|error| plan_problem(&error))?;
+    runtime_class::choose(node, pod, &mut plan)?;
     volume::prepare(&input).map_err(|error| volume_problem(&error))?;
     // Reserved before there is a network to join: the supervisor brings its containers
     // up to their start while the network is made, so their files must be there already.

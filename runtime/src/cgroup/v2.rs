@@ -1,7 +1,7 @@
 //! Control groups v2: one tree.
 
 use super::stats::{GroupStats, field};
-use super::v1::quota_us;
+use super::v1::{page_size, quota_us};
 use super::{CgroupError, SUPERVISOR, devices};
 use crate::plan::Resources;
 use std::fs;
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// What pods need, in each ancestor's `cgroup.subtree_control`.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// What some kernels lack, and few pods need.
+const OPTIONAL: [&str; 1] = ["hugetlb"];
 
 /// The unified tree.
 #[derive(Debug, Clone)]
@@ -55,6 +57,20 @@ impl V2 {
         // Kubernetes' choice on v2: a container that lost one process to the OOM killer is
         // not left running half.
         write(&folder.join("memory.oom.group"), "1")
+    }
+
+    /// The group, which exists, has these limits.
+    pub(super) fn limit(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        limit(&self.path(group), limits)
+    }
+
+    /// What the group's weight is in v1's shares.
+    pub(super) fn cpu_shares(&self, group: &str) -> u64 {
+        shares(read(&self.path(group), "cpu.weight").trim().parse().unwrap_or(1))
+    }
+
+    pub(super) fn set_cpu_shares(&self, group: &str, shares: u64) -> Result<(), CgroupError> {
+        write(&self.path(group).join("cpu.weight"), &weight(shares).to_string())
     }
 
     pub(super) fn open(&self, group: &str) -> Result<OwnedFd, CgroupError> {
@@ -121,8 +137,11 @@ fn create(folder: &Path) -> Result<(), CgroupError> {
 fn enable_controllers(folder: &Path) -> Result<(), CgroupError> {
     let path = folder.join("cgroup.subtree_control");
     let enabled = read(folder, "cgroup.subtree_control");
+    let available = read(folder, "cgroup.controllers");
+    let offered = OPTIONAL.iter().filter(|name| available.split_whitespace().any(|one| one == **name));
     let missing: Vec<String> = CONTROLLERS
         .iter()
+        .chain(offered)
         .filter(|name| !enabled.split_whitespace().any(|have| have == **name))
         .map(|name| format!("+{name}"))
         .collect();
@@ -142,10 +161,14 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
         write(&folder.join("cpu.weight"), &weight(shares).to_string())?;
     }
     if let Some(millis) = limits.cpu_millis {
-        write(&folder.join("cpu.max"), &format!("{} 100000", quota_us(millis)))?;
+        let (quota, period) = quota_us(millis, limits.cpu_period_us);
+        write(&folder.join("cpu.max"), &format!("{quota} {period}"))?;
     }
     if let Some(pids) = limits.pids {
         write(&folder.join("pids.max"), &pids.to_string())?;
+    }
+    for (size, bytes) in &limits.hugepages {
+        write(&folder.join(format!("hugetlb.{}.max", page_size(*size))), &bytes.to_string())?;
     }
     Ok(())
 }
@@ -153,6 +176,11 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
 /// v1 shares (2 to 262144) as v2 weight (1 to 10000), by the formula that runtimes share.
 pub(crate) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+/// The opposite of [`weight`], as near as it can be.
+fn shares(weight: u64) -> u64 {
+    2 + ((weight.clamp(1, 10_000) - 1) * 262_142).div_ceil(9999)
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
@@ -185,6 +213,7 @@ mod tests {
             cpu_millis: Some(200),
             cpu_shares: Some(1024),
             pids: Some(100),
+            hugepages: [(2 << 20, 4 << 20), (1 << 30, 0), (64 << 10, 0)].into(),
             ..Resources::default()
         };
         v2.ensure_pod("keel/podx", &limits).expect("pod");
@@ -196,6 +225,8 @@ mod tests {
         assert_eq!(have("cpu.weight"), "39");
         assert_eq!(have("pids.max"), "100");
         assert_eq!(have("memory.oom.group"), "1");
+        assert_eq!(have("hugetlb.2MB.max"), "4194304");
+        assert_eq!((have("hugetlb.1GB.max"), have("hugetlb.64KB.max")), ("0".into(), "0".into()));
     }
 
     #[test]
@@ -224,6 +255,9 @@ mod tests {
     fn weight_covers_its_whole_range() {
         assert_eq!((weight(0), weight(2), weight(1024), weight(262_144)), (1, 1, 39, 10_000));
         assert_eq!(weight(u64::MAX), 10_000);
+        for one in [1, 2, 39, 100, 9999, 10_000] {
+            assert_eq!(weight(shares(one)), one);
+        }
     }
 
     #[test]

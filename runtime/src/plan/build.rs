@@ -7,6 +7,7 @@ use super::{
     mounts, process, resource, security,
 };
 use crate::image::Image;
+use crate::status::qos_class;
 use crate::token::Identity;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret};
 use std::collections::BTreeMap;
@@ -56,6 +57,11 @@ pub struct NodeFacts {
     pub rules: super::NodeRules,
 }
 
+/// The domain of everything in the cluster.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+/// The longest name that the kernel takes for a host.
+const HOSTNAME_BYTES: usize = 64;
+
 impl PodInput<'_> {
     pub(crate) const fn spec(&self) -> Option<&PodSpec> {
         self.pod.spec.as_ref()
@@ -104,6 +110,24 @@ impl PodInput<'_> {
         }
     }
 
+    /// The name of the host in the kernel's words: with `setHostnameAsFQDN`, the whole one.
+    pub(crate) fn kernel_hostname(&self) -> Result<String, Cause> {
+        let whole = self.spec().and_then(|spec| spec.set_hostname_as_fqdn) == Some(true);
+        match self.domain().filter(|_| whole) {
+            Some(domain) => {
+                let name = format!("{}.{domain}", self.hostname());
+                if name.len() <= HOSTNAME_BYTES { Ok(name) } else { Err(Cause::LongHostname { name }) }
+            }
+            None => Ok(self.hostname()),
+        }
+    }
+
+    /// The domain that the pod's `subdomain` puts it in.
+    pub(crate) fn domain(&self) -> Option<String> {
+        let subdomain = self.spec()?.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
+        Some(format!("{subdomain}.{}.svc.{}", self.namespace(), CLUSTER_DOMAIN))
+    }
+
     /// What `hostname` prints in the pod: at most 63 bytes, as the kubelet cuts it.
     pub(crate) fn hostname(&self) -> String {
         let spec = self.spec();
@@ -137,15 +161,19 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         uid: input.uid().to_owned(),
         namespace: input.namespace().to_owned(),
         name: input.name().to_owned(),
-        hostname: input.hostname(),
+        hostname: input.kernel_hostname().map_err(Cause::in_pod)?,
         host_network: spec.host_network == Some(true),
         host_ipc: spec.host_ipc == Some(true),
         host_pid: spec.host_pid == Some(true),
         restart_policy: restart_policy(&spec),
         grace_seconds: whole(spec.termination_grace_period_seconds.unwrap_or(30)),
         active_deadline_seconds: spec.active_deadline_seconds.map(whole),
-        cgroup: format!("{}/pod{}", input.node.cgroup_root, input.uid()),
-        resources: resource::pod(&spec).map_err(Cause::in_pod)?,
+        cgroup: format!(
+            "{}/pod{}",
+            resource::tier(&input.node.cgroup_root, qos_class(input.pod)),
+            input.uid()
+        ),
+        resources: resource::pod(&spec, input.node).map_err(Cause::in_pod)?,
         log_dir: input.node.log_dir.join(log_name),
         state_dir: input.pod_dir(),
         memory_volumes: memory::volumes(&spec, input).map_err(Cause::in_pod)?,
@@ -153,6 +181,7 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         image_volumes: image_volume::volumes(input).map_err(Cause::in_pod)?,
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
+        security: security::of_pod(&spec),
         by_request: false,
     })
 }
@@ -160,12 +189,6 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
 /// Names what would otherwise be left out in silence and change what runs.
 fn refuse_unsupported(spec: &PodSpec) -> Result<(), PlanError> {
     let unsupported = |feature: &str| Cause::Unsupported { feature: feature.to_owned() };
-    if spec.share_process_namespace == Some(true) {
-        return Err(unsupported("shareProcessNamespace").in_pod());
-    }
-    if spec.host_users == Some(false) {
-        return Err(unsupported("hostUsers: false").in_pod());
-    }
     for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
         if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
             return Err(unsupported("volumeDevices").in_container(&container.name));

@@ -76,6 +76,7 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         addresses: vec!["10.0.0.7".into(), "fd00::7".into()],
         init_containers: list("i", init),
         containers: list("m", main),
+        limits: std::collections::BTreeMap::new(),
         notices: Vec::new(),
         by_request: false,
         cgroup: String::new(),

@@ -7,7 +7,7 @@ use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
     ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, LogPlace, NodeFacts, NodeRules, PodInput,
-    PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
+    PodPlan, PodSecurity, ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -124,6 +124,7 @@ impl Node {
             shared_mounts: Vec::new(),
             image_volumes: Vec::new(),
             init_containers: Vec::new(),
+            security: PodSecurity::default(),
             containers: vec![ContainerPlan {
                 name: "main".into(),
                 image: "host:".into(),
@@ -201,7 +202,7 @@ impl Node {
         self.with_input(&Self::host_image(), pod, &Objects::default(), prepare);
     }
 
-    fn with_input<T>(
+    pub(crate) fn with_input<T>(
         &self,
         image: &Image,
         pod: &Value,
@@ -355,7 +356,8 @@ fn spec(args: &[&str]) -> Spec {
     .unwrap()
 }
 
-/// What of this program's tests is on the machine; others may run beside them.
+/// What of this program's tests is on the machine, which each must leave as it was; others may run
+/// beside them.
 fn traces() -> BTreeSet<String> {
     let own = own_prefix();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -375,6 +377,7 @@ fn traces() -> BTreeSet<String> {
     traces
 }
 
+/// How everything begins that this program's tests make.
 fn own_prefix() -> String {
     format!("{PREFIX}{}-", std::process::id())
 }

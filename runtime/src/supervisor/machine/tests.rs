@@ -48,6 +48,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         shared_mounts: Vec::new(),
         image_volumes: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
+        security: crate::plan::PodSecurity::default(),
         containers: containers.iter().map(|name| container(name)).collect(),
         by_request: false,
     }

@@ -40,7 +40,8 @@ pub(crate) struct Metrics {
 }
 
 /// The agent itself, under the names that every Prometheus client library uses.
-pub(crate) struct ProcessMetrics {
+#[derive(Debug, Clone)]
+struct ProcessMetrics {
     resident_bytes: Gauge,
     cpu_seconds: Gauge,
     open_files: Gauge,

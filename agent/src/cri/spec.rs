@@ -134,7 +134,17 @@ pub(super) fn resources(
         cpu_shares: positive(wanted.cpu_shares),
         pids,
         devices: devices.clone(),
+        cpu_period_us: period,
+        hugepages: wanted.hugepage_limits.iter().filter_map(hugepages).collect(),
     }
+}
+
+/// The size of a page and the limit, in bytes; `None` for a size that is none of the kernel's.
+fn hugepages(limit: &v1::HugepageLimit) -> Option<(u64, u64)> {
+    let (number, factor) = [("KB", 10), ("MB", 20), ("GB", 30)]
+        .into_iter()
+        .find_map(|(unit, power)| Some((limit.page_size.strip_suffix(unit)?, 1 << power)))?;
+    Some((number.parse::<u64>().ok()?.checked_mul(factor)?, limit.limit))
 }
 
 /// What a Pod has no words for is in the plan. `folder` is the sandbox's own.

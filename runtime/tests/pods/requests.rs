@@ -8,7 +8,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// A sandbox without a container.
@@ -131,7 +131,7 @@ fn look(socket: PathBuf, stdin: bool) -> Viewer {
 }
 
 fn input(attached: &mut Attached) -> File {
-    File::from(attached.input.take().map(OwnedFd::from).unwrap())
+    File::from(attached.input.take().unwrap())
 }
 
 pub(crate) async fn who_attaches_talks_to_the_program(node: Node) {

@@ -72,6 +72,8 @@ class Keel:
             "cgroupRoot": f"keel-bench-{number}",
             "metricsAddress": "",
             "network": {"bridge": f"kb{number}", "podCIDR": "10.213.0.0/16"},
+            # However full the machine's disk is.
+            "node": {"evictionHard": {}},
             # Long: what is measured is that the agent sees the change by itself.
             "sources": [{"name": "main", "url": f"file://{self.bare}", "branch": "main", "interval": "1h", "allowEmpty": True}],
         }

@@ -6,6 +6,8 @@ from pathlib import Path
 CONFIG = """
 apiVersion: evenkeel.dev/v1alpha1
 kind: AgentConfiguration
+# However little the machine has left.
+node: {evictionHard: {}}
 podPidsLimit: 256
 sources:
 - name: main

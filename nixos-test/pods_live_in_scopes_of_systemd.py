@@ -6,6 +6,8 @@ from pathlib import Path
 CONFIG = """
 apiVersion: evenkeel.dev/v1alpha1
 kind: AgentConfiguration
+# However little the machine has left.
+node: {evictionHard: {}}
 sources:
 - name: main
   url: file:///srv/manifests.git
@@ -93,6 +95,9 @@ with subtest("a program tells a pod's supervisor what it would tell systemd"):
     machine.succeed("keel exec teller -- touch /tmp/go")
     machine.wait_until_succeeds("keel get pod teller | grep -q '1/1 *Running'")
     assert 'Status: "Serving nobody"' in machine.succeed("keel status pod/teller")
+    follower = annotated(pod("follower", "exec sleep 1000011", {}), {"evenkeel.dev/requires": "Pod/teller"})
+    push({"follower.yaml": follower}, "Add one that requires it")
+    pid("sleep 1000011")
 
 with subtest("the journal has the agent's words with their fields"):
     lines = machine.succeed("journalctl -u keel -o json --no-pager").splitlines()
@@ -147,6 +152,12 @@ with subtest("what runs when the machine reboots runs again after it"):
     for command in ("sleep 1000001", "sleep 1000007"):
         assert "/keel.slice/" in cgroup(pid(command))
     assert scope_of("steady") == scope
+    # And in its order: what was ready before is not yet.
+    machine.wait_until_succeeds("keel get pod teller | grep -q '0/1 *Running'")
+    machine.wait_until_succeeds("keel get pod follower | grep -q WaitingForOthers")
+    machine.fail("pgrep -f '^sleep 1000011'")
+    machine.succeed("keel exec teller -- touch /tmp/go")
+    pid("sleep 1000011")
 
 with subtest("without the bus, pods run beside systemd's tree, and that is said once"):
     machine.succeed("systemctl stop keel", timeout=300)

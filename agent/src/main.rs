@@ -10,6 +10,7 @@ mod print;
 mod probe;
 mod run;
 mod serve;
+mod stall;
 mod streaming;
 mod sync_metrics;
 mod systemd;

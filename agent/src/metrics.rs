@@ -34,9 +34,34 @@ pub(crate) struct Metrics {
     pub(crate) sync_time: GaugeVec,
     /// One look at a source, seconds, by `source`.
     pub(crate) sync_seconds: HistogramVec,
+    /// By `resource` and `tasks`, seconds.
+    stalled: GaugeVec,
+    process: ProcessMetrics,
+}
+
+/// The agent itself, under the names that every Prometheus client library uses.
+pub(crate) struct ProcessMetrics {
     resident_bytes: Gauge,
     cpu_seconds: Gauge,
     open_files: Gauge,
+}
+
+impl ProcessMetrics {
+    fn new(make: &Maker) -> prometheus::Result<Self> {
+        Ok(Self {
+            resident_bytes: make.gauge("process_resident_memory_bytes", "Resident memory of the agent.")?,
+            cpu_seconds: make.gauge("process_cpu_seconds_total", "CPU time of the agent.")?,
+            open_files: make.gauge("process_open_fds", "Open descriptors of the agent.")?,
+        })
+    }
+
+    /// Sets each to what the kernel says now.
+    fn look(&self) {
+        let Some(usage) = crate::usage::of_self() else { return };
+        self.resident_bytes.set(usage.resident_bytes);
+        self.cpu_seconds.set(usage.cpu_seconds);
+        self.open_files.set(usage.open_files);
+    }
 }
 
 /// From 0.5 ms to about 65 s.
@@ -79,6 +104,15 @@ fn constants(make: &Maker, node_name: &str) -> prometheus::Result<()> {
     let build = make.gauges("keel_build_info", "The version of keel.", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
     Ok(())
+}
+
+fn sync_result(make: &Maker) -> prometheus::Result<GaugeVec> {
+    make.gauges("keel_git_last_sync_result", "1 for the newest sync's result.", &["source", "result"])
+}
+
+fn stalled(make: &Maker) -> prometheus::Result<GaugeVec> {
+    let help = "How long some or all programs of the machine had to wait.";
+    make.gauges("keel_pressure_stalled_seconds_total", help, &["resource", "tasks"])
 }
 
 impl Metrics {
@@ -127,11 +161,7 @@ impl Metrics {
                 "The commit in force.",
                 &["source", "url", "reference", "commit"],
             )?,
-            sync_result: make.gauges(
-                "keel_git_last_sync_result",
-                "1 for the newest sync's result.",
-                &["source", "result"],
-            )?,
+            sync_result: sync_result(&make)?,
             sync_time: make.gauges(
                 "keel_git_last_sync_timestamp_seconds",
                 "When a source was last looked at.",
@@ -142,9 +172,8 @@ impl Metrics {
                 "One look at a source.",
                 &["source"],
             )?,
-            resident_bytes: make.gauge("process_resident_memory_bytes", "Resident memory of the agent.")?,
-            cpu_seconds: make.gauge("process_cpu_seconds_total", "CPU time of the agent.")?,
-            open_files: make.gauge("process_open_fds", "Open descriptors of the agent.")?,
+            stalled: stalled(&make)?,
+            process: ProcessMetrics::new(&make)?,
             registry: make.0,
         })
     }
@@ -170,10 +199,12 @@ impl Metrics {
 
     /// Everything, in the Prometheus text format 0.0.4.
     pub(crate) fn render(&self) -> Vec<u8> {
-        if let Some(usage) = crate::usage::of_self() {
-            self.resident_bytes.set(usage.resident_bytes);
-            self.cpu_seconds.set(usage.cpu_seconds);
-            self.open_files.set(usage.open_files);
+        self.process.look();
+        for resource in crate::stall::RESOURCES {
+            if let Some(stall) = crate::stall::of_machine(resource) {
+                self.stalled.with_label_values(&[resource, "some"]).set(stall.some_seconds);
+                self.stalled.with_label_values(&[resource, "full"]).set(stall.full_seconds);
+            }
         }
         let mut text = Vec::new();
         // Encoding fails only for a family without metrics, which gather() leaves out.

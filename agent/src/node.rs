@@ -1,18 +1,27 @@
 //! The node loop: makes the pods that are bound to this node real, and reports
 //! what became of them.
 
+mod conditions;
 pub(crate) mod config_volumes;
+pub(crate) mod ending;
 pub(crate) mod image_gc;
 mod memory;
 mod notes;
 mod order;
+pub(crate) mod pressure;
 mod pull;
 mod reconcile;
 pub(crate) mod registration;
+pub(crate) mod resize;
+pub(crate) mod resources;
+mod runtime_class;
 mod service_account;
+pub(crate) mod shutdown;
+pub(crate) mod storage;
 mod work;
 
 use crate::metrics::Metrics;
+use ending::{Ending, Endings};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use manifests::{Kind, Object, ObjectKey};
@@ -31,7 +40,7 @@ use runtime::token::TokenKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use work::Done;
@@ -54,6 +63,10 @@ pub(crate) struct Node {
     pub(crate) tokens: TokenKey,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
+    /// Pods that the node itself ends.
+    pub(crate) endings: Endings,
+    /// True while the machine goes down: nothing is started then.
+    pub(crate) closing: watch::Sender<bool>,
 }
 
 type Pods = BTreeMap<String, Arc<Object>>;
@@ -66,9 +79,12 @@ pub(crate) async fn run(node: Arc<Node>, retry: Arc<Notify>, stop: CancellationT
     let mut memory = Memory::new(node.observed());
     let mut work: JoinSet<Done> = JoinSet::new();
     let (mut stored, mut supervised) = (node.store.changes(), node.runtime.changes());
+    let (mut ended, mut closing) = (node.endings.changes(), node.closing.subscribe());
     loop {
         stored.borrow_and_update();
         supervised.borrow_and_update();
+        ended.borrow_and_update();
+        closing.borrow_and_update();
         let wake = node.look(&mut memory, &mut work).await;
         // Every arm is cancel-safe, and none awaits in its body.
         tokio::select! {
@@ -76,6 +92,8 @@ pub(crate) async fn run(node: Arc<Node>, retry: Arc<Notify>, stop: CancellationT
             () = stop.cancelled() => return Ok(()),
             changed = stored.changed() => changed?,
             changed = supervised.changed() => changed?,
+            changed = ended.changed() => changed?,
+            changed = closing.changed() => changed?,
             () = retry.notified() => memory.retry_configuration(),
             Some(done) = work.join_next() => memory.done(done?),
             () = tokio::time::sleep(wake) => {}
@@ -92,18 +110,24 @@ impl Node {
         let pods = self.pods();
         let observed = self.observed();
         memory.keep_only(&pods, &observed);
+        self.endings.keep_only(|uid| pods.contains_key(uid));
+        memory.note_endings(&pods, &self.endings.all());
         self.note_changes(memory, &pods, &observed);
         let mut writes = self.report(memory, &pods, &observed, now);
-        let wanted = pods.iter().map(|(uid, pod)| (uid.clone(), wanted(pod))).collect();
+        let wanted = pods.iter().map(|(uid, pod)| (uid.clone(), wanted(pod, memory.ending(uid)))).collect();
+        let closing = *self.closing.borrow();
         let seen = observed.iter().map(|(uid, state)| (uid.clone(), memory.seen(uid, state))).collect();
         let actions = reconcile::reconcile(&wanted, &seen, &memory.busy, now);
         let mut wake = RESYNC;
         for (uid, action) in actions {
+            if closing && action == Action::Start {
+                continue;
+            }
             // A pod that never came to a sandbox has volumes and an address all the same.
             let unmade = action == Action::Forget && memory.is_prepared(&uid);
             let action = if unmade { Action::Remove } else { action };
             match action {
-                Action::Start if self.holds_back(memory, &uid, pods.get(&uid), &mut wake) => {}
+                Action::Start if self.holds_back(memory, &uid, (&pods, &observed), &mut wake) => {}
                 Action::WaitUntil(at) => {
                     wake = wake.min(Duration::try_from(at.duration_since(now)).unwrap_or_default())
                 }
@@ -137,13 +161,15 @@ impl Node {
         &self,
         memory: &mut Memory,
         uid: &str,
-        pod: Option<&Arc<Object>>,
+        (pods, observed): (&Pods, &BTreeMap<String, PodState>),
         wake: &mut Duration,
     ) -> bool {
-        let Some((object, pod)) = pod.and_then(|object| Some((object, pod_of(object)?))) else {
+        let Some((object, pod)) = pods.get(uid).and_then(|object| Some((object, pod_of(object)?))) else {
             return false;
         };
-        let Some(message) = order::waits_for(pod, |key| self.store.get(key)) else { return false };
+        let find = |key: &ObjectKey| self.store.get(key);
+        let is_down = |workload: &ObjectKey| order::is_down(workload, pods, observed, find);
+        let Some(message) = order::waits_for(pod, find, is_down) else { return false };
         let problem = Problem::Pod { reason: WAITING.to_owned(), message: message.clone() };
         if memory.hold(uid, problem) {
             self.note(&object.key(), false, WAITING, message);
@@ -198,7 +224,12 @@ impl Node {
                 continue;
             }
             let Some(pod) = pod_of(object) else { continue };
-            let status = pod_status(pod, state, memory.problem(uid), &self.facts.host_ips, now);
+            let problem = memory.last_word(uid, state);
+            let problem = problem.as_ref().or_else(|| memory.problem(uid));
+            let mut status = pod_status(pod, state, problem, &self.facts.host_ips, now);
+            if let Some(ending) = memory.ending(uid) {
+                ending.mark(&mut status, now);
+            }
             memory.reported(uid, object.resource_version(), state);
             if pod.status.as_ref() != Some(&status) {
                 let mut changed = pod.clone();
@@ -266,6 +297,20 @@ impl Node {
         }
     }
 
+    /// The pod will be ended, and is told why.
+    pub(crate) fn evict(&self, pod: &Object, ending: Ending) {
+        let message = ending.message.trim_end().to_owned();
+        if self.endings.add(pod.uid(), ending) {
+            tracing::warn!(pod = %pod.key(), message, "pod is evicted");
+            self.note(&pod.key(), true, "Evicted", message);
+        }
+    }
+
+    /// The pressures that the Node object tells of, as its conditions are called.
+    pub(crate) fn pressures(&self) -> Vec<&'static str> {
+        conditions::told(self).into_iter().map(conditions::name).collect()
+    }
+
     /// Records an event about a pod.
     fn note(&self, about: &ObjectKey, warning: bool, reason: &'static str, message: String) {
         self.recorder.record(Note { about: about.clone(), warning, reason, message });
@@ -276,9 +321,9 @@ fn pod_of(object: &Object) -> Option<&Pod> {
     object.try_into().ok()
 }
 
-fn wanted(object: &Object) -> Wanted {
+fn wanted(object: &Object, ending: Option<&Ending>) -> Wanted {
     let Some(pod) = pod_of(object) else {
-        return Wanted { deleting: None, terminal: true, never_again: true };
+        return Wanted { deleting: None, terminal: true, never_again: true, ending: None };
     };
     let grace = pod.metadata.deletion_grace_period_seconds.and_then(|seconds| u32::try_from(seconds).ok());
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -287,6 +332,7 @@ fn wanted(object: &Object) -> Wanted {
         deleting: pod.metadata.deletion_timestamp.as_ref().map(|_| grace.unwrap_or(30)),
         terminal: matches!(phase, Some("Succeeded" | "Failed")),
         never_again: policy == Some("Never"),
+        ending: ending.map(|ending| ending.grace_seconds),
     }
 }
 

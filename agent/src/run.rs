@@ -1,13 +1,16 @@
 //! `keel agent`: puts the parts together, and takes them apart again.
 
 use crate::metrics::Metrics;
+use crate::node::ending::Endings;
 use crate::node::registration::{self, Machine};
+use crate::node::resources::Resources;
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
 use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
-use manifests::config::{AgentConfiguration, parse_configuration};
+use futures::future::BoxFuture;
+use manifests::config::{AgentConfiguration, RuntimeConfiguration, parse_configuration};
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
@@ -17,7 +20,7 @@ use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
-use runtime::plan::{NodeFacts, NodeRules};
+use runtime::plan::{Handler, NodeFacts, NodeRules};
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
 use runtime::token::TokenKey;
 use std::ffi::OsString;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -152,7 +156,8 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let machine = Machine::observe(configuration.node_name.clone(), vec![cidr.gateway().into()]);
+    let (name, addresses) = (configuration.node_name.clone(), vec![cidr.gateway().into()]);
+    let machine = Machine::observe(name, addresses, &configuration.state_dir);
     registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
@@ -166,6 +171,8 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         tokens: TokenKey::open(&configuration.state_dir.join("service-account.key"))?,
         recorder: recorder.clone(),
         metrics: metrics.clone(),
+        endings: Endings::default(),
+        closing: watch::Sender::new(false),
     });
     node.sweep().await;
     let (sync, syncer) =
@@ -234,6 +241,7 @@ fn puller(configuration: &AgentConfiguration) -> anyhow::Result<Puller> {
 }
 
 fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
+    let allocatable = Resources::capacity(machine).allocatable(&configuration.node);
     NodeFacts {
         node_name: configuration.node_name.clone(),
         host_ips: machine.addresses.iter().map(ToString::to_string).collect(),
@@ -241,13 +249,24 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
         log_dir: configuration.log_dir.clone(),
         cgroup_root: configuration.cgroup_root.clone(),
         hidden: vec![configuration.state_dir.clone(), configuration.run_dir.clone()],
-        cpu_millis: machine.cores as u64 * 1000,
-        memory_bytes: machine.memory_bytes,
+        cpu_millis: allocatable.cpu_millis,
+        memory_bytes: allocatable.memory_bytes,
+        storage_bytes: allocatable.storage_bytes,
         default_pids: Some(configuration.pod_pids_limit).filter(|&limit| limit > 0),
         rules: rules(configuration),
     }
 }
 
+fn handler(runtime: &RuntimeConfiguration) -> Handler {
+    let mut arguments = runtime.arguments.clone();
+    // The groups are made, and the container is born into its own.
+    if runtime.path.file_name().is_some_and(|name| name == "crun") && arguments.is_empty() {
+        arguments.push("--cgroup-manager=disabled".to_owned());
+    }
+    Handler { name: runtime.name.clone(), path: runtime.path.clone(), root: runtime.root.clone(), arguments }
+}
+
+/// What the configuration, and the kernel, say of pods' rights.
 fn rules(configuration: &AgentConfiguration) -> NodeRules {
     let security = &configuration.security;
     // A kernel without AppArmor lacks the file.
@@ -255,6 +274,8 @@ fn rules(configuration: &AgentConfiguration) -> NodeRules {
     NodeRules {
         seccomp_default: security.seccomp_default,
         allowed_unsafe_sysctls: security.allowed_unsafe_sysctls.clone(),
+        cpu_period_us: security.cpu_period_us(),
+        runtimes: configuration.runtimes.iter().map(handler).collect(),
         apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
     }
 }
@@ -286,7 +307,11 @@ impl Parts {
         let mut add = |part| drop(tasks.spawn(part));
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
+        add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
+        for part in care(&self.node, &self.configuration, stop) {
+            add(part);
+        }
         add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
         add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
@@ -304,6 +329,18 @@ impl Parts {
         }
         tasks
     }
+}
+
+type Part = BoxFuture<'static, anyhow::Result<()>>;
+
+/// What keeps the node itself alive, and brings it down in good order.
+fn care(node: &Arc<Node>, configuration: &Arc<AgentConfiguration>, stop: &CancellationToken) -> [Part; 3] {
+    let (period, graces) = (configuration.node.measure_period(), configuration.node.shutdown_graces());
+    [
+        node::storage::run(Arc::clone(node), period, stop.clone()).boxed(),
+        node::pressure::run(Arc::clone(node), Arc::clone(configuration), stop.clone()).boxed(),
+        node::shutdown::run(Arc::clone(node), graces, stop.clone()).boxed(),
+    ]
 }
 
 async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {

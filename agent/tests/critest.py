@@ -247,6 +247,8 @@ class Agent:
             "network": {"bridge": name, "podCIDR": "10.97.0.0/16"},
             "images": {"registries": [{"host": host, "mirrors": [mirror]} for host in hosts]},
             "cri": {"socket": str(self.socket)},
+            # However full the disk is: images that a test has pulled stay.
+            "node": {"evictionHard": {}},
         }
         path = folder / "agent.json"
         path.write_text(json.dumps(self.configuration))

@@ -28,6 +28,8 @@ mod pods_reach_one_another;
 mod repository;
 #[path = "end_to_end/the_agent_tells_how_it_is.rs"]
 mod the_agent_tells_how_it_is;
+#[path = "end_to_end/the_node_cares_for_itself.rs"]
+mod the_node_cares_for_itself;
 #[path = "end_to_end/traces.rs"]
 mod traces;
 #[path = "end_to_end/workloads_run_to_their_end.rs"]
@@ -79,6 +81,12 @@ fn main() -> ExitCode {
             a_command_runs_in_a_container,
             files_are_copied_with_the_containers_rights,
             a_local_port_leads_to_a_pods_own;
+        the_node_cares_for_itself:
+            a_shutdown_waits_for_pods_and_brings_them_back,
+            a_pod_over_its_disk_limit_is_evicted,
+            pressure_ends_the_least_important_pod_first_and_keeps_others_out,
+            a_node_says_what_pods_may_use,
+            labels_and_tokens_reach_a_pod;
         workloads_wait_for_one_another:
             a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:

@@ -3,11 +3,15 @@
 //! that an agent uses comes from here, so that several agents fit one machine.
 
 mod images;
+mod node;
 mod read;
+mod runtimes;
 mod security;
 
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
+pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
+pub use runtimes::RuntimeConfiguration;
 pub use security::SecurityConfiguration;
 
 use schemars::JsonSchema;
@@ -41,10 +45,14 @@ pub struct AgentConfiguration {
     pub pod_pids_limit: u64,
     /// What pods may do on this node.
     pub security: SecurityConfiguration,
+    /// Other OCI runtimes that RuntimeClasses can name.
+    pub runtimes: Vec<RuntimeConfiguration>,
     /// The network of the node's pods.
     pub network: NetworkConfiguration,
     /// Where images come from, and when unused ones go.
     pub images: ImagesConfiguration,
+    /// What the node keeps for itself, and when it ends pods.
+    pub node: NodeConfiguration,
     /// The Container Runtime Interface, for who wants to run pods by request.
     pub cri: CriConfiguration,
     /// The Git repositories that say what runs.
@@ -65,8 +73,10 @@ impl Default for AgentConfiguration {
             metrics_address: "127.0.0.1:10250".into(),
             pod_pids_limit: 4096,
             security: SecurityConfiguration::default(),
+            runtimes: Vec::new(),
             network: NetworkConfiguration::default(),
             images: ImagesConfiguration::default(),
+            node: NodeConfiguration::default(),
             cri: CriConfiguration::default(),
             sources: Vec::new(),
         }

@@ -8,7 +8,6 @@ use crate::schema::Support;
 
 /// Fields that are accepted and do nothing yet: type, field, what is missing.
 const NO_EFFECT: &[(&str, &str, &str)] = &[
-    ("Container", "resizePolicy", "resources are not resized in place yet"),
     ("Container", "volumeDevices", "block devices are not given to containers yet"),
     ("DeploymentSpec", "paused", "a rollout cannot be paused yet"),
     ("JobSpec", "backoffLimitPerIndex", "failures are counted for the whole job yet"),
@@ -34,23 +33,14 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "affinity", "the scheduler does not look at affinity yet"),
     ("PodSpec", "enableServiceLinks", "services give no environment yet"),
     ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
-    ("PodSpec", "evictionResponders", "pods are not evicted yet"),
-    ("PodSpec", "hostUsers", "pods get no user namespace yet"),
+    ("PodSpec", "evictionResponders", "nobody is asked before an eviction"),
     ("PodSpec", "os", "every node runs Linux"),
     ("PodSpec", "overhead", "overhead is not counted yet"),
     ("PodSpec", "preemptionPolicy", "no pod is pre-empted yet"),
-    ("PodSpec", "priority", "no pod is pre-empted yet"),
-    ("PodSpec", "priorityClassName", "no pod is pre-empted yet"),
     ("PodSpec", "resourceClaims", "devices are not claimed yet"),
-    ("PodSpec", "runtimeClassName", "there is one runtime yet"),
     ("PodSpec", "schedulerName", "there is one scheduler"),
     ("PodSpec", "schedulingGates", "scheduling gates are not waited for yet"),
     ("PodSpec", "schedulingGroup", "pods are scheduled one by one"),
-    ("PodSpec", "serviceAccount", "Kubernetes renamed it to serviceAccountName"),
-    ("PodSpec", "setHostnameAsFQDN", "pods have no domain name yet"),
-    ("PodSpec", "shareProcessNamespace", "each container keeps a PID namespace of its own yet"),
-    ("PodSpec", "subdomain", "pods have no domain name yet"),
-    ("PodSpec", "tolerations", "nodes have no taints yet"),
     ("PodSpec", "topologySpreadConstraints", "the scheduler does not spread pods yet"),
     ("ResourceRequirements", "claims", "devices are not claimed yet"),
     ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
@@ -72,12 +62,10 @@ const INERT: &[(Kind, &str)] = &[
     (Kind::PersistentVolume, "volumes that outlive pods are not made yet"),
     (Kind::PersistentVolumeClaim, "volumes that outlive pods are not made yet"),
     (Kind::PodDisruptionBudget, "pods are not evicted with regard to budgets yet"),
-    (Kind::PriorityClass, "no pod is pre-empted yet"),
     (Kind::ReplicationController, "it makes no pods; use a Deployment"),
     (Kind::ResourceQuota, "quotas of a namespace are not counted yet"),
     (Kind::Role, "only root may ask this node anything yet"),
     (Kind::RoleBinding, "only root may ask this node anything yet"),
-    (Kind::RuntimeClass, "there is one runtime yet"),
     (Kind::StatefulSet, "it makes no pods yet"),
     (Kind::StorageClass, "volumes that outlive pods are not made yet"),
 ];
@@ -102,7 +90,6 @@ const WAITING: &[(&str, &str, &str)] = &[
     ("Volume", "gcePersistentDisk", UNMOUNTABLE),
     ("Volume", "gitRepo", UNMOUNTABLE),
     ("Volume", "glusterfs", UNMOUNTABLE),
-    ("Volume", "image", UNMOUNTABLE),
     ("Volume", "iscsi", UNMOUNTABLE),
     ("Volume", "nfs", UNMOUNTABLE),
     ("Volume", "persistentVolumeClaim", UNMOUNTABLE),
@@ -115,8 +102,7 @@ const WAITING: &[(&str, &str, &str)] = &[
     ("Volume", "vsphereVolume", UNMOUNTABLE),
 ];
 
-const UNMOUNTABLE: &str =
-    "volumes of emptyDir, hostPath, configMap, secret, downwardAPI and projected can be mounted so far";
+const UNMOUNTABLE: &str = "volumes of emptyDir, hostPath, configMap, secret, downwardAPI, projected and image can be mounted so far";
 
 /// What Evenkeel makes of `field` of the type `definition`.
 pub(crate) fn support(definition: &str, field: &str) -> Support {

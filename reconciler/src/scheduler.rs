@@ -1,6 +1,7 @@
 //! Binds Pods to nodes. Pure: a Pod and the nodes in, writes out.
 
 mod fit;
+pub(crate) mod priority;
 
 use crate::controllers::{Context, Note, Outcome};
 use crate::store::{Event, State, Write};
@@ -35,7 +36,7 @@ pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> O
     let mut refusals = Vec::new();
     for &node in &nodes {
         match fit::refusal(pod, node) {
-            None => return bind(key, pod, node, context.now),
+            None => return bind(key, pod, node, (state, context.now)),
             Some(refusal) => refusals.push(refusal),
         }
     }
@@ -50,11 +51,13 @@ fn is_waiting(pod: &Pod) -> bool {
     unbound && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-fn bind(key: &ObjectKey, pod: &Pod, node: &Node, now: Timestamp) -> Outcome {
+fn bind(key: &ObjectKey, pod: &Pod, node: &Node, (state, now): (&State, Timestamp)) -> Outcome {
     let name = node.metadata.name.clone().unwrap_or_default();
     let message = format!("Successfully assigned {}/{} to {name}", key.namespace, key.name);
     let mut bound = pod.clone();
     bound.spec.get_or_insert_default().node_name = Some(name);
+    // A class that is missing holds nobody up: such a Pod is of no importance.
+    priority::resolve(&mut bound, state);
     let mut scheduled = pod.clone();
     // The update before it in the batch guards both, and has moved the version on.
     scheduled.metadata.resource_version = None;

@@ -18,7 +18,7 @@ pub use counters::Counters;
 pub use pressure::{Pressure, Stall};
 pub use stats::{GroupStats, PodStats};
 
-use crate::plan::Resources;
+use crate::plan::{Resources, TIERS};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::io;
@@ -92,6 +92,45 @@ impl Cgroups {
         }
     }
 
+    /// If the pod's group is in a tier of pods that were not guaranteed all that they may have,
+    /// that tier has the share of CPU that its pods asked for together.
+    pub(crate) fn balance(&self, pod: &str) {
+        let Some((folder, _)) = pod.rsplit_once('/') else { return };
+        let Some((_, tier)) = folder.rsplit_once('/').filter(|(_, tier)| TIERS.contains(tier)) else {
+            return;
+        };
+        let asked = if tier == TIERS[0] {
+            let pods = self.children(folder).into_iter().filter(|name| name.starts_with("pod"));
+            pods.map(|pod| self.cpu_shares(&format!("{folder}/{pod}"))).sum()
+        } else {
+            0
+        };
+        // Refused when the tier is gone with its last pod's supervisor.
+        let _ = self.set_cpu_shares(folder, asked);
+    }
+
+    fn cpu_shares(&self, group: &str) -> u64 {
+        match &self.kind {
+            Kind::V1(v1) => v1.cpu_shares(group),
+            Kind::V2(v2) => v2.cpu_shares(group),
+        }
+    }
+
+    fn set_cpu_shares(&self, group: &str, shares: u64) -> Result<(), CgroupError> {
+        match &self.kind {
+            Kind::V1(v1) => v1.set_cpu_shares(group, shares),
+            Kind::V2(v2) => v2.set_cpu_shares(group, shares),
+        }
+    }
+
+    /// The group, which exists, has these limits.
+    pub(crate) fn limit(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        match &self.kind {
+            Kind::V1(v1) => v1.limit(group, limits),
+            Kind::V2(v2) => v2.limit(group, limits),
+        }
+    }
+
     /// The group of a container exists with its limits. Its pod's does.
     pub(crate) fn ensure_container(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         match &self.kind {
@@ -100,13 +139,18 @@ impl Cgroups {
         }
     }
 
+    /// Where in the pod's group its supervisor lives.
+    pub(crate) fn supervisor_group(&self, pod: &str) -> String {
+        match &self.kind {
+            Kind::V1(_) => pod.to_owned(),
+            Kind::V2(_) => format!("{pod}/{SUPERVISOR}"),
+        }
+    }
+
     /// This process is in the supervisor's place in the pod's group.
     pub(crate) fn enter_as_supervisor(&self, pod: &str) -> Result<(), CgroupError> {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
-        match &self.kind {
-            Kind::V1(v1) => v1.attach(pod, own),
-            Kind::V2(v2) => v2.attach(&format!("{pod}/{SUPERVISOR}"), own),
-        }
+        self.attach(&self.supervisor_group(pod), own)
     }
 
     /// This process is in the supervisor's place of the pod's group, which others made: on v2
@@ -202,6 +246,15 @@ impl Cgroups {
         match &self.kind {
             Kind::V1(v1) => v1.stats(group),
             Kind::V2(v2) => v2.stats(group),
+        }
+    }
+
+    /// What the whole machine uses of its memory, without the page cache that could be dropped at
+    /// once: as the kubelet computes it. `None` if the kernel does not say.
+    pub(crate) fn machine_working_set(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::V1(v1) => Some(v1.stats("").working_set_bytes).filter(|&bytes| bytes > 0),
+            Kind::V2(v2) => v2.machine_working_set(&std::fs::read_to_string("/proc/meminfo").ok()?),
         }
     }
 

@@ -15,10 +15,12 @@ mod error;
 mod expand;
 mod field;
 mod habits;
+mod image_volume;
 mod memory;
 mod mounts;
 mod process;
 mod quantity;
+mod resize;
 mod resource;
 mod security;
 mod sysctl;
@@ -32,16 +34,20 @@ pub use error::{Cause, PlanError};
 pub(crate) use field::{annotations_file, field_value, labels_file, service_account};
 pub(crate) use habits::{CREDENTIALS, notify_socket};
 pub use habits::{CredentialPlan, HabitPlan};
+pub use image_volume::image_key;
 pub use mounts::BENEATH_OPTION;
 pub(crate) use mounts::{bidirectional, sub_paths};
 pub use process::{STOP_SIGNAL_ANNOTATION, USER_ANNOTATION};
 pub(crate) use quantity::{are_equal as quantities_are_equal, is_positive as quantity_is_positive};
-pub(crate) use resource::resource_field;
-pub use security::{ContainerSecurity, NodeRules, SeccompProfile};
+pub(crate) use resize::is_due as resize_is_due;
+pub use resize::{Resize, pod_limits, resizes};
+pub(crate) use resource::{TIERS, resource_field};
+pub use security::{ContainerSecurity, Handler, NodeRules, PodSecurity, SeccompProfile};
 pub(crate) use values::{config_map_values, secret_values};
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One pod, ready to run.
@@ -80,14 +86,27 @@ pub struct PodPlan {
     /// Places of the host in which containers may mount for the host to see.
     #[serde(default)]
     pub shared_mounts: Vec<SharedMount>,
+    /// Images that are volumes, mounted in the supervisor's mount namespace.
+    #[serde(default)]
+    pub image_volumes: Vec<ImageVolume>,
     /// Run one after the other, each to success, before `containers`.
     pub init_containers: Vec<ContainerPlan>,
     /// Run together.
     pub containers: Vec<ContainerPlan>,
+    /// What its containers share, and what keeps all of them apart.
+    #[serde(default)]
+    pub security: PodSecurity,
     /// Containers come, start, stop and go one by one as the agent is asked for it, and none
     /// starts by itself; the pod lasts until it is stopped, with or without any.
     #[serde(default)]
     pub by_request: bool,
+}
+
+impl PodPlan {
+    /// True if a container's end leaves other processes in its PID namespace.
+    pub(crate) const fn shares_processes(&self) -> bool {
+        self.host_pid || self.security.share_processes || self.security.handler.is_some()
+    }
 }
 
 /// One container.
@@ -217,6 +236,15 @@ pub struct MemoryVolume {
     pub shared: bool,
 }
 
+/// An image as a volume: what its layers show, for nobody to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageVolume {
+    /// Where it is mounted, under the pod's folder; containers bind from here.
+    pub path: PathBuf,
+    /// Unpacked, topmost first.
+    pub layers: Vec<PathBuf>,
+}
+
 /// A place of the host for mounts that go both ways (`mountPropagation: Bidirectional`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedMount {
@@ -244,8 +272,14 @@ pub struct Resources {
     pub cpu_millis: Option<u64>,
     /// From `requests.cpu`, in v1 shares (2 to 262144; 1024 is one core).
     pub cpu_shares: Option<u64>,
+    /// Over how many microseconds `cpu_millis` is counted; 100000 if 0.
+    #[serde(default)]
+    pub cpu_period_us: u64,
     /// Most processes and threads.
     pub pids: Option<u64>,
+    /// From `limits.hugepages-<size>`: bytes by the size of a page in bytes.
+    #[serde(default)]
+    pub hugepages: BTreeMap<u64, u64>,
     /// Which devices may be used.
     #[serde(default)]
     pub devices: Devices,

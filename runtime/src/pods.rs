@@ -1,20 +1,25 @@
 //! The pods of this node, as an agent sees them: one supervisor each, found again after a restart.
 
 mod connection;
+mod disk;
 mod error;
 mod files;
 mod handover;
 mod inside;
+mod interrupt;
+mod reclaim;
 mod remains;
 mod requests;
 mod scopes;
+mod users;
 
+pub use disk::{ContainerDisk, DiskUsage, PodDisk};
 pub use error::{AddError, CreateError, InsideError, OpenError, PodError, RemoveError};
 pub use files::in_files_of;
 pub use inside::{Attached, ExecSpec, Execution, Killer, attach, dial, exec, exec_in_terminal};
 
 use crate::cgroup::{Cgroups, PodStats, Pressure};
-use crate::plan::PodPlan;
+use crate::plan::{PodPlan, Resize, Resources};
 use crate::seccomp::SeccompFolders;
 use crate::state::{PodState, Stage};
 use crate::supervisor::gate::{GO, PLACED};
@@ -123,6 +128,8 @@ struct Shared {
     scopes: Scopes,
     handover: Handover,
     pods: Mutex<BTreeMap<String, Pod>>,
+    /// Held while ranges of ids are looked for, and shares of CPU are summed.
+    ids: Mutex<()>,
     version: watch::Sender<u64>,
     closed: CancellationToken,
 }
@@ -183,6 +190,7 @@ impl Runtime {
             handover: Handover::default(),
             cgroups,
             pods: Mutex::default(),
+            ids: Mutex::default(),
             version: watch::Sender::new(0),
             closed: CancellationToken::new(),
         });
@@ -218,11 +226,14 @@ impl Runtime {
                 return Ok(Created::of(pod.state.supervisor_pid));
             }
         }
-        match self.bring_up(plan).await {
+        let mut plan = plan.clone();
+        self.compile_filters(&mut plan)?;
+        self.allot_users(&mut plan)?;
+        match self.bring_up(&plan).await {
             // It does not want to, and will not for the next pod either.
             Err(CreateError::Scope(error)) if error.is_lasting() => {
                 self.shared.scopes.give_up(&error);
-                self.bring_up(plan).await
+                self.bring_up(&plan).await
             }
             result => result,
         }
@@ -231,8 +242,7 @@ impl Runtime {
     async fn bring_up(&self, plan: &PodPlan) -> Result<Created, CreateError> {
         let (uid, options) = (&plan.uid, &self.shared.options);
         let folder = options.pod_folder(uid);
-        let mut placed = self.shared.scopes.placed(&options.cgroup_root, plan).into_owned();
-        self.compile_filters(&mut placed)?;
+        let placed = self.shared.scopes.placed(&options.cgroup_root, plan);
         write_json(&folder, &folder.join(PLAN_FILE), &placed)
             .map_err(|source| CreateError::WritePlan { path: folder.join(PLAN_FILE), source })?;
         let (mut child, gate) = self.spawn(&placed, &folder)?;
@@ -254,6 +264,27 @@ impl Runtime {
         }
     }
 
+    /// Every container's plan names the filter of its system calls.
+    fn compile_filters(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
+        let folders = self.shared.options.seccomp();
+        let foreign = plan.security.handler.is_some();
+        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+            let filled = if foreign { folders.spell_out(container) } else { folders.fill_in(container) };
+            filled.map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// A pod with users of its own knows which of the host's ids they are.
+    fn allot_users(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
+        if plan.security.own_users {
+            let _one_at_a_time = self.shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = users::allot(&self.shared.options, &plan.uid).map_err(CreateError::Users)?;
+            plan.security.first_id = Some(first);
+        }
+        Ok(())
+    }
+
     /// The supervisor has what others made or kept for it, if there is anything to wait for.
     async fn let_on(
         &self,
@@ -268,17 +299,6 @@ impl Runtime {
         // One that is gone has said why.
         if handover::give(&gate, &sockets).is_ok() {
             let _ = (&gate).write_all(if is_placed { &[PLACED] } else { &[GO] });
-        }
-        Ok(())
-    }
-
-    /// Every container's plan names the filter of its system calls.
-    fn compile_filters(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
-        let folders = self.shared.options.seccomp();
-        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
-            folders
-                .fill_in(container)
-                .map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
         }
         Ok(())
     }
@@ -356,7 +376,22 @@ impl Runtime {
             pod.state.stage = Stage::Started;
         }
         self.shared.changed();
+        self.balance(self.shared.group(uid)).await;
         Ok(())
+    }
+
+    /// The share of CPU of the pod's tier is what its pods' are in all; systemd keeps those of its
+    /// slices itself.
+    async fn balance(&self, group: String) {
+        if self.shared.scopes.are_used() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let balanced = tokio::task::spawn_blocking(move || {
+            let _one_at_a_time = shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.cgroups.balance(&group);
+        });
+        let _ = balanced.await;
     }
 
     /// The pod was asked to end, within the grace; its end is seen in [`Runtime::observe`].
@@ -367,6 +402,17 @@ impl Runtime {
         let grace = Duration::from_secs(u64::from(grace_seconds));
         handover::keep(&self.shared, uid, grace).await;
         self.ask(uid, Request::Stop { grace_seconds }).await
+    }
+
+    /// The container has the limits, and its pod those of `pod`; its next runs will have them too.
+    ///
+    /// # Errors
+    /// [`PodError`] if the pod has no supervisor, or the kernel refuses: memory that is used, say.
+    pub async fn resize(&self, uid: &str, change: Resize, pod: Resources) -> Result<(), PodError> {
+        let Resize { container, limits, restart } = change;
+        self.ask(uid, Request::Resize { container, limits, pod, restart }).await?;
+        self.balance(self.shared.group(uid)).await;
+        Ok(())
     }
 
     /// The signal was sent to the container's first process.
@@ -397,8 +443,10 @@ impl Runtime {
         if !errors.is_empty() {
             return Err(RemoveError { uid: uid.to_owned(), errors });
         }
+        let group = self.shared.group(uid);
         self.shared.pods().remove(uid);
         self.shared.changed();
+        self.balance(group).await;
         Ok(())
     }
 
@@ -415,6 +463,12 @@ impl Runtime {
             }
         };
         let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+    }
+
+    /// What the whole machine uses of its memory, without what it could drop at once, in bytes.
+    #[must_use]
+    pub fn machine_working_set(&self) -> Option<u64> {
+        self.shared.cgroups.machine_working_set()
     }
 
     /// How long the pod's processes wait for what they lack; `None` where the kernel keeps no

@@ -11,20 +11,26 @@ mod devices;
 mod error;
 mod exec;
 mod filter;
+mod foreign;
 mod mounts;
+mod pause;
 mod privileges;
 mod program;
 mod rootfs;
 mod target;
 mod terminal;
 mod user;
+mod users;
 
 pub(crate) use error::StartFailure;
 pub(crate) use exec::{Exec, ExecStreams, Executed};
+pub(crate) use pause::Pause;
+pub(crate) use users::{IDS, Users};
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, PodPlan};
 use crate::sys::clone::{Cloned, clone3, exit_now};
+use rustix::fs::{Gid, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,6 +48,10 @@ pub(crate) struct Launch<'a> {
     pub(crate) pod: &'a PodPlan,
     pub(crate) container: &'a ContainerPlan,
     pub(crate) run: u32,
+    /// The PID namespace that the pod's containers share, if they do.
+    pub(crate) processes: Option<&'a Pause>,
+    /// The users of a pod that has its own.
+    pub(crate) users: Option<&'a Users>,
     /// What its program gets as descriptors 3 and up.
     pub(crate) sockets: &'a [OwnedFd],
 }
@@ -98,6 +108,13 @@ enum ChildOutput {
 }
 
 impl Launch<'_> {
+    /// The program's user and group in the host's ids, which files are given to until the
+    /// process has joined the pod's users.
+    fn owner(&self, identity: &user::Identity) -> (Uid, Gid) {
+        let on_host = |id: u32| self.users.map_or(id, |users| users.on_host(id));
+        (Uid::from_raw(on_host(identity.uid.as_raw())), Gid::from_raw(on_host(identity.gid.as_raw())))
+    }
+
     /// The container's cgroup.
     pub(crate) fn group(&self) -> String {
         format!("{}/{}", self.pod.cgroup, self.container.name)
@@ -156,11 +173,15 @@ impl Launch<'_> {
             ChildEnds { gate: gate_child, report: report_child, stdin: stdin_child, output: output_child };
         let birthplace = cgroups.birthplace(&self.group())?;
         let mut namespaces = libc::CLONE_NEWNS;
-        if !self.pod.host_pid {
+        if !self.pod.shares_processes() && self.pod.security.handler.is_none() {
             namespaces |= libc::CLONE_NEWPID;
         }
         let into = birthplace.as_ref().map(AsFd::as_fd);
-        match clone3(namespaces, into).map_err(LaunchError::Clone)? {
+        let cloned = match self.processes {
+            Some(shared) => pause::born_in(shared.namespace(), namespaces, into),
+            None => clone3(namespaces, into),
+        };
+        match cloned.map_err(LaunchError::Clone)? {
             Cloned::Parent { pid, pidfd } => Ok(Launched { pid, pidfd, report, stdin, output, gate }),
             Cloned::Child => {
                 drop((gate, report, stdin, output, birthplace));
@@ -171,6 +192,14 @@ impl Launch<'_> {
 }
 
 impl Launched {
+    /// This is the container's first process, which the runtime that this was has created.
+    pub(crate) fn adopt(&mut self, pid: i32) -> io::Result<()> {
+        let number = rustix::process::Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+        self.pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
+        self.pid = pid;
+        Ok(())
+    }
+
     /// The process is in its cgroup, in every hierarchy, and knows.
     pub(crate) fn attach(&self, cgroups: &Cgroups, group: &str) -> Result<(), CgroupError> {
         if !cgroups.is_v2() {

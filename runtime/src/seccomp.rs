@@ -68,6 +68,18 @@ impl SeccompFolders {
         Ok(())
     }
 
+    /// The container's specification holds its rules, for a runtime that compiles them itself.
+    ///
+    /// # Errors
+    /// [`SeccompError`] if a profile cannot be read.
+    pub fn spell_out(&self, container: &mut ContainerPlan) -> Result<(), SeccompError> {
+        let profile = self.profile(&container.security.seccomp, &container.spec)?;
+        if let Some(linux) = container.spec.linux_mut() {
+            linux.set_seccomp(profile);
+        }
+        Ok(())
+    }
+
     /// The rules that the container is under; `None` if there are none.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! What a supervisor reports of its pod: facts, no decisions.
 
+use crate::plan::Resources;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A pod as its supervisor sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct PodState {
     pub init_containers: Vec<ContainerStatus>,
     /// In the order of the specification.
     pub containers: Vec<ContainerStatus>,
+    /// What each container may use now, by its name.
+    #[serde(default)]
+    pub limits: BTreeMap<String, Resources>,
     /// What happened lately beside changes of state, oldest first.
     #[serde(default)]
     pub notices: Vec<Notice>,

@@ -8,6 +8,7 @@ mod conditions;
 mod container;
 mod phase;
 mod qos;
+mod resize;
 
 pub use qos::qos_class;
 
@@ -58,8 +59,15 @@ pub fn pod_status(
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let before = pod.status.clone().unwrap_or_default();
-    let init = container::statuses(container::Group::Init, spec, state, problem, &before);
-    let main = container::statuses(container::Group::Main, spec, state, problem, &before);
+    let mut init = container::statuses(container::Group::Init, spec, state, problem, &before);
+    let mut main = container::statuses(container::Group::Main, spec, state, problem, &before);
+    let mut resizes = false;
+    for (statuses, is_init, old) in
+        [(&mut init, true, &before.init_container_statuses), (&mut main, false, &before.container_statuses)]
+    {
+        let old = old.as_deref().unwrap_or_default();
+        resizes |= resize::report(statuses, resize::of_group(spec, is_init), state, old);
+    }
     let ended = ending(&init, &main, problem, &before);
     let phase = match before.phase.as_deref() {
         // No pod leaves these: what its containers did is history.
@@ -71,8 +79,10 @@ pub fn pod_status(
     let seen = conditions::Seen { spec, phase, sandbox: phase::has_sandbox(state), init: &init, main: &main };
     let addresses = addresses(spec, state, host_ips, &before);
     let (reason, message) = ended.unzip();
+    let mut conditions = conditions::conditions(&seen, &before, now);
+    resize::condition(&mut conditions, resizes, &before, now);
     PodStatus {
-        conditions: Some(conditions::conditions(&seen, &before, now)),
+        conditions: Some(conditions),
         host_ip: host_ips.first().cloned(),
         host_ips: some(host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         pod_ip: addresses.first().cloned(),

@@ -33,6 +33,7 @@ pub(crate) fn path(pod_dir: &Path, volume: &Volume) -> Option<PathBuf> {
         Volume { secret: Some(_), .. } => "secret",
         Volume { downward_api: Some(_), .. } => "downward-api",
         Volume { projected: Some(_), .. } => "projected",
+        Volume { image: Some(_), .. } => "image",
         _ => return None,
     };
     Some(pod_dir.join("volumes").join(kind).join(&volume.name))
@@ -40,6 +41,11 @@ pub(crate) fn path(pod_dir: &Path, volume: &Volume) -> Option<PathBuf> {
 
 /// True for volumes that containers must not write to, whatever their mount says.
 pub(crate) const fn is_read_only(volume: &Volume) -> bool {
+    volume.image.is_some() || has_files(volume)
+}
+
+/// True for volumes whose files we write, and that follow what they show.
+const fn has_files(volume: &Volume) -> bool {
     volume.config_map.is_some()
         || volume.secret.is_some()
         || volume.downward_api.is_some()
@@ -66,6 +72,8 @@ pub fn prepare(input: &PodInput<'_>) -> Result<(), VolumeError> {
         }
         match volume {
             Volume { host_path: Some(host), .. } => host_path::ensure(&volume.name, host)?,
+            // The supervisor mounts it there.
+            Volume { image: Some(_), .. } => make_private(&path)?,
             Volume { empty_dir: Some(empty), .. } => make_empty_dir(volume, empty, &path, fs_group)?,
             _ => {
                 payload::write(volume, &path, input, fs_group)?;
@@ -103,7 +111,7 @@ pub fn update(input: &PodInput<'_>) -> Result<Vec<String>, VolumeError> {
     let pod_dir = input.pod_dir();
     let fs_group = own_group(input)?;
     let mut changed = Vec::new();
-    for volume in volumes(input).iter().filter(|volume| is_read_only(volume)) {
+    for volume in volumes(input).iter().filter(|volume| has_files(volume)) {
         let Some(path) = path(&pod_dir, volume) else { continue };
         if payload::write(volume, &path, input, fs_group)? {
             changed.push(volume.name.clone());

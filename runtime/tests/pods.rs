@@ -3,6 +3,8 @@
 
 #[path = "pods/escapes.rs"]
 mod escapes;
+#[path = "pods/foreign.rs"]
+mod foreign;
 #[path = "pods/habits.rs"]
 mod habits;
 #[path = "pods/inside.rs"]
@@ -13,8 +15,12 @@ mod isolation;
 mod node;
 #[path = "pods/requests.rs"]
 mod requests;
+#[path = "pods/resizes.rs"]
+mod resizes;
 #[path = "pods/socket.rs"]
 mod socket;
+#[path = "pods/users.rs"]
+mod users;
 #[path = "pods/volumes.rs"]
 mod volumes;
 #[path = "pods/volumes_live.rs"]
@@ -25,11 +31,13 @@ mod volumes_mounts;
 mod watched;
 
 use escapes::*;
+use foreign::*;
 use habits::*;
 use inside::*;
 use isolation::*;
 use node::{Node, Script, is_alive, until};
 use requests::*;
+use resizes::*;
 use runtime::plan::{Resources, Rootfs};
 use runtime::state::{ContainerState, PodState, Stage, Termination};
 use socket::*;
@@ -37,6 +45,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
+use users::*;
 use volumes::*;
 use volumes_live::*;
 use volumes_mounts::*;
@@ -70,11 +79,13 @@ const TESTS: &[(&str, Test)] = tests![
     a_link_in_a_volume_leads_nowhere_out,
     a_link_in_a_volume_in_memory_leads_nowhere_out,
     a_volume_in_memory_is_shared_and_has_its_size,
+    a_race_for_a_sub_path_is_lost,
     a_read_only_mount_cannot_be_written,
     what_is_below_is_read_only_only_if_asked,
     mounts_pass_where_they_are_asked_to_and_nowhere_else,
     what_the_host_keeps_to_itself_is_not_mounted_both_ways,
     a_volume_in_memory_is_shared_by_what_is_mounted_in_it,
+    an_image_is_a_volume_that_nobody_changes,
     volumes_belong_to_the_pods_group,
     volumes_have_the_modes_and_options_that_are_asked_for,
     files_follow_their_objects_all_at_once,
@@ -126,6 +137,17 @@ const TESTS: &[(&str, Test)] = tests![
     without_a_filter_the_kernel_itself_would_let_some_through,
     profiles_come_from_the_pod_the_container_and_the_nodes_folder,
     devices_are_opened_by_the_rules,
+    a_working_directory_leads_nowhere_out,
+    a_sub_path_that_changes_all_the_time_leads_nowhere_out,
+    pods_do_not_see_one_anothers_memory,
+    another_runtime_makes_the_containers,
+    what_another_runtime_cannot_make_is_told,
+    containers_of_a_pod_can_share_their_processes,
+    the_whole_name_can_be_the_hosts,
+    what_a_container_may_use_is_in_its_cgroup,
+    pods_are_in_cgroups_of_their_quality,
+    limits_change_while_a_container_runs,
+    a_pod_can_have_users_of_its_own,
 ];
 
 fn ended(state: &PodState) -> Option<Termination> {

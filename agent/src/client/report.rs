@@ -1,7 +1,9 @@
 //! What the agent tells of itself, beyond the objects of Kubernetes
 //! (`/evenkeel/v1alpha1/…`).
 
+use crate::stall::MachineStall;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +52,8 @@ pub(crate) struct AgentStatus {
     pub(crate) cpu_nanos: Option<u64>,
     /// Each configured source.
     pub(crate) sources: Vec<SourceStatus>,
+    /// How long programs had to wait, by what for.
+    pub(crate) stalls: BTreeMap<String, MachineStall>,
     /// What the user should know; empty if all is well.
     pub(crate) warnings: Vec<String>,
     /// Images on their way.

@@ -96,6 +96,8 @@ impl Stage {
             "cgroupRoot": self.cgroup,
             "metricsAddress": "",
             "network": {"bridge": self.bridge, "podCIDR": self.pod_cidr},
+            // The story is the same on a machine that is short of something.
+            "node": {"evictionHard": {}},
             "sources": [{
                 "name": super::SOURCE,
                 "url": format!("file://{}", self.repository().display()),

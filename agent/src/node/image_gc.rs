@@ -1,7 +1,9 @@
 //! Unused images go when the disk fills up, by the kubelet's thresholds.
 
-use super::Node;
+use super::{Node, pod_of};
+use manifests::Kind;
 use manifests::config::ImagesConfiguration;
+use runtime::image::PullPolicy;
 use rustix::fs::statvfs;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -58,5 +60,16 @@ fn used_percent(folder: &std::path::Path) -> Option<u32> {
 pub(crate) fn in_use(node: &Node) -> BTreeSet<String> {
     let pods = node.runtime.observe();
     let containers = pods.values().flat_map(|pod| pod.init_containers.iter().chain(&pod.containers));
-    containers.map(|container| container.image_id.clone()).filter(|id| !id.is_empty()).collect()
+    let ids = containers.map(|container| container.image_id.clone()).filter(|id| !id.is_empty());
+    ids.chain(of_volumes(node)).collect()
+}
+
+/// The ids of the images that pods of this node have as volumes.
+fn of_volumes(node: &Node) -> Vec<String> {
+    let (pods, _) = node.store.list(Kind::Pod, None);
+    let mine = pods.iter().filter_map(|object| pod_of(object)).filter(|pod| node.is_mine(pod));
+    let volumes = mine.flat_map(|pod| pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()));
+    let references = volumes.filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
+    let present = |reference| node.images.store().resolve(reference, PullPolicy::Never).ok();
+    references.filter_map(present).map(|image| image.id).collect()
 }

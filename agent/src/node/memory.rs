@@ -1,11 +1,12 @@
 //! What the node loop remembers between two looks. All of it may be lost: a
 //! new agent begins with what the runtime shows.
 
-use super::Pods;
+use super::ending::Ending;
 use super::reconcile::{Action, Busy, Seen};
 use super::work::{Done, Failure, words};
+use super::{Pods, pod_of};
 use jiff::{SignedDuration, Timestamp};
-use runtime::state::{ContainerState, PodState};
+use runtime::state::{ContainerState, PodState, Stage};
 use runtime::status::Problem;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -24,7 +25,18 @@ struct Entry {
     started: bool,
     /// A start was tried: volumes or an address may be there, though no sandbox is.
     prepared: bool,
-    reported: Option<(u64, Option<PodState>, Option<Problem>)>,
+    reported: Option<Report>,
+    ending: Option<Ending>,
+}
+
+/// What a status was made from.
+#[derive(Debug, PartialEq)]
+struct Report {
+    version: u64,
+    state: Option<PodState>,
+    problem: Option<Problem>,
+    ending: Option<Ending>,
+    is_over: bool,
 }
 
 /// See the module.
@@ -97,13 +109,54 @@ impl Memory {
     /// False if the pod and its state are what was reported last.
     pub(super) fn needs_report(&self, uid: &str, version: u64, state: Option<&PodState>) -> bool {
         let Some(entry) = self.entries.get(uid) else { return true };
-        let Some((known_version, known_state, known_problem)) = &entry.reported else { return true };
-        *known_version != version || known_state.as_ref() != state || *known_problem != entry.problem
+        let Some(known) = &entry.reported else { return true };
+        known.version != version
+            || known.state.as_ref() != state
+            || known.problem != entry.problem
+            || known.ending != entry.ending
+            || known.is_over != self.is_over(uid, state)
+    }
+
+    /// True if nothing of the pod runs, nor is about to.
+    fn is_over(&self, uid: &str, state: Option<&PodState>) -> bool {
+        match state.map(|state| state.stage) {
+            Some(Stage::Finished) => true,
+            Some(Stage::Created | Stage::Started | Stage::Stopping) => false,
+            // A start may be under way.
+            Some(Stage::Lost) | None => self.busy.get(uid) != Some(&Busy::Working),
+        }
+    }
+
+    /// What the status says of a pod that was ended by its node, once it is over.
+    pub(super) fn last_word(&self, uid: &str, state: Option<&PodState>) -> Option<Problem> {
+        self.ending(uid).filter(|_| self.is_over(uid, state)).map(Ending::problem)
+    }
+
+    /// Why the node ends the pod, if it does.
+    pub(super) fn ending(&self, uid: &str) -> Option<&Ending> {
+        self.entries.get(uid)?.ending.as_ref()
+    }
+
+    /// Pods that are to be ended: by what was decided now, or by an agent before this one.
+    pub(super) fn note_endings(&mut self, pods: &Pods, endings: &BTreeMap<String, Ending>) {
+        for (uid, object) in pods {
+            let Some(entry) = self.entries.get_mut(uid).filter(|entry| entry.ending.is_none()) else {
+                continue;
+            };
+            entry.ending = endings.get(uid).cloned().or_else(|| Ending::read(pod_of(object)?));
+        }
     }
 
     pub(super) fn reported(&mut self, uid: &str, version: u64, state: Option<&PodState>) {
+        let is_over = self.is_over(uid, state);
         let entry = self.entries.entry(uid.to_owned()).or_default();
-        entry.reported = Some((version, state.cloned(), entry.problem.clone()));
+        entry.reported = Some(Report {
+            version,
+            state: state.cloned(),
+            problem: entry.problem.clone(),
+            ending: entry.ending.clone(),
+            is_over,
+        });
         match state {
             Some(state) => drop(self.last.insert(uid.to_owned(), state.clone())),
             None => drop(self.last.remove(uid)),

@@ -97,6 +97,7 @@ mod tests {
             ready: true,
         };
         PodState {
+            limits: std::collections::BTreeMap::new(),
             notices: Vec::new(),
             by_request: false,
             cgroup: String::new(),

@@ -1,19 +1,31 @@
 //! Whether what a pod waits for is there. Pure.
 
+use super::Pods;
 use k8s_openapi::api::core::v1::Pod;
 use manifests::habits::{Order, Workload};
-use manifests::{Object, ObjectKey};
+use manifests::{Kind, Object, ObjectKey};
+use runtime::state::{PodState, Stage};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What `pod` has to wait for before it starts, for a person; `None` if it need not wait.
-/// `find` looks into the store.
-pub(super) fn waits_for(pod: &Pod, find: impl Fn(&ObjectKey) -> Option<Arc<Object>>) -> Option<String> {
+/// `find` looks into the store; `is_down` says of a workload that looks well there that its pods
+/// do not run, as after a reboot.
+pub(super) fn waits_for(
+    pod: &Pod,
+    find: impl Fn(&ObjectKey) -> Option<Arc<Object>>,
+    is_down: impl Fn(&ObjectKey) -> bool,
+) -> Option<String> {
     let order = Order::of(pod.metadata.annotations.as_ref()?).ok()?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    let found = |workload: &Workload| find(&ObjectKey::new(workload.kind, namespace, workload.name.clone()));
+    let key = |workload: &Workload| ObjectKey::new(workload.kind, namespace, workload.name.clone());
+    let found = |workload: &Workload| find(&key(workload));
     let missing = |workload: &Workload| match found(workload) {
         None => Some(format!("{workload}, which is not there")),
-        Some(object) => state(&object).map(|state| format!("{workload}, which {state}")),
+        Some(object) => {
+            let down = || is_down(&key(workload)).then(|| "has not come back yet".to_owned());
+            state(&object).or_else(down).map(|state| format!("{workload}, which {state}"))
+        }
     };
     let required = order.requires.iter().filter_map(missing);
     // Of those that are only to come first, one that is not wanted at all is not waited for.
@@ -21,6 +33,39 @@ pub(super) fn waits_for(pod: &Pod, find: impl Fn(&ObjectKey) -> Option<Arc<Objec
     let after = after.filter(|workload| found(workload).is_some()).filter_map(missing);
     let all: Vec<String> = required.chain(after).collect();
     (!all.is_empty()).then(|| format!("waiting for {}", all.join(", and for ")))
+}
+
+/// True if a pod of the workload is ready in the store, but not on the machine.
+pub(super) fn is_down(
+    workload: &ObjectKey,
+    pods: &Pods,
+    observed: &BTreeMap<String, PodState>,
+    find: impl Fn(&ObjectKey) -> Option<Arc<Object>>,
+) -> bool {
+    let runs = |uid: &String| {
+        let state = observed.get(uid).filter(|state| state.stage == Stage::Started);
+        state.is_some_and(|state| state.containers.iter().all(|container| container.ready))
+    };
+    let claims_ready =
+        |object: &Object| state(object).is_none() && super::pod_of(object).is_some_and(is_running);
+    let mut down = pods.iter().filter(|(uid, object)| claims_ready(object) && !runs(uid));
+    down.any(|(_, object)| belongs(object, workload, &find))
+}
+
+fn is_running(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+}
+
+/// By its owners, up to the last.
+fn belongs(object: &Object, workload: &ObjectKey, find: &impl Fn(&ObjectKey) -> Option<Arc<Object>>) -> bool {
+    if object.key() == *workload {
+        return true;
+    }
+    let owner = object.controller().and_then(|owner| {
+        let kind = Kind::from_gvk(&owner.api_version, &owner.kind)?;
+        find(&ObjectKey::new(kind, object.namespace(), owner.name.clone()))
+    });
+    owner.is_some_and(|owner| belongs(&owner, workload, find))
 }
 
 /// How far something is that is not ready, or complete; `None` if it is.
@@ -78,7 +123,6 @@ fn state(object: &Object) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use manifests::Kind;
     use serde_json::{Value, json};
 
     fn pod(annotations: &Value) -> Pod {
@@ -99,7 +143,8 @@ mod tests {
                 Arc::new(Object::from_json(kind, value).expect("an object"))
             })
             .collect();
-        waits_for(&pod(annotations), |key| objects.iter().find(|object| object.key() == *key).cloned())
+        let find = |key: &ObjectKey| objects.iter().find(|object| object.key() == *key).cloned();
+        waits_for(&pod(annotations), find, |key| key.name == "down")
     }
 
     fn deployment(generation: i64, observed: i64, ready: i32) -> Value {
@@ -135,6 +180,50 @@ mod tests {
             text,
             "waiting for Deployment/db, which has 0 of 2 pods ready, and for Job/migrate, which has failed"
         );
+    }
+
+    #[test]
+    fn what_only_looks_ready_is_waited_for() {
+        let mut down = deployment(1, 1, 2);
+        down["metadata"]["name"] = json!("down");
+        let requires = json!({"evenkeel.dev/requires": "Deployment/down"});
+        assert_eq!(
+            waits(&requires, &[down]).unwrap_or_default(),
+            "waiting for Deployment/down, which has not come back yet"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_the_machine_has_lost_is_down_with_its_workload() {
+        let object = |value: Value| {
+            let word = |field: &str| value[field].as_str().expect("a word").to_owned();
+            let kind = Kind::from_gvk(&word("apiVersion"), &word("kind")).expect("a kind");
+            Arc::new(Object::from_json(kind, value).expect("an object"))
+        };
+        let owner = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": true}]);
+        let set = object(json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata":
+            {"name": "db-1", "namespace": "shop", "ownerReferences": owner("Deployment", "db")},
+            "spec": {"selector": {}}}));
+        let pod = |ready: &str| {
+            object(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "db-1-a", "uid": "p",
+                "namespace": "shop", "ownerReferences": owner("ReplicaSet", "db-1")},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}}))
+        };
+        let deployment = object({
+            let mut value = deployment(1, 1, 2);
+            value["metadata"]["namespace"] = json!("shop");
+            value
+        });
+        let find = |key: &ObjectKey| {
+            [&set, &deployment].into_iter().find(|object| object.key() == *key).map(Arc::clone)
+        };
+        let down = |ready: &str, name: &str| {
+            let workload = ObjectKey::new(Kind::Deployment, "shop", name);
+            is_down(&workload, &BTreeMap::from([("p".to_owned(), pod(ready))]), &BTreeMap::new(), find)
+        };
+        assert!(down("True", "db"));
+        assert!(!down("False", "db"), "the store knows already");
+        assert!(!down("True", "other"));
     }
 
     #[test]

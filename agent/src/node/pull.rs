@@ -2,11 +2,12 @@
 
 use super::Node;
 use super::work::{chain, containers};
-use k8s_openapi::api::core::v1::{Container, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use manifests::image::Reference;
 use manifests::{Kind, Object, ObjectKey};
 use runtime::image::registry::{Credentials, CredentialsError};
 use runtime::image::{ImageError, PullPolicy};
+use runtime::plan::image_key;
 use runtime::status::Problem;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -16,27 +17,84 @@ pub(super) async fn pull_all(node: &Node, object: &Object) -> Result<(), Problem
     let Ok(pod) = <&Pod>::try_from(object) else { return Ok(()) };
     let mut secrets = None;
     let mut seen = BTreeSet::new();
-    for container in containers(pod) {
-        let reference = container.image.as_deref().unwrap_or_default();
-        let policy = PullPolicy::from_manifest(container.image_pull_policy.as_deref());
-        let from_registry = matches!(Reference::parse(reference), Ok(Reference::Registry(_)));
-        if !from_registry || !seen.insert(reference) {
+    for wanted in wanted(pod) {
+        let from_registry = matches!(Reference::parse(wanted.reference), Ok(Reference::Registry(_)));
+        if !from_registry || !seen.insert(wanted.reference) {
             continue;
         }
         let secrets = secrets.get_or_insert_with(|| credentials(node, object, pod));
-        pull(node, object, container, policy, secrets).await?;
+        pull(node, object, &wanted, secrets).await?;
     }
     Ok(())
+}
+
+/// An image that a pod needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) reference: &'a str,
+    pub(super) policy: PullPolicy,
+    /// By what.
+    by: By<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum By<'a> {
+    Container(&'a str),
+    Volume(&'a str),
+}
+
+impl Wanted<'_> {
+    /// Its name among the images of the pod.
+    pub(super) fn key(&self) -> String {
+        match self.by {
+            By::Container(name) => name.to_owned(),
+            By::Volume(name) => image_key(name),
+        }
+    }
+
+    /// What its pod waits with.
+    pub(super) fn problem(&self, error: &ImageError) -> Problem {
+        let (reason, reference) = (error.reason().to_owned(), self.reference);
+        let why = chain(error);
+        match self.by {
+            By::Container(name) => {
+                let message = format!("image \"{reference}\": {why}");
+                Problem::Container { name: name.to_owned(), reason, message }
+            }
+            By::Volume(name) => {
+                let message = format!("image \"{reference}\" of volume \"{name}\": {why}");
+                Problem::Pod { reason, message }
+            }
+        }
+    }
+}
+
+/// Every image that `pod` needs: its containers', then its volumes'.
+pub(super) fn wanted(pod: &Pod) -> impl Iterator<Item = Wanted<'_>> {
+    let of_containers = containers(pod).map(|container| Wanted {
+        reference: container.image.as_deref().unwrap_or_default(),
+        policy: PullPolicy::from_manifest(container.image_pull_policy.as_deref()),
+        by: By::Container(&container.name),
+    });
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let of_volumes = volumes.filter_map(|volume| {
+        let image = volume.image.as_ref()?;
+        Some(Wanted {
+            reference: image.reference.as_deref().unwrap_or_default(),
+            policy: PullPolicy::from_manifest(image.pull_policy.as_deref()),
+            by: By::Volume(&volume.name),
+        })
+    });
+    of_containers.chain(of_volumes)
 }
 
 async fn pull(
     node: &Node,
     object: &Object,
-    container: &Container,
-    policy: PullPolicy,
+    wanted: &Wanted<'_>,
     secrets: &Credentials,
 ) -> Result<(), Problem> {
-    let reference = container.image.as_deref().unwrap_or_default();
+    let Wanted { reference, policy, .. } = *wanted;
     let key = object.key();
     let missing = node.images.store().resolve(reference, PullPolicy::IfNotPresent).is_err();
     if policy == PullPolicy::Always || (missing && policy == PullPolicy::IfNotPresent) {
@@ -55,14 +113,8 @@ async fn pull(
             node.note(&key, false, "Pulled", message);
             Ok(())
         }
-        Err(error) => Err(problem(container, &error)),
+        Err(error) => Err(wanted.problem(&error)),
     }
-}
-
-pub(super) fn problem(container: &Container, error: &ImageError) -> Problem {
-    let image = container.image.as_deref().unwrap_or_default();
-    let message = format!("image \"{image}\": {}", chain(error));
-    Problem::Container { name: container.name.clone(), reason: error.reason().into(), message }
 }
 
 /// What the pod's `imagePullSecrets` hold, or else its service account's. One that is

@@ -17,6 +17,8 @@ pub(crate) struct Wanted {
     pub(crate) terminal: bool,
     /// `restartPolicy: Never`: a run that was cut short is not repeated.
     pub(crate) never_again: bool,
+    /// Seconds of grace if the node ends the pod, which stays there to tell why.
+    pub(crate) ending: Option<u32>,
 }
 
 /// What is known of one pod on the machine.
@@ -87,7 +89,8 @@ fn next_action(want: Option<&Wanted>, have: Option<&Seen>) -> Option<Action> {
         (None, Some(seen)) => end(seen, 0),
         (Some(Wanted { deleting: Some(_), .. }), None) => Some(Action::Forget),
         (Some(Wanted { deleting: Some(grace), .. }), Some(seen)) => end(seen, *grace),
-        (Some(Wanted { terminal: true, .. }), None) => None,
+        // What is ended before it began has its last word in its status.
+        (Some(Wanted { terminal: true, .. } | Wanted { ending: Some(_), .. }), None) => None,
         (Some(_), None) => Some(Action::Start),
         (Some(wanted), Some(seen)) => keep(wanted, seen),
     }
@@ -107,6 +110,10 @@ fn end(seen: &Seen, grace_seconds: u32) -> Option<Action> {
 /// A pod that shall be there.
 fn keep(wanted: &Wanted, seen: &Seen) -> Option<Action> {
     match seen.stage {
+        Stage::Created | Stage::Started | Stage::Stopping if wanted.ending.is_some() && !wanted.terminal => {
+            wanted.ending.and_then(|grace_seconds| end(seen, grace_seconds))
+        }
+        Stage::Lost if wanted.ending.is_some() && !wanted.terminal => None,
         Stage::Started | Stage::Stopping => None,
         Stage::Created => Some(Action::Start),
         Stage::Finished => (!seen.released).then_some(Action::Release),
@@ -128,7 +135,9 @@ mod tests {
         for deleting in [None, Some(0), Some(30)] {
             for terminal in [false, true] {
                 for never_again in [false, true] {
-                    all.push(Some(Wanted { deleting, terminal, never_again }));
+                    for ending in [None, Some(1)] {
+                        all.push(Some(Wanted { deleting, terminal, never_again, ending }));
+                    }
                 }
             }
         }
@@ -206,11 +215,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_the_node_ends_is_stopped_and_not_started_again() {
+        let ending = Wanted { deleting: None, terminal: false, never_again: false, ending: Some(1) };
+        let seen = |stage| Seen { stage, stop_asked: None, released: false };
+        for stage in [Stage::Created, Stage::Started, Stage::Stopping] {
+            assert_eq!(keep(&ending, &seen(stage)), Some(Action::Stop { grace_seconds: 1 }), "{stage:?}");
+        }
+        assert_eq!(keep(&ending, &seen(Stage::Lost)), None);
+        assert_eq!(next_action(Some(&ending), None), None);
+    }
+
+    #[test]
     fn a_failed_start_waits_but_a_deletion_does_not() {
         let now = Timestamp::from_second(100).expect("a time");
         let later = Timestamp::from_second(110).expect("a time");
         let busy = BTreeMap::from([("a".to_owned(), Busy::RetryAt(later))]);
-        let wanted = Wanted { deleting: None, terminal: false, never_again: false };
+        let wanted = Wanted { deleting: None, terminal: false, never_again: false, ending: None };
         let one = |wanted| BTreeMap::from([("a".to_owned(), wanted)]);
         assert_eq!(
             reconcile(&one(wanted), &BTreeMap::new(), &busy, now),
@@ -228,7 +248,7 @@ mod tests {
         let busy = BTreeMap::from([("a".to_owned(), Busy::Working)]);
         let wanted = BTreeMap::from([(
             "a".to_owned(),
-            Wanted { deleting: None, terminal: false, never_again: false },
+            Wanted { deleting: None, terminal: false, never_again: false, ending: None },
         )]);
         assert_eq!(reconcile(&wanted, &BTreeMap::new(), &busy, Timestamp::UNIX_EPOCH), []);
     }

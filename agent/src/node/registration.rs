@@ -1,8 +1,8 @@
 //! The Node object: what this machine is and offers.
 
+use super::resources::{Resources, huge_pages};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use manifests::config::AgentConfiguration;
 use manifests::{Kind, Object, ObjectKey};
@@ -17,6 +17,10 @@ pub(crate) struct Machine {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) cores: usize,
     pub(crate) memory_bytes: u64,
+    /// Of the disk that holds what pods write.
+    pub(crate) storage_bytes: u64,
+    /// Bytes of huge pages by their size, as `2Mi`.
+    pub(crate) huge_pages: BTreeMap<String, u64>,
     pub(crate) kernel: String,
     pub(crate) os_image: String,
     pub(crate) boot_id: String,
@@ -25,7 +29,8 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The machine under us, as `/proc`, `/etc` and `uname(2)` tell.
-    pub(crate) fn observe(name: String, addresses: Vec<IpAddr>) -> Self {
+    pub(crate) fn observe(name: String, addresses: Vec<IpAddr>, state_dir: &std::path::Path) -> Self {
+        let disk = rustix::fs::statvfs(state_dir);
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let release = read("/etc/os-release");
         let pretty = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
@@ -34,6 +39,8 @@ impl Machine {
             addresses,
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_bytes: rustix::system::sysinfo().totalram,
+            storage_bytes: disk.map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize)),
+            huge_pages: huge_pages(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             os_image: pretty.unwrap_or("Linux").trim_matches('"').to_owned(),
             boot_id: read("/proc/sys/kernel/random/boot_id"),
@@ -42,7 +49,7 @@ impl Machine {
     }
 
     /// The Node object of this machine, ready since `since`.
-    pub(crate) fn node(&self, labels: &BTreeMap<String, String>, since: Timestamp) -> Node {
+    pub(crate) fn node(&self, configuration: &AgentConfiguration, since: Timestamp) -> Node {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -53,12 +60,8 @@ impl Machine {
             ("kubernetes.io/os".to_owned(), "linux".to_owned()),
             ("kubernetes.io/arch".to_owned(), architecture.to_owned()),
         ]);
-        all.extend(labels.clone());
-        let resources = BTreeMap::from([
-            ("cpu".to_owned(), Quantity(self.cores.to_string())),
-            ("memory".to_owned(), Quantity(format!("{}Ki", self.memory_bytes / 1024))),
-            ("pods".to_owned(), Quantity("1000".into())),
-        ]);
+        all.extend(configuration.node_labels.clone());
+        let capacity = Resources::capacity(self);
         let address = |ip: &IpAddr| NodeAddress { address: ip.to_string(), type_: "InternalIP".into() };
         let mut addresses: Vec<_> = self.addresses.iter().map(address).collect();
         addresses.push(NodeAddress { address: self.name.clone(), type_: "Hostname".into() });
@@ -79,8 +82,8 @@ impl Machine {
             spec: Some(NodeSpec::default()),
             status: Some(NodeStatus {
                 addresses: Some(addresses),
-                allocatable: Some(resources.clone()),
-                capacity: Some(resources),
+                allocatable: Some(capacity.allocatable(&configuration.node).quantities()),
+                capacity: Some(capacity.quantities()),
                 conditions: Some(vec![ready]),
                 node_info: Some(NodeSystemInfo {
                     architecture: architecture.to_owned(),
@@ -115,13 +118,16 @@ pub(crate) async fn register(
         .and_then(|node| node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"))
         .and_then(|condition| condition.last_transition_time.as_ref())
         .map_or_else(Timestamp::now, |time| time.0);
-    let node = machine.node(&configuration.node_labels, ready_since);
+    let node = machine.node(configuration, ready_since);
     let Some(known) = known else {
         store.write(vec![Write::Create(Object::from(node.clone()))]).await?;
         return store.write(vec![Write::UpdateStatus(Object::from(node))]).await.map(drop);
     };
-    // `unschedulable` and taints are somebody else's to set.
-    let node = Node { spec: known.spec.clone(), ..node };
+    // `unschedulable` and taints are somebody else's to set, and so are the other conditions.
+    let mut node = Node { spec: known.spec.clone(), ..node };
+    let conditions = known.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let others = conditions.into_iter().flatten().filter(|condition| condition.type_ != "Ready").cloned();
+    node.status.get_or_insert_default().conditions.get_or_insert_default().extend(others);
     store
         .write(vec![Write::Update(Object::from(node.clone())), Write::UpdateStatus(Object::from(node))])
         .await

@@ -3,10 +3,10 @@
 
 use super::reconcile::Action;
 use super::service_account::{self, Account};
-use super::{Node, pull};
+use super::{Node, pull, runtime_class};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
-use runtime::image::{Image, PullPolicy};
+use runtime::image::Image;
 use runtime::plan::address::fill_in;
 use runtime::plan::{PlanError, PodInput, PodPlan, build};
 use runtime::pods::CreateError;
@@ -196,18 +196,14 @@ fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
     let pod: &Pod =
         object.try_into().map_err(|error: manifests::object::WrongKind| pod_problem("InvalidPod", &error))?;
     let mut inputs = Inputs::gather(node, pod);
-    for container in containers(pod) {
-        let reference = container.image.as_deref().unwrap_or_default();
-        let policy = PullPolicy::from_manifest(container.image_pull_policy.as_deref());
-        let image = node
-            .images
-            .store()
-            .resolve(reference, policy)
-            .map_err(|error| pull::problem(container, &error))?;
-        inputs.images.insert(container.name.clone(), image);
+    for wanted in pull::wanted(pod) {
+        let image = node.images.store().resolve(wanted.reference, wanted.policy);
+        let image = image.map_err(|error| wanted.problem(&error))?;
+        inputs.images.insert(wanted.key(), image);
     }
     let input = inputs.input(node);
     let mut plan = build(&input).map_err(|error| plan_problem(&error))?;
+    runtime_class::choose(node, pod, &mut plan)?;
     volume::prepare(&input).map_err(|error| volume_problem(&error))?;
     // Reserved before there is a network to join: the supervisor brings its containers
     // up to their start while the network is made, so their files must be there already.

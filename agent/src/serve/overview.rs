@@ -1,6 +1,7 @@
 //! The node at a glance: what `keel status` without an argument shows.
 
 use super::Api;
+use crate::stall;
 use axum::Json;
 use axum::extract::State as StateExtractor;
 use manifests::config::GitSource;
@@ -8,6 +9,7 @@ use manifests::revision::Revision;
 use manifests::{Kind, Object, ObjectKey};
 use runtime::state::{ContainerState, Stage};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Answers `GET /evenkeel/v1alpha1/status`.
 pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Value> {
@@ -16,6 +18,13 @@ pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Val
     let containers = observed.values().flat_map(|pod| &pod.containers);
     let running = containers.filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
     let usage = crate::usage::of_self();
+    let mut warnings = api.warnings.to_vec();
+    let pressures = api.node.pressures();
+    warnings.extend(
+        pressures.into_iter().map(|kind| format!("the node is under {kind}; see `keel get nodes -o yaml`")),
+    );
+    let stalls: BTreeMap<&str, stall::MachineStall> =
+        stall::RESOURCES.into_iter().filter_map(|name| Some((name, stall::of_machine(name)?))).collect();
     let sources: Vec<Value> =
         api.configuration.sources.iter().map(|source| source_status(&api, source)).collect();
     Json(json!({
@@ -33,7 +42,8 @@ pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Val
         "memoryBytes": usage.map(|u| whole(u.resident_bytes)),
         "cpuNanos": usage.map(|u| whole(u.cpu_seconds * 1e9)),
         "sources": sources,
-        "warnings": *api.warnings,
+        "stalls": stalls,
+        "warnings": warnings,
         "pulls": api.node.images.pulls().iter().map(|(reference, progress)| {
             json!({"reference": reference, "done": progress.done(), "total": progress.total()})
         }).collect::<Vec<_>>(),

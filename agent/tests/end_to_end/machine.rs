@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     agent: Option<Child>,
     /// One source, `site`, without any consent; what is changed in it holds from the next start.
     pub(crate) configuration: Value,
+    /// Of the agent, from its next start.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// What a command said.
@@ -74,6 +76,8 @@ impl Machine {
             "cgroupRoot": name,
             "metricsAddress": "127.0.0.1:10250",
             "network": {"bridge": BRIDGE, "podCIDR": "10.77.0.0/24"},
+            // However full the machine is that the tests run on.
+            "node": {"evictionHard": {}, "volumeStatsAggPeriod": "200ms"},
             "sources": [{
                 "name": "site",
                 "url": format!("file://{}", repository.bare.display()),
@@ -83,7 +87,8 @@ impl Machine {
             }],
         });
         let api = Api { socket: folder.join("run/keel.sock") };
-        Self { name: name.to_owned(), folder, repository, api, agent: None, configuration }
+        let environment = Vec::new();
+        Self { name: name.to_owned(), folder, repository, api, agent: None, configuration, environment }
     }
 
     /// The agent runs, and has said that it is ready.
@@ -98,6 +103,7 @@ impl Machine {
         let log = OpenOptions::new().create(true).append(true).open(self.folder.join("agent.log")).unwrap();
         let mut command = Command::new(KEEL);
         command.arg("agent").arg("--config").arg(path).env("NOTIFY_SOCKET", &told);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
             .env_remove("JOURNAL_STREAM")
             .stdin(Stdio::null())

@@ -132,8 +132,10 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
         );
     }
     network(configuration, report);
+    super::runtimes::check(&configuration.runtimes, &root.field("runtimes"), report);
     super::security::check(&configuration.security, &root.field("security"), report);
     super::images::check(&configuration.images, &root.field("images"), report);
+    super::node::check(&configuration.node, &root.field("node"), report);
     sources(&configuration.sources, report);
 }
 

@@ -16,6 +16,9 @@ pub struct SecurityConfiguration {
     pub seccomp_profile_root: PathBuf,
     /// Kernel parameters beyond the safe ones that pods may set: a name, or its beginning and `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Over how long a limit of CPU is counted, as `100ms`; from 1 ms to 1 s.
+    #[serde(rename = "cpuCFSQuotaPeriod")]
+    pub cpu_cfs_quota_period: String,
 }
 
 impl Default for SecurityConfiguration {
@@ -24,11 +27,19 @@ impl Default for SecurityConfiguration {
             seccomp_default: true,
             seccomp_profile_root: PathBuf::new(),
             allowed_unsafe_sysctls: Vec::new(),
+            cpu_cfs_quota_period: "100ms".into(),
         }
     }
 }
 
 impl SecurityConfiguration {
+    /// Over how many microseconds a limit of CPU is counted.
+    #[must_use]
+    pub fn cpu_period_us(&self) -> u64 {
+        let period = crate::duration::parse(&self.cpu_cfs_quota_period);
+        period.and_then(|period| u64::try_from(period.as_micros()).ok()).unwrap_or(100_000)
+    }
+
     /// The folder of seccomp profiles.
     #[must_use]
     pub fn profiles(&self, state_dir: &std::path::Path) -> PathBuf {
@@ -48,6 +59,11 @@ pub(super) fn check(security: &SecurityConfiguration, at: &Path<'_>, report: &mu
     if !root.as_os_str().is_empty() && !root.is_absolute() {
         let message = "the folder of seccomp profiles must be an absolute path";
         report.error(&at.field("seccompProfileRoot"), "bad-path", message);
+    }
+    let period = crate::duration::parse(&security.cpu_cfs_quota_period);
+    if !period.is_some_and(|period| (1..=1000).contains(&period.as_millis())) {
+        let message = "the period must be a duration from 1ms to 1s";
+        report.error(&at.field("cpuCFSQuotaPeriod"), "out-of-range", message);
     }
     let list = at.field("allowedUnsafeSysctls");
     for (index, pattern) in security.allowed_unsafe_sysctls.iter().enumerate() {

@@ -34,6 +34,10 @@ fn spec(spec: &mut PodSpec) {
     set(&mut spec.termination_grace_period_seconds, 30);
     set(&mut spec.enable_service_links, true);
     spec.security_context.get_or_insert_default();
+    // Its old name means the same.
+    if spec.service_account_name.is_none() {
+        spec.service_account_name.clone_from(&spec.service_account);
+    }
     if spec.service_account.is_none() {
         spec.service_account.clone_from(&spec.service_account_name);
     }
@@ -123,6 +127,10 @@ fn volume(volume: &mut Volume) {
     }
     if let Some(source) = &mut volume.projected {
         set(&mut source.default_mode, FILE_MODE);
+    }
+    if let Some(source) = &mut volume.image {
+        let reference = source.reference.as_deref().unwrap_or_default();
+        set_word(&mut source.pull_policy, pull_policy(reference));
     }
     if let Some(source) = &mut volume.host_path {
         set(&mut source.type_, String::new());

@@ -12,6 +12,16 @@ pub(super) fn pod(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
         let message = "a pod with hostPID has no process namespace to share";
         report.error(&at.field("shareProcessNamespace"), "not-allowed", message);
     }
+    if spec.host_users == Some(false) {
+        let namespaces =
+            [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)];
+        for (field, host) in namespaces {
+            if host == Some(true) {
+                let message = "a pod with users of its own (hostUsers: false) has no namespace of the host's";
+                report.error(&at.field(field), "not-allowed", message);
+            }
+        }
+    }
     let Some(context) = &spec.security_context else { return };
     let at = at.field("securityContext");
     let ids = [

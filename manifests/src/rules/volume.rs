@@ -1,5 +1,6 @@
 //! Volumes.
 
+use crate::image::Reference;
 use crate::names;
 use crate::path::Path;
 use crate::quantity::Quantity;
@@ -51,6 +52,28 @@ fn source(volume: &Volume, at: &Path<'_>, report: &mut Report<'_>) {
     }
     if let Some(source) = &volume.empty_dir {
         empty_dir(source, &at.field("emptyDir"), report);
+    }
+    if let Some(source) = &volume.image {
+        let at = at.field("image");
+        let reference = source.reference.as_deref().unwrap_or_default();
+        match Reference::parse(reference) {
+            Ok(Reference::Host) => {
+                report.error(
+                    &at.field("reference"),
+                    "bad-image",
+                    "the host's root is no volume; use a hostPath",
+                );
+            }
+            Ok(_) => {}
+            Err(error) => {
+                report.error(&at.field("reference"), "bad-image", format!("`{reference}`: {error}"));
+            }
+        }
+        report.one_of(
+            &at.field("pullPolicy"),
+            source.pull_policy.as_deref(),
+            &["Always", "IfNotPresent", "Never"],
+        );
     }
     if let Some(source) = &volume.config_map {
         let at = at.field("configMap");

@@ -10,6 +10,7 @@ mod tests;
 mod update;
 
 use super::{Context, Outcome, backoff, claim, hash, pod, template};
+use crate::scheduler::priority;
 use crate::store::{State, Write};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -173,6 +174,8 @@ impl Round<'_> {
         let mut pod = template::pod(self.owner, &self.set.spec.template, name);
         pod.metadata.labels.get_or_insert_default().insert(HASH_LABEL.into(), self.hash.clone());
         pod.spec.get_or_insert_default().node_name = Some(node.into());
+        // The scheduler, which does this for others, does not see it.
+        priority::resolve(&mut pod, self.state);
         if let Some(failed) = failed {
             backoff::succeed(failed, &mut pod);
         }

@@ -3,11 +3,15 @@
 use manifests::k8s_openapi::api::core::v1::{
     Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
 };
+use manifests::quantity::Quantity;
 
 /// Why `pod` may not run on `node`, in the words of Kubernetes' scheduler; `None` if it may.
 pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
     let tolerations = || pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
-    let tolerated = |taint: &Taint| tolerations().any(|toleration| tolerates(toleration, taint));
+    let tolerated = |taint: &Taint| {
+        tolerations().any(|toleration| tolerates(toleration, taint))
+            || (taint.key == MEMORY_PRESSURE && taint.effect == "NoSchedule" && asks_for_something(pod))
+    };
     let spec = node.spec.as_ref();
     if spec.is_some_and(|spec| spec.unschedulable == Some(true)) {
         let cordon = Taint {
@@ -29,12 +33,36 @@ pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
     None
 }
 
+/// Every Pod but those of class BestEffort tolerates it, as Kubernetes has it.
+const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
+
+/// False for a Pod of class BestEffort.
+fn asks_for_something(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let mut all = containers.filter_map(|container| container.resources.as_ref()).chain(&spec.resources);
+    all.any(|resources| {
+        let amounts = [&resources.requests, &resources.limits].into_iter().flatten();
+        amounts.flatten().any(|(name, amount)| {
+            matches!(name.as_str(), "cpu" | "memory")
+                && Quantity::parse(&amount.0).is_ok_and(|amount| amount.millis_ceil() > 0)
+        })
+    })
+}
+
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let effect = toleration.effect.as_deref().unwrap_or_default();
     let key = toleration.key.as_deref().unwrap_or_default();
     let value =
         || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
     let exists = toleration.operator.as_deref() == Some("Exists");
+    let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<i64>().ok());
+    let compared = number(&taint.value).zip(number(&toleration.value));
+    let value = || match toleration.operator.as_deref() {
+        Some("Lt") => compared.is_some_and(|(taint, limit)| taint < limit),
+        Some("Gt") => compared.is_some_and(|(taint, limit)| taint > limit),
+        _ => value(),
+    };
     (effect.is_empty() || effect == taint.effect)
         && ((key.is_empty() && exists) || key == taint.key)
         && (exists || value())

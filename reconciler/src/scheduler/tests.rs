@@ -90,6 +90,54 @@ fn cordons_and_taints_keep_out_who_does_not_tolerate_them() {
 }
 
 #[test]
+fn memory_pressure_keeps_out_who_asked_for_nothing() {
+    let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
+    let asking = json!({"containers": [{"name": "a", "resources": {"requests": {"memory": "1Mi"}}}]});
+    let nothing = json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "0"}}}]});
+    let memory = taint("node.kubernetes.io/memory-pressure");
+    assert_eq!(place(&asking, memory.clone()), Some("n".into()));
+    assert_eq!(place(&nothing, memory), None);
+    assert_eq!(place(&asking, taint("node.kubernetes.io/disk-pressure")), None);
+}
+
+#[test]
+fn tolerations_compare_numbers() {
+    let tainted = json!({"spec": {"taints": [{"key": "sla", "value": "950", "effect": "NoSchedule"}]}});
+    for (operator, value, fits) in
+        [("Gt", "900", true), ("Gt", "950", false), ("Lt", "951", true), ("Lt", "x", false)]
+    {
+        let tolerant = json!({"tolerations": [{"key": "sla", "operator": operator, "value": value}]});
+        assert_eq!(place(&tolerant, tainted.clone()).is_some(), fits, "{operator} {value}");
+    }
+}
+
+#[test]
+fn a_class_becomes_a_number_when_the_pod_is_bound() {
+    let class = |name: &str, value: i32, default: bool| {
+        object(Kind::PriorityClass, name, json!({"value": value, "globalDefault": default}))
+    };
+    let priority = |spec: &Value, classes: Vec<Object>| {
+        let bench = Bench::new();
+        bench.create(node("n"));
+        classes.into_iter().for_each(|class| drop(bench.create(class)));
+        bench.create(pod_with(spec));
+        bench.settle(reconcile, &key(Kind::Pod, "web"));
+        let pod = bench.get(&key(Kind::Pod, "web")).unwrap();
+        let pod: &Pod = (&*pod).try_into().unwrap();
+        pod.spec.as_ref().unwrap().priority
+    };
+    let high = json!({"priorityClassName": "high"});
+    assert_eq!(priority(&high, vec![class("high", 1000, false)]), Some(1000));
+    assert_eq!(priority(&high, Vec::new()), None);
+    assert_eq!(priority(&json!({}), Vec::new()), Some(0));
+    assert_eq!(priority(&json!({}), vec![class("b", 7, true), class("a", 5, true)]), Some(5));
+    assert_eq!(
+        priority(&json!({"priorityClassName": "system-node-critical"}), Vec::new()),
+        Some(2_000_001_000)
+    );
+}
+
+#[test]
 fn required_node_affinity_is_kept() {
     let labelled = json!({"metadata": {"labels": {"zone": "a", "cores": "8"}}});
     let term = |expressions: Value| {

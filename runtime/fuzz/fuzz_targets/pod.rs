@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use libfuzzer_sys::fuzz_target;
 use manifests::parse::{SourceFile, parse};
 use runtime::image::{Image, ImageConfig};
-use runtime::plan::{NodeFacts, PodInput, PodPlan, Rootfs, build};
+use runtime::plan::{NodeFacts, NodeRules, PodInput, PodPlan, Rootfs, build};
 use std::collections::BTreeMap;
 
 fuzz_target!(|content: &[u8]| {
@@ -21,6 +21,7 @@ fuzz_target!(|content: &[u8]| {
         cpu_millis: 4000,
         memory_bytes: 8 << 30,
         default_pids: Some(100),
+        rules: NodeRules::default(),
     };
     for object in &parsed.objects {
         let Ok(pod) = <&Pod>::try_from(&object.object) else { continue };

@@ -23,6 +23,7 @@ pub(super) struct V1 {
     memory: PathBuf,
     pids: PathBuf,
     devices: PathBuf,
+    hugetlb: Option<PathBuf>,
     /// systemd's tree of names, so that a pod is not taken for a part of the agent's unit.
     named: Option<PathBuf>,
 }
@@ -30,7 +31,7 @@ pub(super) struct V1 {
 impl V1 {
     pub(super) fn detect() -> Result<Self, CgroupError> {
         let (mut cpu, mut cpuacct, mut memory, mut pids) = (None, None, None, None);
-        let (mut devices, mut named) = (None, None);
+        let (mut devices, mut hugetlb, mut named) = (None, None, None);
         for subsystem in hierarchies::V1::new().subsystems() {
             let path = subsystem.to_controller().path().to_owned();
             #[allow(clippy::wildcard_enum_match_arm, reason = "pods need no other controller")]
@@ -40,6 +41,7 @@ impl V1 {
                 Subsystem::Mem(_) => memory = Some(path),
                 Subsystem::Pid(_) => pids = Some(path),
                 Subsystem::Devices(_) => devices = Some(path),
+                Subsystem::HugeTlb(_) => hugetlb = Some(path),
                 Subsystem::Systemd(_) => named = Some(path),
                 _ => {}
             }
@@ -50,6 +52,7 @@ impl V1 {
             memory: memory.ok_or(CgroupError::Controller("memory"))?,
             pids: pids.ok_or(CgroupError::Controller("pids"))?,
             devices: devices.ok_or(CgroupError::Controller("devices"))?,
+            hugetlb,
             named,
         })
     }
@@ -61,6 +64,8 @@ impl V1 {
             .chain(&self.named)
             .map(|root| root.join(group))
             .collect();
+        // Made for those only who have pages there.
+        roots.extend(self.hugetlb.iter().map(|root| root.join(group)).filter(|group| group.is_dir()));
         roots.dedup();
         roots
     }
@@ -84,6 +89,12 @@ impl V1 {
         for path in self.roots(group) {
             fs::create_dir_all(&path).map_err(|source| CgroupError::Create { path, source })?;
         }
+        self.limit(group, limits)
+    }
+
+    /// The group, which exists, has its limits.
+    pub(super) fn limit(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        self.limit_hugepages(group, limits)?;
         self.limit_memory(group, limits)?;
         self.limit_cpu(group, limits)?;
         let path = self.pids.join(group);
@@ -104,11 +115,29 @@ impl V1 {
         rules.into_iter().try_for_each(|rule| write(folder.join("devices.allow"), &devices::word(rule)))
     }
 
+    fn limit_hugepages(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        if limits.hugepages.is_empty() {
+            return Ok(());
+        }
+        let root = self.hugetlb.as_ref().ok_or(CgroupError::Controller("hugetlb"))?;
+        let path = root.join(group);
+        fs::create_dir_all(&path).map_err(|source| CgroupError::Create { path: path.clone(), source })?;
+        limits.hugepages.iter().try_for_each(|(size, bytes)| {
+            write(path.join(format!("hugetlb.{}.limit_in_bytes", page_size(*size))), &bytes.to_string())
+        })
+    }
+
     fn limit_memory(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
         let Some(bytes) = limits.memory_bytes else { return Ok(()) };
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let path = self.memory.join(group);
         let memory = MemController::new(path.clone(), self.memory.clone(), false);
+        // A limit with swap below the one without is refused, in either order.
+        let swap = path.join("memory.memsw.limit_in_bytes");
+        let grows = number(&path, "memory.limit_in_bytes") < bytes.cast_unsigned();
+        if grows && swap.exists() {
+            write(swap, &bytes.to_string())?;
+        }
         memory.set_limit(bytes).map_err(|source| CgroupError::Limit {
             what: "memory",
             path: path.clone(),
@@ -133,10 +162,20 @@ impl V1 {
             cpu.set_shares(shares.clamp(2, cgroups_rs::CPU_SHARES_V1_MAX)).map_err(fail)?;
         }
         if let Some(millis) = limits.cpu_millis {
-            let quota = i64::try_from(quota_us(millis)).unwrap_or(i64::MAX);
-            cpu.set_cfs_quota_and_period(Some(quota), Some(PERIOD_US)).map_err(fail)?;
+            let (quota, period) = quota_us(millis, limits.cpu_period_us);
+            let quota = i64::try_from(quota).unwrap_or(i64::MAX);
+            cpu.set_cfs_quota_and_period(Some(quota), Some(period)).map_err(fail)?;
         }
         Ok(())
+    }
+
+    pub(super) fn cpu_shares(&self, group: &str) -> u64 {
+        number(&self.cpu.join(group), "cpu.shares")
+    }
+
+    pub(super) fn set_cpu_shares(&self, group: &str, shares: u64) -> Result<(), CgroupError> {
+        let shares = shares.clamp(2, cgroups_rs::CPU_SHARES_V1_MAX);
+        write(self.cpu.join(group).join("cpu.shares"), &shares.to_string())
     }
 
     pub(super) fn attach(&self, group: &str, pid: i32) -> Result<(), CgroupError> {
@@ -174,9 +213,19 @@ impl V1 {
     }
 }
 
-/// Microseconds of CPU per period; the kernel takes no less than one millisecond.
-pub(super) fn quota_us(millis: u64) -> u64 {
-    (millis.saturating_mul(PERIOD_US) / 1000).max(1000)
+/// Microseconds of CPU per period, and the period; the kernel takes no less than one millisecond.
+pub(super) fn quota_us(millis: u64, period_us: u64) -> (u64, u64) {
+    let period = if period_us == 0 { PERIOD_US } else { period_us };
+    ((millis.saturating_mul(period) / 1000).max(1000), period)
+}
+
+/// The size of a page as the kernel's files have it in their names.
+pub(super) fn page_size(bytes: u64) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{}KB", bytes >> 10),
+        0x10_0000..0x4000_0000 => format!("{}MB", bytes >> 20),
+        _ => format!("{}GB", bytes >> 30),
+    }
 }
 
 fn write(path: PathBuf, value: &str) -> Result<(), CgroupError> {

@@ -3,7 +3,7 @@
 mod counters;
 
 use super::stats::{GroupStats, field};
-use super::v1::quota_us;
+use super::v1::{page_size, quota_us};
 use super::{CgroupError, SUPERVISOR, devices};
 use crate::plan::Resources;
 use std::fs;
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// What pods need, in each ancestor's `cgroup.subtree_control`.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// What some kernels lack, and few pods need.
+const OPTIONAL: [&str; 1] = ["hugetlb"];
 
 /// The unified tree.
 #[derive(Debug, Clone)]
@@ -59,6 +61,20 @@ impl V2 {
         write(&folder.join("memory.oom.group"), "1")
     }
 
+    /// The group, which exists, has these limits.
+    pub(super) fn limit(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
+        limit(&self.path(group), limits)
+    }
+
+    /// What the group's weight is in v1's shares.
+    pub(super) fn cpu_shares(&self, group: &str) -> u64 {
+        shares(read(&self.path(group), "cpu.weight").trim().parse().unwrap_or(1))
+    }
+
+    pub(super) fn set_cpu_shares(&self, group: &str, shares: u64) -> Result<(), CgroupError> {
+        write(&self.path(group).join("cpu.weight"), &weight(shares).to_string())
+    }
+
     pub(super) fn open(&self, group: &str) -> Result<OwnedFd, CgroupError> {
         let path = self.path(group);
         match fs::File::open(&path) {
@@ -81,6 +97,17 @@ impl V2 {
         let events = read(&folder, "memory.events");
         // A group kill counts once here and per process in oom_kill.
         field(&events, "oom_kill").unwrap_or(0)
+    }
+
+    /// The root has no `memory.current`: `/proc/meminfo` says the same.
+    pub(super) fn machine_working_set(&self, meminfo: &str) -> Option<u64> {
+        let kibibytes = |name: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        };
+        let used = kibibytes("MemTotal")?.saturating_sub(kibibytes("MemFree")?).saturating_mul(1024);
+        let inactive = field(&read(&self.root, "memory.stat"), "inactive_file").unwrap_or(0);
+        Some(used.saturating_sub(inactive))
     }
 
     pub(super) fn stats(&self, group: &str) -> GroupStats {
@@ -112,8 +139,11 @@ fn create(folder: &Path) -> Result<(), CgroupError> {
 fn enable_controllers(folder: &Path) -> Result<(), CgroupError> {
     let path = folder.join("cgroup.subtree_control");
     let enabled = read(folder, "cgroup.subtree_control");
+    let available = read(folder, "cgroup.controllers");
+    let offered = OPTIONAL.iter().filter(|name| available.split_whitespace().any(|one| one == **name));
     let missing: Vec<String> = CONTROLLERS
         .iter()
+        .chain(offered)
         .filter(|name| !enabled.split_whitespace().any(|have| have == **name))
         .map(|name| format!("+{name}"))
         .collect();
@@ -133,10 +163,14 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
         write(&folder.join("cpu.weight"), &weight(shares).to_string())?;
     }
     if let Some(millis) = limits.cpu_millis {
-        write(&folder.join("cpu.max"), &format!("{} 100000", quota_us(millis)))?;
+        let (quota, period) = quota_us(millis, limits.cpu_period_us);
+        write(&folder.join("cpu.max"), &format!("{quota} {period}"))?;
     }
     if let Some(pids) = limits.pids {
         write(&folder.join("pids.max"), &pids.to_string())?;
+    }
+    for (size, bytes) in &limits.hugepages {
+        write(&folder.join(format!("hugetlb.{}.max", page_size(*size))), &bytes.to_string())?;
     }
     Ok(())
 }
@@ -144,6 +178,11 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
 /// v1 shares (2 to 262144) as v2 weight (1 to 10000), by the formula that runtimes share.
 pub(crate) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+/// The opposite of [`weight`], as near as it can be.
+fn shares(weight: u64) -> u64 {
+    2 + ((weight.clamp(1, 10_000) - 1) * 262_142).div_ceil(9999)
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
@@ -176,6 +215,7 @@ mod tests {
             cpu_millis: Some(200),
             cpu_shares: Some(1024),
             pids: Some(100),
+            hugepages: [(2 << 20, 4 << 20), (1 << 30, 0), (64 << 10, 0)].into(),
             ..Resources::default()
         };
         v2.ensure_pod("keel/podx", &limits).expect("pod");
@@ -187,6 +227,8 @@ mod tests {
         assert_eq!(have("cpu.weight"), "39");
         assert_eq!(have("pids.max"), "100");
         assert_eq!(have("memory.oom.group"), "1");
+        assert_eq!(have("hugetlb.2MB.max"), "4194304");
+        assert_eq!((have("hugetlb.1GB.max"), have("hugetlb.64KB.max")), ("0".into(), "0".into()));
     }
 
     #[test]
@@ -215,6 +257,18 @@ mod tests {
     fn weight_covers_its_whole_range() {
         assert_eq!((weight(0), weight(2), weight(1024), weight(262_144)), (1, 1, 39, 10_000));
         assert_eq!(weight(u64::MAX), 10_000);
+        for one in [1, 2, 39, 100, 9999, 10_000] {
+            assert_eq!(weight(shares(one)), one);
+        }
+    }
+
+    #[test]
+    fn the_machines_working_set_leaves_the_idle_page_cache_out() {
+        let (folder, v2) = tree();
+        fs::write(folder.path().join("memory.stat"), "anon 1\ninactive_file 4096\n").expect("write");
+        let meminfo = "MemTotal:       100 kB\nMemFree:         40 kB\nMemAvailable:    90 kB\n";
+        assert_eq!(v2.machine_working_set(meminfo), Some(60 * 1024 - 4096));
+        assert_eq!(v2.machine_working_set(""), None);
     }
 
     #[test]

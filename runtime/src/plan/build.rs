@@ -3,10 +3,11 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, memory, mounts,
-    process, resource, security,
+    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, image_volume, memory,
+    mounts, process, resource, security,
 };
 use crate::image::Image;
+use crate::status::qos_class;
 use crate::token::Identity;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret};
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub struct PodInput<'a> {
     pub config_maps: &'a BTreeMap<String, ConfigMap>,
     /// By name, of the pod's namespace.
     pub secrets: &'a BTreeMap<String, Secret>,
-    /// By the container's name, init containers too.
+    /// By the container's name, init containers too; those of volumes by their [`super::image_key`].
     pub images: &'a BTreeMap<String, Image>,
     /// The node that runs it.
     pub node: &'a NodeFacts,
@@ -48,11 +49,18 @@ pub struct NodeFacts {
     pub cpu_millis: u64,
     /// What pods may use in all, in bytes.
     pub memory_bytes: u64,
+    /// What pods may use in all of the disk, in bytes.
+    pub storage_bytes: u64,
     /// Most processes and threads of one container; no limit if `None`.
     pub default_pids: Option<u64>,
     /// What the node's configuration says of pods' rights.
     pub rules: super::NodeRules,
 }
+
+/// The domain of everything in the cluster.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+/// The longest name that the kernel takes for a host.
+const HOSTNAME_BYTES: usize = 64;
 
 impl PodInput<'_> {
     pub(crate) const fn spec(&self) -> Option<&PodSpec> {
@@ -102,6 +110,24 @@ impl PodInput<'_> {
         }
     }
 
+    /// The name of the host in the kernel's words: with `setHostnameAsFQDN`, the whole one.
+    pub(crate) fn kernel_hostname(&self) -> Result<String, Cause> {
+        let whole = self.spec().and_then(|spec| spec.set_hostname_as_fqdn) == Some(true);
+        match self.domain().filter(|_| whole) {
+            Some(domain) => {
+                let name = format!("{}.{domain}", self.hostname());
+                if name.len() <= HOSTNAME_BYTES { Ok(name) } else { Err(Cause::LongHostname { name }) }
+            }
+            None => Ok(self.hostname()),
+        }
+    }
+
+    /// The domain that the pod's `subdomain` puts it in.
+    pub(crate) fn domain(&self) -> Option<String> {
+        let subdomain = self.spec()?.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
+        Some(format!("{subdomain}.{}.svc.{}", self.namespace(), CLUSTER_DOMAIN))
+    }
+
     /// What `hostname` prints in the pod: at most 63 bytes, as the kubelet cuts it.
     pub(crate) fn hostname(&self) -> String {
         let spec = self.spec();
@@ -135,21 +161,27 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         uid: input.uid().to_owned(),
         namespace: input.namespace().to_owned(),
         name: input.name().to_owned(),
-        hostname: input.hostname(),
+        hostname: input.kernel_hostname().map_err(Cause::in_pod)?,
         host_network: spec.host_network == Some(true),
         host_ipc: spec.host_ipc == Some(true),
         host_pid: spec.host_pid == Some(true),
         restart_policy: restart_policy(&spec),
         grace_seconds: whole(spec.termination_grace_period_seconds.unwrap_or(30)),
         active_deadline_seconds: spec.active_deadline_seconds.map(whole),
-        cgroup: format!("{}/pod{}", input.node.cgroup_root, input.uid()),
-        resources: resource::pod(&spec).map_err(Cause::in_pod)?,
+        cgroup: format!(
+            "{}/pod{}",
+            resource::tier(&input.node.cgroup_root, qos_class(input.pod)),
+            input.uid()
+        ),
+        resources: resource::pod(&spec, input.node).map_err(Cause::in_pod)?,
         log_dir: input.node.log_dir.join(log_name),
         state_dir: input.pod_dir(),
         memory_volumes: memory::volumes(&spec, input).map_err(Cause::in_pod)?,
         shared_mounts: mounts::shared(input),
+        image_volumes: image_volume::volumes(input).map_err(Cause::in_pod)?,
         init_containers: all(init)?,
         containers: all(&spec.containers)?,
+        security: security::of_pod(&spec),
         by_request: false,
     })
 }
@@ -157,12 +189,6 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
 /// Names what would otherwise be left out in silence and change what runs.
 fn refuse_unsupported(spec: &PodSpec) -> Result<(), PlanError> {
     let unsupported = |feature: &str| Cause::Unsupported { feature: feature.to_owned() };
-    if spec.share_process_namespace == Some(true) {
-        return Err(unsupported("shareProcessNamespace").in_pod());
-    }
-    if spec.host_users == Some(false) {
-        return Err(unsupported("hostUsers: false").in_pod());
-    }
     for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
         if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
             return Err(unsupported("volumeDevices").in_container(&container.name));

@@ -139,6 +139,14 @@ pub enum Cause {
         /// As written.
         port: String,
     },
+    /// `setHostnameAsFQDN`, and the kernel has no room for the name.
+    #[error(
+        "Failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long (64 characters is the max, {} characters in the FQDN)", .name.len()
+    )]
+    LongHostname {
+        /// The whole name.
+        name: String,
+    },
     /// A kernel parameter that is not safe, and that the node's configuration does not allow.
     #[error("forbidden sysctl: \"{name}\" not allowlisted")]
     ForbiddenSysctl {
@@ -161,6 +169,7 @@ impl Cause {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::LongHostname { .. } => "CreatePodSandboxError",
             Self::ForbiddenSysctl { .. } => "SysctlForbidden",
             Self::NoAppArmor => "AppArmor",
             Self::NoCommand | Self::ImageNotResolved => "CreateContainerError",

@@ -48,7 +48,8 @@ fn limit(empty: &EmptyDirVolumeSource) -> Result<Option<u64>, Cause> {
 
 /// As the kubelet sizes it: no more than the limit says, nor than the pod may use at all.
 fn size(empty: &EmptyDirVolumeSource, spec: &PodSpec, input: &PodInput<'_>) -> Result<u64, Cause> {
-    let whole = resource::pod(spec)?.memory_bytes.unwrap_or(u64::MAX).min(input.node.memory_bytes);
+    let whole =
+        resource::pod(spec, input.node)?.memory_bytes.unwrap_or(u64::MAX).min(input.node.memory_bytes);
     Ok(limit(empty)?.map_or(whole, |limit| limit.min(whole)))
 }
 

@@ -74,10 +74,10 @@ pub(super) fn spec(container: &Container, image: &Image, input: &PodInput<'_>) -
     let mut spec = Spec::default();
     spec.set_root(Some(root))
         .set_mounts(Some(mounts(container, &vars, input)?))
-        .set_hostname(Some(input.hostname()))
+        .set_hostname(Some(input.kernel_hostname()?))
         .set_annotations((!annotations.is_empty()).then_some(annotations))
         .set_linux(Some(linux(container, input)?));
-    let base = [("PATH", DEFAULT_PATH.to_owned()), ("HOSTNAME", input.hostname())];
+    let base = [("PATH", DEFAULT_PATH.to_owned()), ("HOSTNAME", input.kernel_hostname()?)];
     process.set_env(Some(vars.over(&base, &image.config.env)));
     spec.set_process(Some(process));
     Ok(spec)

@@ -6,9 +6,27 @@ use super::quantity::{bytes, millis};
 use super::{Devices, Resources};
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceFieldSelector, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::BTreeMap;
 
 const MIN_SHARES: u64 = 2;
 const MAX_SHARES: u64 = 262_144;
+
+/// The cgroups of pods that share what guaranteed ones leave: those who asked for something, and
+/// those who asked for nothing.
+pub(crate) const TIERS: [&str; 2] = ["burstable", "besteffort"];
+
+/// `oom_score_adj` of containers that asked for all that they may have.
+const GUARANTEED: i32 = -997;
+
+/// The cgroup that holds the pods of a quality of service, below the `root` of all pods. Pods that
+/// are guaranteed what they have are right in it.
+pub(super) fn tier(root: &str, qos: &str) -> String {
+    match qos {
+        "Burstable" => format!("{root}/{}", TIERS[0]),
+        "BestEffort" => format!("{root}/{}", TIERS[1]),
+        _ => root.to_owned(),
+    }
+}
 
 /// The limits of one container.
 pub(super) fn container(container: &Container, node: &NodeFacts) -> Result<Resources, Cause> {
@@ -16,13 +34,19 @@ pub(super) fn container(container: &Container, node: &NodeFacts) -> Result<Resou
     let context = container.security_context.as_ref();
     let privileged = context.and_then(|context| context.privileged) == Some(true);
     let devices = if privileged { Devices::All } else { Devices::Usual(Vec::new()) };
-    Ok(Resources { pids: node.default_pids, devices, ..amounts.resources() })
+    let cpu_period_us = node.rules.cpu_period_us;
+    Ok(Resources { pids: node.default_pids, devices, cpu_period_us, ..amounts.resources() })
+}
+
+/// What the container asks for, whatever the node's rules are.
+pub(super) fn asked(container: &Container) -> Result<Resources, Cause> {
+    Amounts::of(container.resources.as_ref()).map(Amounts::resources)
 }
 
 /// The limits of the whole pod: the sum of its containers', at least what each
 /// init container needs, and none where one container has none.
-pub(super) fn pod(spec: &PodSpec) -> Result<Resources, Cause> {
-    let mut total = Amounts { cpu_limit: Some(0), memory_limit: Some(0), cpu_request: 0 };
+pub(super) fn pod(spec: &PodSpec, node: &NodeFacts) -> Result<Resources, Cause> {
+    let mut total = Amounts { cpu_limit: Some(0), memory_limit: Some(0), ..Amounts::default() };
     for container in &spec.containers {
         let one = Amounts::of(container.resources.as_ref())?;
         total = total.combine(one, |a, b| a.saturating_add(b));
@@ -36,17 +60,19 @@ pub(super) fn pod(spec: &PodSpec) -> Result<Resources, Cause> {
             cpu_limit: own.cpu_limit.or(total.cpu_limit),
             memory_limit: own.memory_limit.or(total.memory_limit),
             cpu_request: if own.cpu_request > 0 { own.cpu_request } else { total.cpu_request },
+            hugepages: if own.hugepages.is_empty() { total.hugepages } else { own.hugepages },
         };
     }
-    Ok(total.resources())
+    Ok(Resources { cpu_period_us: node.rules.cpu_period_us, ..total.resources() })
 }
 
 /// What a manifest asks for; a limit of `None` is no limit.
-#[derive(Clone, Copy)]
+#[derive(Clone, Default)]
 struct Amounts {
     cpu_limit: Option<u64>,
     memory_limit: Option<u64>,
     cpu_request: u64,
+    hugepages: BTreeMap<u64, u64>,
 }
 
 impl Amounts {
@@ -56,6 +82,7 @@ impl Amounts {
             cpu_limit,
             memory_limit: limit(requirements, "memory").map(bytes).transpose()?.filter(|&bytes| bytes > 0),
             cpu_request: request(requirements, "cpu").map(millis).transpose()?.or(cpu_limit).unwrap_or(0),
+            hugepages: hugepages(requirements)?,
         })
     }
 
@@ -64,6 +91,14 @@ impl Amounts {
             cpu_limit: self.cpu_limit.zip(other.cpu_limit).map(|(a, b)| with(a, b)),
             memory_limit: self.memory_limit.zip(other.memory_limit).map(|(a, b)| with(a, b)),
             cpu_request: with(self.cpu_request, other.cpu_request),
+            hugepages: {
+                let mut all = self.hugepages;
+                for (size, bytes) in other.hugepages {
+                    let have = all.get(&size).copied().unwrap_or(0);
+                    all.insert(size, with(have, bytes));
+                }
+                all
+            },
         }
     }
 
@@ -73,10 +108,20 @@ impl Amounts {
             memory_bytes: self.memory_limit,
             cpu_millis: self.cpu_limit,
             cpu_shares: Some(shares.clamp(MIN_SHARES, MAX_SHARES)),
-            pids: None,
-            devices: Devices::All,
+            hugepages: self.hugepages,
+            ..Resources::default()
         }
     }
+}
+
+/// Bytes by the size of a page.
+fn hugepages(requirements: Option<&ResourceRequirements>) -> Result<BTreeMap<u64, u64>, Cause> {
+    let limits = requirements.and_then(|all| all.limits.as_ref());
+    let sizes = limits
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, amount)| Some((Quantity(name.strip_prefix("hugepages-")?.to_owned()), amount)));
+    sizes.map(|(size, amount)| Ok((bytes(&size)?, bytes(amount)?))).collect()
 }
 
 fn limit<'a>(requirements: Option<&'a ResourceRequirements>, name: &str) -> Option<&'a Quantity> {
@@ -113,6 +158,7 @@ pub(crate) fn resource_field(
         _ if kind == "requests" => 0,
         _ if name == "cpu" => node.cpu_millis,
         _ if name == "memory" => node.memory_bytes,
+        _ if name == "ephemeral-storage" => node.storage_bytes,
         _ => 0,
     };
     let one = if name == "cpu" { 1000 } else { 1 };
@@ -120,18 +166,15 @@ pub(crate) fn resource_field(
     Ok(value.div_ceil(divisor).to_string())
 }
 
-/// How readily the kernel kills the container when the node has no memory left:
-/// what it did not ask for counts against it. `None` for a Guaranteed pod.
-///
-/// The kubelet gives those −997, for which a supervisor under an ordinary unit
-/// would need `CAP_SYS_RESOURCE`; to be raised less than all others is enough.
+/// How readily the kernel kills the container when the node has no memory left, by the kubelet's
+/// formula: what it did not ask for counts against it.
 pub(super) fn oom_score_adj(
     container: &Container,
     qos: &str,
     node: &NodeFacts,
 ) -> Result<Option<i32>, Cause> {
     if qos == "Guaranteed" {
-        return Ok(None);
+        return Ok(Some(GUARANTEED));
     }
     if qos == "BestEffort" {
         return Ok(Some(1000));
@@ -141,5 +184,6 @@ pub(super) fn oom_score_adj(
     let asked = asked.map(bytes).transpose()?.unwrap_or(0);
     let share = asked.saturating_mul(1000).checked_div(node.memory_bytes).unwrap_or(0).min(1000);
     let score = 1000 - i32::try_from(share).unwrap_or(1000);
-    Ok(Some(score.clamp(3, 999)))
+    // Above every Guaranteed container, and below every BestEffort one.
+    Ok(Some(score.clamp(1000 + GUARANTEED, 999)))
 }

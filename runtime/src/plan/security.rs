@@ -6,6 +6,33 @@ use k8s_openapi::api::core::v1 as api;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// What a pod's containers share, and what keeps all of them apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodSecurity {
+    /// The containers see one another's processes.
+    pub share_processes: bool,
+    /// The pod's users are nobody on the host.
+    pub own_users: bool,
+    /// The host's id of such a pod's root; the runtime chooses it when the pod is made.
+    pub first_id: Option<u32>,
+    /// The OCI runtime that makes its containers, if that is another program.
+    pub handler: Option<Handler>,
+}
+
+/// Another OCI runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handler {
+    /// What RuntimeClasses call it.
+    pub name: String,
+    /// Its program.
+    pub path: PathBuf,
+    /// Where it keeps what it knows of its containers; the pod's folder if `None`.
+    pub root: Option<PathBuf>,
+    /// What it is told before its command.
+    pub arguments: Vec<String>,
+}
+
 /// What keeps a container apart beside what its OCI specification says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -32,7 +59,7 @@ pub enum SeccompProfile {
     RuntimeDefault,
     /// A file in the node's folder of profiles.
     Localhost(PathBuf),
-    /// A file anywhere, of whoever asks for single containers.
+    /// A file anywhere on the node, for clients that may read them all.
     File(PathBuf),
 }
 
@@ -45,11 +72,31 @@ pub struct NodeRules {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// The kernel enforces AppArmor profiles.
     pub apparmor: bool,
+    /// Over how many microseconds a limit of CPU is counted; 100000 if 0.
+    pub cpu_period_us: u64,
+    /// The runtimes that RuntimeClasses can name.
+    pub runtimes: Vec<Handler>,
 }
 
 impl Default for NodeRules {
     fn default() -> Self {
-        Self { seccomp_default: true, allowed_unsafe_sysctls: Vec::new(), apparmor: false }
+        Self {
+            seccomp_default: true,
+            allowed_unsafe_sysctls: Vec::new(),
+            apparmor: false,
+            cpu_period_us: 0,
+            runtimes: Vec::new(),
+        }
+    }
+}
+
+/// What the pod's specification says of all its containers.
+pub(super) fn of_pod(spec: &api::PodSpec) -> PodSecurity {
+    PodSecurity {
+        share_processes: spec.share_process_namespace == Some(true),
+        own_users: spec.host_users == Some(false),
+        first_id: None,
+        handler: None,
     }
 }
 

@@ -49,6 +49,7 @@ impl World {
                 hidden: vec!["/state".into()],
                 cpu_millis: 2000,
                 memory_bytes: 4 << 30,
+                storage_bytes: 10 << 30,
                 default_pids: Some(1000),
                 rules: NodeRules::default(),
             },
@@ -123,7 +124,7 @@ fn the_pods_own_fields_come_through() {
     assert_eq!(plan.hostname, "web");
     assert_eq!(plan.restart_policy, RestartPolicy::OnFailure);
     assert_eq!((plan.grace_seconds, plan.active_deadline_seconds), (7, Some(60)));
-    assert_eq!(plan.cgroup, "keel/podu-1");
+    assert_eq!(plan.cgroup, "keel/besteffort/podu-1");
     assert_eq!(plan.log_dir.to_str(), Some("/logs/shop_web_u-1"));
     assert_eq!(plan.state_dir.to_str(), Some("/state/pods/u-1"));
     assert_eq!(plan.init_containers[0].name, "setup");
@@ -267,8 +268,12 @@ fn resources_are_what_the_kernel_takes() {
         cpu_shares: Some(256),
         pids: Some(1000),
         devices: Devices::Usual(Vec::new()),
+        ..Resources::default()
     };
     assert_eq!(plan.containers[0].resources, wanted);
+    assert_eq!(plan.cgroup, "keel/burstable/podu-1");
+    let whole = json!({"resources": {"limits": {"cpu": "1", "memory": "64Mi"}}});
+    assert_eq!(World::new(whole, json!({})).plan().cgroup, "keel/podu-1");
     assert_eq!(plan.resources, Resources { pids: None, devices: Devices::All, ..wanted });
 
     let second = json!([
@@ -421,15 +426,12 @@ fn the_hosts_root_hides_the_agents_folders() {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    let cases = [
-        (json!({"shareProcessNamespace": true}), "shareProcessNamespace"),
-        (json!({"hostUsers": false}), "hostUsers"),
-    ];
-    for (spec, word) in cases {
-        let (message, reason) = World::new(json!({}), spec).error();
-        assert!(message.contains(word) && message.ends_with("is not supported yet"), "{message}");
-        assert_eq!(reason, "CreateContainerConfigError");
-    }
+    let devices = json!({"volumeDevices": [{"name": "disk", "devicePath": "/dev/x"}]});
+    let (message, reason) = World::new(devices, json!({})).error();
+    assert_eq!(
+        (message.as_str(), reason),
+        ("volumeDevices is not supported yet", "CreateContainerConfigError")
+    );
 }
 
 #[test]

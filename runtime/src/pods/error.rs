@@ -23,6 +23,8 @@ pub enum CreateError {
     WritePlan { path: PathBuf, source: io::Error },
     #[error("cannot confine the container {container}")]
     Seccomp { container: String, source: SeccompError },
+    #[error("cannot find users for the pod")]
+    Users(#[source] io::Error),
     #[error("no program is configured as supervisor")]
     NoSupervisor,
     #[error("cannot start the supervisor {program}")]

@@ -2,7 +2,7 @@
 
 use super::connection::{self, Connection};
 use super::{OpenError, Pod, RuntimeOptions, Shared};
-use crate::plan::PodPlan;
+use crate::plan::{PodPlan, TIERS};
 use crate::state::{PodState, Stage};
 use crate::supervisor::{PLAN_FILE, read_status, socket_path};
 use crate::systemd::{pod_of_scope, slice_path};
@@ -45,9 +45,15 @@ fn sweep(shared: &Shared) {
             let _ = fs::remove_file(shared.options.run_dir.join("pods").join(name));
         }
     }
-    for name in shared.cgroups.children(&shared.options.cgroup_root) {
-        if let Some(uid) = name.strip_prefix("pod").filter(|uid| !known(uid)) {
-            report(uid, &remove_all(shared, uid, None));
+    let root = &shared.options.cgroup_root;
+    for folder in TIERS.iter().map(|tier| format!("{root}/{tier}")).chain([root.clone()]) {
+        for name in shared.cgroups.children(&folder) {
+            if let Some(uid) = name.strip_prefix("pod").filter(|uid| !known(uid)) {
+                let group = format!("{folder}/{name}");
+                shared.cgroups.kill(&group);
+                let group = shared.cgroups.remove(&group).err().map(|error| chain(&error));
+                report(uid, &group.into_iter().chain(remove_all(shared, uid, None)).collect::<Vec<_>>());
+            }
         }
     }
     if shared.cgroups.is_v2() {

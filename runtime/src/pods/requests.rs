@@ -81,7 +81,7 @@ impl Runtime {
     /// [`CgroupError`] if the kernel refuses one.
     pub fn limit_container(&self, uid: &str, container: &str, limits: &Resources) -> Result<(), CgroupError> {
         let group = format!("{}/{container}", self.shared.group(uid));
-        self.shared.cgroups.ensure_container(&group, limits)
+        self.shared.cgroups.limit(&group, limits)
     }
 
     /// What the controllers of a group count, by its name in [`crate::cgroup::GroupStats`].

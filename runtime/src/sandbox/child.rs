@@ -3,8 +3,8 @@
 use super::error::{Failure, Step};
 use super::filter::Filter;
 use super::{
-    ATTACHED, ChildEnds, ChildOutput, GO, Launch, credentials, mounts, privileges, program, rootfs, terminal,
-    user,
+    ATTACHED, ChildEnds, ChildOutput, GO, Launch, Users, credentials, foreign, mounts, privileges, program,
+    rootfs, terminal, user,
 };
 use crate::cgroup::Cgroups;
 use crate::sys::clone::exit_now;
@@ -19,6 +19,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Becomes the container's program, or reports why not and ends.
 pub(super) fn run(launch: &Launch<'_>, cgroups: &Cgroups, ends: ChildEnds) -> ! {
+    if let Some(handler) = &launch.pod.security.handler {
+        let report = ends.report.try_clone();
+        foreign::run(launch, handler, ends, report);
+    }
     let ChildEnds { gate, report, stdin, output } = ends;
     // Where the program expects its sockets, others may be.
     let report = if launch.sockets.is_empty() { report } else { descriptors::out_of_the_way(report) };
@@ -63,11 +67,15 @@ fn become_container(
     mounts::enter_directory(process.cwd())?;
     for stream in &streams {
         // Lets a program that is not root open /dev/stdout by name. Not all may be changed.
-        let _ = rustix::fs::fchown(stream, Some(identity.uid), Some(identity.gid));
+        let (uid, gid) = launch.owner(&identity);
+        let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
     }
     let mut program = program::Program::of(process, &identity);
     program.listens_to(&launch.container.habits.wanted.sockets);
-    privileges::take_on(process, &identity)?;
+    privileges::take_on(process, &identity, launch.users)?;
+    if launch.users.is_some() {
+        Users::lock_mounts()?;
+    }
     rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
     // After the change of identity, which would clear it. Should the supervisor have ended
     // before this line, the gate is closed and the next one fails.
@@ -89,7 +97,7 @@ pub(super) fn missing_process() -> Failure {
     }
 }
 
-fn set_input(stdin: Option<OwnedFd>) -> Result<(), Failure> {
+pub(super) fn set_input(stdin: Option<OwnedFd>) -> Result<(), Failure> {
     let stdin = match stdin {
         Some(stdin) => stdin,
         None => open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -100,7 +108,7 @@ fn set_input(stdin: Option<OwnedFd>) -> Result<(), Failure> {
 
 /// Standard output and error are set; with a terminal, standard input too. What they are is
 /// returned.
-fn set_outputs(output: ChildOutput) -> Result<Vec<OwnedFd>, Failure> {
+pub(super) fn set_outputs(output: ChildOutput) -> Result<Vec<OwnedFd>, Failure> {
     let (stdout, stderr) = match output {
         ChildOutput::Pipes([stdout, stderr]) => (stdout, stderr),
         ChildOutput::Socket(socket) => {

@@ -20,16 +20,17 @@ pub(super) fn write(launch: &Launch<'_>, identity: &Identity) -> Result<(), Fail
         return Ok(());
     }
     let folder = Path::new(CREDENTIALS);
+    let (uid, gid) = launch.owner(identity);
     let named = || format!("write credentials to {CREDENTIALS}");
     for credential in credentials {
         let path = folder.join(&credential.name);
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path).step(named)?;
         file.write_all(&credential.value.0).step(named)?;
-        chown(&path, Some(identity.uid), Some(identity.gid)).step(named)?;
+        chown(&path, Some(uid), Some(gid)).step(named)?;
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).step(named)?;
-    chown(folder, Some(identity.uid), Some(identity.gid)).step(named)?;
+    chown(folder, Some(uid), Some(gid)).step(named)?;
     let root = open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(named)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
     set_attributes(root.as_fd(), attributes, false).step(named)

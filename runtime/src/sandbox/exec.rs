@@ -5,7 +5,9 @@
 
 use super::error::{Failure, Step};
 use super::filter::Filter;
-use super::{ATTACHED, Launch, LaunchError, child, mounts, privileges, program, terminal, user};
+use super::{
+    ATTACHED, Launch, LaunchError, child, foreign, mounts, pause, privileges, program, terminal, user,
+};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::{Cloned, clone3, exit_now};
 use crate::sys::{descriptors, signals};
@@ -13,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Process;
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, set_dumpable_behavior};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -61,7 +63,11 @@ impl Exec<'_> {
         let birthplace = cgroups.birthplace(&group)?;
         // Inside of the container's PID namespace its number would mean somebody else.
         let target = self.target().map_err(LaunchError::Clone)?;
-        let cloned = self.clone_there(birthplace.as_ref()).map_err(LaunchError::Clone)?;
+        let cloned = match self.launch.pod.security.handler {
+            Some(_) => clone3(0, birthplace.as_ref().map(AsFd::as_fd)),
+            None => self.clone_there(birthplace.as_ref()),
+        };
+        let cloned = cloned.map_err(LaunchError::Clone)?;
         match cloned {
             Cloned::Parent { pid, pidfd } => {
                 if !cgroups.is_v2() {
@@ -82,23 +88,19 @@ impl Exec<'_> {
         Ok(pidfd_open(pid, PidfdFlags::empty())?)
     }
 
-    /// Forks into the container's PID namespace; where the next child is born is our own again after.
+    /// Forks into the container's PID namespace.
     fn clone_there(&self, birthplace: Option<&OwnedFd>) -> io::Result<Cloned> {
-        let own = std::fs::File::open("/proc/self/ns/pid")?;
         let there = std::fs::File::open(format!("/proc/{}/ns/pid", self.target))?;
-        setns(&there, CloneFlags::CLONE_NEWPID)?;
-        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        let cloned = clone3(0, birthplace.map(AsFd::as_fd));
-        if !matches!(cloned, Ok(Cloned::Child)) {
-            let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
-            setns(&own, CloneFlags::CLONE_NEWPID)?;
-        }
-        cloned
+        pause::born_in(&there, 0, birthplace.map(AsFd::as_fd))
     }
 
     fn run(&self, target: &OwnedFd, gate: &OwnedFd, report: &OwnedFd, streams: ExecStreams) -> ! {
-        let outcome =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.join(target, gate, streams)));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            match &self.launch.pod.security.handler {
+                Some(handler) => foreign::exec(self, handler, gate, streams),
+                None => self.join(target, gate, streams),
+            }
+        }));
         let (code, message) = match outcome {
             Ok(Err(failure)) => (failure.exit_code(), failure.encode()),
             Err(_) => (128, "128 setup panicked".to_owned()),
@@ -127,7 +129,7 @@ impl Exec<'_> {
         let identity = user::resolve_as(self.launch.container, &process, self.user)?;
         mounts::enter_directory(process.cwd())?;
         let program = program::Program::of(&process, &identity);
-        privileges::take_on(&process, &identity)?;
+        privileges::take_on(&process, &identity, self.launch.users)?;
         rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .step(|| "bind the process's life to its supervisor".to_owned())?;
@@ -137,7 +139,7 @@ impl Exec<'_> {
         Err(program.execute())
     }
 
-    fn process(&self, own: &Process) -> Process {
+    pub(super) fn process(&self, own: &Process) -> Process {
         let mut process = own.clone();
         process.set_args(Some(self.args.to_vec()));
         let mut env = own.env().clone().unwrap_or_default();
@@ -150,7 +152,7 @@ impl Exec<'_> {
     }
 }
 
-fn set_streams(streams: &[OwnedFd; 3]) -> Result<(), Failure> {
+pub(super) fn set_streams(streams: &[OwnedFd; 3]) -> Result<(), Failure> {
     nix::unistd::dup2_stdin(&streams[0]).step(|| "set standard input".to_owned())?;
     nix::unistd::dup2_stdout(&streams[1]).step(|| "set standard output".to_owned())?;
     nix::unistd::dup2_stderr(&streams[2]).step(|| "set standard error".to_owned())

@@ -5,6 +5,7 @@ use super::devices;
 use super::error::{Failure, Step};
 use super::rootfs::{both_empty, new_filesystem};
 use super::target::{self, Root};
+use super::users;
 use crate::cgroup::Cgroups;
 use crate::plan::BENEATH_OPTION;
 use crate::sys::mount::{set_attributes, set_propagation};
@@ -17,7 +18,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// `tty`, as every distribution has it and every specification says.
+const TERMINALS_GROUP: u32 = 5;
 
 /// Which mount a specification's entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +128,7 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path, mut tied: Tied) -> Res
     let mounts = launch.container.spec.mounts().as_deref().unwrap_or_default();
     for (index, mount) in mounts.iter().enumerate() {
         match kind(mount) {
-            Kind::Bind => bind(&root, mount, tied.0.remove(&index))?,
+            Kind::Bind => bind(launch, &root, mount, tied.0.remove(&index))?,
             Kind::Filesystem => filesystem(launch, &root, mount)?,
             Kind::Cgroup => {}
         }
@@ -136,6 +140,7 @@ pub(super) fn mount_all(launch: &Launch<'_>, root: &Path, mut tied: Tied) -> Res
     {
         let tree = open_tree(CWD, &log, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .step(|| "open the termination log".to_owned())?;
+        users::own(launch.users, &tree, false).step(|| "prepare the termination log".to_owned())?;
         let target = root.file(Path::new(&launch.container.message_path))?;
         move_mount(&tree, "", &target, "", both_empty()).step(|| "mount the termination log".to_owned())?;
     }
@@ -152,6 +157,30 @@ fn describe(mount: &Mount) -> String {
     format!("mount {} at {}", from.display(), mount.destination().display())
 }
 
+/// What a bind shows is at `place`, made for it, with its attributes. None for other mounts.
+pub(super) fn place(mount: &Mount, place: &Path) -> Result<Option<PathBuf>, Failure> {
+    if kind(mount) != Kind::Bind {
+        return Ok(None);
+    }
+    let named = || describe(mount);
+    let sorted = sort_options(mount);
+    let tree = copy(mount)?;
+    if is_folder(&tree).step(named)? {
+        fs::create_dir(place).step(named)?;
+    } else {
+        fs::write(place, "").step(named)?;
+    }
+    if !sorted.attributes.is_empty() {
+        set_attributes(tree.as_fd(), sorted.attributes, false).step(named)?;
+    }
+    if sorted.read_only_below {
+        set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, true).step(named)?;
+    }
+    let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&tree, "", CWD, place, flags).step(named)?;
+    Ok(Some(place.to_owned()))
+}
+
 /// A copy of the tree at the source of a bind, mounted nowhere.
 fn copy(mount: &Mount) -> Result<OwnedFd, Failure> {
     let from = mount.source().as_deref().unwrap_or(Path::new(""));
@@ -166,7 +195,7 @@ fn copy(mount: &Mount) -> Result<OwnedFd, Failure> {
     open_tree(&source, "", flags | OpenTreeFlags::AT_EMPTY_PATH).step(named)
 }
 
-fn bind(root: &Root, mount: &Mount, tied: Option<OwnedFd>) -> Result<(), Failure> {
+fn bind(launch: &Launch<'_>, root: &Root, mount: &Mount, tied: Option<OwnedFd>) -> Result<(), Failure> {
     let to = mount.destination();
     let named = || describe(mount);
     let sorted = sort_options(mount);
@@ -181,6 +210,7 @@ fn bind(root: &Root, mount: &Mount, tied: Option<OwnedFd>) -> Result<(), Failure
     if sorted.read_only_below {
         set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, true).step(named)?;
     }
+    users::own(launch.users, &tree, sorted.recursive).step(named)?;
     move_mount(&tree, "", &target, "", both_empty()).step(named)
 }
 
@@ -214,7 +244,18 @@ fn filesystem(launch: &Launch<'_>, root: &Root, mount: &Mount) -> Result<(), Fai
     let kind = mount.typ().as_deref().unwrap_or("tmpfs");
     let sorted = sort_options(mount);
     let target = root.folder(to)?;
-    let tree = new_filesystem(kind, &sorted.data, sorted.attributes)?;
+    let root_id = launch.users.map(|users| users.on_host(0).to_string());
+    let terminals = launch.users.map(|users| users.on_host(TERMINALS_GROUP).to_string());
+    let mut data = sorted.data;
+    match (kind, &root_id, &terminals) {
+        ("tmpfs", Some(root), _) => data.extend([("uid", root.as_str()), ("gid", root.as_str())]),
+        ("devpts", _, Some(group)) => {
+            let given = data.iter_mut().filter(|(key, _)| *key == "gid");
+            given.for_each(|option| option.1 = group);
+        }
+        _ => {}
+    }
+    let tree = new_filesystem(kind, &data, sorted.attributes)?;
     move_mount(&tree, "", &target, "", both_empty()).step(|| format!("mount {kind} at {}", to.display()))?;
     if to == Path::new("/dev") && kind == "tmpfs" {
         devices::populate(launch, root)?;
@@ -309,5 +350,12 @@ pub(super) fn enter_directory(path: &Path) -> Result<(), Failure> {
         }
         other => other,
     }
-    .step(|| format!("enter the working directory {}", path.display()))
+    .step(|| format!("enter the working directory {}", path.display()))?;
+    // A path through a descriptor of ours leads out, and the kernel says that it cannot be reached.
+    let here = rustix::process::getcwd(Vec::new()).step(|| "look at the working directory".to_owned())?;
+    if here.to_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    let outside = Err(io::Error::from(io::ErrorKind::PermissionDenied));
+    outside.step(|| format!("stay in the container: the working directory {} leads out", path.display()))
 }

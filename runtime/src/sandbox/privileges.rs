@@ -3,6 +3,7 @@
 use super::error::{Failure, Step};
 use super::filter::Filter;
 use super::user::Identity;
+use super::users::Users;
 use crate::plan::ContainerSecurity;
 use caps::{CapSet, CapsHashSet};
 use nix::sys::resource::{Resource, setrlimit};
@@ -13,15 +14,15 @@ use std::io;
 
 /// The process has its limits and its identity, and can never have more capabilities than its
 /// specification says. It still has all that it has had, until [`seal`].
-pub(super) fn take_on(process: &Process, identity: &Identity) -> Result<(), Failure> {
+pub(super) fn take_on(process: &Process, identity: &Identity, users: Option<&Users>) -> Result<(), Failure> {
     for limit in process.rlimits().iter().flatten() {
         if let Some(resource) = resource(limit.typ()) {
             setrlimit(resource, limit.soft(), limit.hard()).step(|| format!("set {}", limit.typ()))?;
         }
     }
     // The supervisor's own, if it has one, is not for its containers.
-    let score = process.oom_score_adj().unwrap_or(0);
-    fs::write("/proc/self/oom_score_adj", score.to_string()).step(|| "set oom_score_adj".to_owned())?;
+    set_oom_score(process.oom_score_adj().unwrap_or(0))?;
+    users.map_or(Ok(()), Users::join)?;
     let capabilities = process.capabilities().as_ref();
     let bounding = wanted(capabilities.and_then(|all| all.bounding().as_ref()));
     for capability in caps::runtime::thread_all_supported() {
@@ -70,6 +71,17 @@ fn reduce_capabilities(process: &Process) -> Result<(), Failure> {
     // Permitted after effective, its subset.
     set(CapSet::Effective, all.and_then(|all| all.effective().as_ref()))?;
     set(CapSet::Permitted, all.and_then(|all| all.permitted().as_ref()))
+}
+
+/// Where the kernel refuses a score as low as that, the container keeps the lowest that it may
+/// have: every other of this node is over it still.
+fn set_oom_score(score: i32) -> Result<(), Failure> {
+    let set = |score: i32| fs::write("/proc/self/oom_score_adj", score.to_string());
+    match set(score) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && score < 0 => set(0),
+        result => result,
+    }
+    .step(|| "set oom_score_adj".to_owned())
 }
 
 fn become_user(identity: &Identity) -> Result<(), Failure> {

@@ -2,11 +2,12 @@
 
 use super::Launch;
 use super::error::{Failure, Step};
+use super::users::{self, Users};
 use crate::plan::Rootfs;
 use rustix::fs::{CWD, Gid, Mode, Uid};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,6 +43,10 @@ pub(super) fn mount(launch: &Launch<'_>) -> Result<(), Failure> {
             Ok(()) | Err(_) => {}
         }
     }
+    let lowers = match launch.users {
+        Some(users) => owned(users, &lowers, &layer)?,
+        None => lowers,
+    };
     if let Some(top) = lowers.first() {
         copy_owner_and_mode(top, &upper)?;
     }
@@ -51,6 +56,23 @@ pub(super) fn mount(launch: &Launch<'_>) -> Result<(), Failure> {
         hide(&root, hidden)?;
     }
     Ok(())
+}
+
+/// The layers as their files' owners are in the pod. What is written over them is written with
+/// the host's ids of the pod's users, by whom the folder of this run is not kept.
+fn owned(users: &Users, lowers: &[PathBuf], layer: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut all = Vec::new();
+    for (number, lower) in lowers.iter().enumerate() {
+        let step = || format!("give the layer {} to the pod's users", lower.display());
+        let at = layer.join(format!("lower{number}"));
+        fs::create_dir_all(&at).step(step)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, lower, flags).step(step)?;
+        users::own(Some(users), &tree, false).step(step)?;
+        attach(&tree, &at)?;
+        all.push(at);
+    }
+    Ok(all)
 }
 
 /// The container's `/` looks as the image's does: it is the upper folder that is shown.

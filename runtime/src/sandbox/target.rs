@@ -22,6 +22,12 @@ impl Root {
         self.resolve(&inside(path), OFlags::PATH).ok()
     }
 
+    /// The text of the file at `path`, if there is one.
+    pub(super) fn read(&self, path: &Path) -> std::io::Result<String> {
+        let file = self.resolve(&inside(path), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        std::io::read_to_string(std::fs::File::from(file))
+    }
+
     /// The folder at `path`, made if it is not there.
     pub(super) fn folder(&self, path: &Path) -> Result<OwnedFd, Failure> {
         let path = inside(path);

@@ -1,11 +1,12 @@
 //! Who the program is, by number or by the image's own names.
 
 use super::error::{Failure, Step};
+use super::target::Root;
 use crate::plan::ContainerPlan;
 use oci_spec::runtime::Process;
 use rustix::fs::{Gid, Uid};
-use std::fs;
 use std::io;
+use std::path::Path;
 
 /// `user`, `user:group`, or either as a number, to look up in the image.
 pub(crate) const USER_ANNOTATION: &str = "evenkeel.dev/user";
@@ -31,7 +32,17 @@ pub(super) fn resolve_as(
     process: &Process,
     other: Option<&str>,
 ) -> Result<Identity, Failure> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    resolve_in(&Root::open(Path::new("/"))?, container, process, other)
+}
+
+/// Like [`resolve_as`], by the files of the container's `root` wherever that is.
+pub(super) fn resolve_in(
+    root: &Root,
+    container: &ContainerPlan,
+    process: &Process,
+    other: Option<&str>,
+) -> Result<Identity, Failure> {
+    let read = |path: &str| root.read(Path::new(path)).unwrap_or_default();
     let named = container.spec.annotations().as_ref().and_then(|all| all.get(USER_ANNOTATION));
     let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
     let user = process.user();

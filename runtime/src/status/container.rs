@@ -1,7 +1,7 @@
 //! `status.containerStatuses` and `status.initContainerStatuses`.
 
 use super::Problem;
-use crate::state::{self, PodState, Termination};
+use crate::state::{self, PodState, Stage, Termination};
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
     ContainerStatus, PodSpec, PodStatus,
@@ -35,11 +35,15 @@ pub(super) fn statuses(
             before.container_statuses.as_deref().unwrap_or_default(),
         ),
     };
+    let is_lost = state.is_some_and(|state| state.stage == Stage::Lost);
+    let is_held_up = is_lost && matches!(problem, Some(Problem::Pod { .. }));
     let has_init = spec.init_containers.as_ref().is_some_and(|init| !init.is_empty());
     let one = |container: &Container| {
         let reported = reported.and_then(|all| all.iter().find(|status| status.name == container.name));
         let old = old.iter().find(|status| status.name == container.name);
         match (reported, old) {
+            // What its last supervisor said is over, and something is in the way of the next.
+            (Some(_), _) if is_held_up => not_started(container, has_init, problem, old),
             (Some(reported), _) => {
                 from_report(reported, group, group == Group::Init && is_sidecar(container), problem)
             }

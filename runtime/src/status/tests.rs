@@ -76,6 +76,7 @@ fn state(stage: Stage, init: &str, main: &str) -> PodState {
         addresses: vec!["10.0.0.7".into(), "fd00::7".into()],
         init_containers: list("i", init),
         containers: list("m", main),
+        limits: std::collections::BTreeMap::new(),
         notices: Vec::new(),
         by_request: false,
         cgroup: String::new(),
@@ -335,4 +336,19 @@ fn the_quality_of_service_follows_requests_and_limits() {
         pod.spec.as_mut().unwrap().containers[0].resources = Some(resources_typed);
         assert_eq!(qos_class(&pod), wanted, "{resources}");
     }
+}
+
+#[test]
+fn a_lost_pod_that_something_keeps_from_coming_back_waits_for_it() {
+    let pod = pod("Always", 0, 1);
+    let others = Problem::Pod { reason: "WaitingForOthers".into(), message: "db".into() };
+    let lost = state(Stage::Lost, "", "R");
+    let waiting = |status: &PodStatus| {
+        let state = status.container_statuses.as_ref().unwrap()[0].state.clone().unwrap();
+        state.waiting.and_then(|waiting| waiting.reason)
+    };
+    assert_eq!(waiting(&status(&pod, Some(&lost), Some(&others))).as_deref(), Some("WaitingForOthers"));
+    assert_eq!(waiting(&status(&pod, Some(&lost), None)), None);
+    let running = state(Stage::Started, "", "R");
+    assert_eq!(waiting(&status(&pod, Some(&running), Some(&others))), None);
 }

@@ -3,9 +3,10 @@
 use super::equipment::{Equipment, EquipmentError};
 use super::gate::Gate;
 use super::shell::{Ends, Shell};
-use super::{READY, memory, shared, status};
+use super::{READY, image_volume, memory, shared, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::PodPlan;
+use crate::sandbox::Users;
 use crate::sys::link;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
@@ -30,6 +31,8 @@ pub(super) enum InitError {
     Process { what: &'static str, source: io::Error },
     #[error("cannot mount the memory volume {path}")]
     MemoryVolume { path: PathBuf, source: io::Error },
+    #[error("cannot mount the image volume {path}")]
+    ImageVolume { path: PathBuf, source: io::Error },
     #[error("cannot share the mounts below {path}")]
     SharedMount { path: PathBuf, source: io::Error },
     #[error("whoever started this supervisor is gone")]
@@ -61,11 +64,15 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
     let _ = fs::write("/proc/self/oom_score_adj", "-999");
     doing(nix::sys::prctl::set_child_subreaper(true), "adopt orphans")?;
     let signals = block_signals()?;
-    make_namespaces(&plan, sealed.unwrap_or(false))?;
+    let users = make_namespaces(&plan, sealed.unwrap_or(false))?;
     shared::tie(&plan.shared_mounts)?;
     for volume in &plan.memory_volumes {
         memory::mount(volume)
             .map_err(|source| InitError::MemoryVolume { path: volume.path.clone(), source })?;
+    }
+    for volume in &plan.image_volumes {
+        image_volume::mount(volume)
+            .map_err(|source| InitError::ImageVolume { path: volume.path.clone(), source })?;
     }
     let gate = doing(Gate::pass(), "learn how to begin")?;
     let equipment = Equipment::open(&plan, gate.sockets)?;
@@ -80,7 +87,7 @@ pub(super) fn set_up(plan_path: &Path, socket: &Path, sealed: io::Result<bool>) 
         return Err(InitError::Abandoned);
     }
     let listener = listen(socket).map_err(|source| InitError::Listen { path: socket.to_owned(), source })?;
-    let ends = Ends { listener, signals, equipment };
+    let ends = Ends { listener, signals, equipment, users };
     let shell = Shell::new(plan, cgroups, before.as_ref(), ends);
     say(READY);
     close_streams();
@@ -135,16 +142,26 @@ fn block_signals() -> Result<SignalFd, InitError> {
     doing(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK), "watch signals")
 }
 
-fn make_namespaces(plan: &PodPlan, has_mounts: bool) -> Result<(), InitError> {
+fn make_namespaces(plan: &PodPlan, has_mounts: bool) -> Result<Option<Users>, InitError> {
     // A second one would take the first with it, and the name of our program.
-    let mut flags = if has_mounts { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNS };
+    let mounts = if has_mounts { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNS };
+    let mut flags = CloneFlags::empty();
     if !plan.host_network {
         flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
     }
     if !plan.host_ipc {
         flags |= CloneFlags::CLONE_NEWIPC;
     }
-    doing(unshare(flags), "make the pod's namespaces")?;
+    let users = match plan.security.first_id {
+        Some(first) => {
+            doing(unshare(mounts), "make the pod's mount namespace")?;
+            Some(doing(Users::make(first, flags), "make the pod's users (hostUsers: false)")?)
+        }
+        None => {
+            doing(unshare(flags | mounts), "make the pod's namespaces")?;
+            None
+        }
+    };
     // What the host unmounts later is unmounted here too; what we mount stays here.
     let propagation = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
     doing(mount_change("/", propagation), "separate mounts")?;
@@ -152,7 +169,7 @@ fn make_namespaces(plan: &PodPlan, has_mounts: bool) -> Result<(), InitError> {
         doing(rustix::system::sethostname(plan.hostname.as_bytes()), "set the host name")?;
         doing(link::loopback_up(), "bring lo up")?;
     }
-    Ok(())
+    Ok(users)
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {

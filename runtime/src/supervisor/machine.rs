@@ -8,13 +8,14 @@ mod notices;
 mod order;
 mod probes;
 mod requests;
+mod resized;
 mod restart;
 
 pub(crate) use probes::ProbeKind;
 
 use super::backoff::Backoff;
 use super::news::News;
-use crate::plan::{PodPlan, ProbePlans, RestartPolicy};
+use crate::plan::{PodPlan, ProbePlans, Resources, RestartPolicy};
 use crate::state::{ContainerState, ContainerStatus, PodState, Stage, Termination};
 use habits::{HabitState, START_LIMIT};
 use jiff::Timestamp;
@@ -49,6 +50,8 @@ pub(crate) enum Input {
     Notified { index: usize, news: News },
     /// End the pod.
     Stop { grace: Duration },
+    /// The container has other limits, and may have to learn of them by a new start.
+    Resized { index: usize, limits: Resources, restart: bool },
     /// Run a container that was added by request.
     StartOne { index: usize },
     /// End one container.
@@ -181,6 +184,7 @@ impl PodMachine {
             addresses: Vec::new(),
             init_containers: plan.init_containers.iter().map(|p| fresh(p, false)).collect(),
             containers: plan.containers.iter().map(|p| fresh(p, !has_init)).collect(),
+            limits: plan.init_containers.iter().chain(&plan.containers).map(resized::limits).collect(),
             notices: before.map(|before| before.notices.clone()).unwrap_or_default(),
             by_request: plan.by_request,
         };
@@ -272,6 +276,9 @@ impl PodMachine {
             Input::Notified { index, news } => return self.notified(index, &news, now),
             Input::Ended { index, outcome } => self.ended(index, outcome, now),
             Input::Stop { grace } => return self.stop(grace, now),
+            Input::Resized { index, limits, restart } => {
+                return self.resized(index, limits, restart, now);
+            }
             Input::StartOne { index } => self.slots[index].waits = false,
             Input::StopOne { index, grace } => return self.stop_one(index, grace, now),
             Input::Tick => {}

@@ -3,6 +3,7 @@
 //! The supervisor speaks first, with [`Reply::Hello`]. Every request gets one reply, in
 //! order; after [`Request::Subscribe`] a [`Reply::State`] also comes at each change.
 
+use crate::plan::Resources;
 use crate::state::PodState;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,17 @@ pub enum Request {
     Dial {
         /// TCP port.
         port: u16,
+    },
+    /// Give a container other limits.
+    Resize {
+        /// Its name.
+        container: String,
+        /// Its own.
+        limits: Resources,
+        /// The whole pod's.
+        pod: Resources,
+        /// It is started again to learn of them.
+        restart: bool,
     },
     /// Hand over a socket that is held for a container: it comes with the answer, and stays.
     Socket {

@@ -1,6 +1,7 @@
 //! One run of a container: its process, its output, its end.
 
 use super::attach::Attachment;
+use super::foreign::Foreign;
 use super::logs::{LogFile, Pending, Stream};
 use super::machine::Outcome;
 use crate::sandbox::{Launched, Output, StartFailure};
@@ -35,6 +36,8 @@ pub(super) struct Run {
     /// Told to the machine.
     pub(super) started: bool,
     pub(super) exit: Option<WaitStatus>,
+    /// Of a container that another runtime makes.
+    pub(super) foreign: Option<Foreign>,
     report: Vec<u8>,
     open: [bool; 3],
     pending: [Pending; 2],
@@ -51,6 +54,7 @@ impl Run {
             released: false,
             started: false,
             exit: None,
+            foreign: None,
             report: Vec::new(),
             open: [true, true, two],
             pending: [Pending::default(), Pending::default()],
@@ -169,6 +173,14 @@ impl Run {
             self.pending[place].finish(stream, now, &mut rest);
         }
         self.log.append(&rest, now);
+    }
+
+    /// What another runtime could not create has not run: its own words are in the log.
+    pub(super) fn blame_runtime(&mut self) {
+        if self.foreign == Some(Foreign::Creating) && self.report.is_empty() {
+            let words = self.log.last_words();
+            self.report = format!("128 the runtime could not create it: {}", words.trim()).into_bytes();
+        }
     }
 
     /// True if it has ended otherwise than with 0.

@@ -4,6 +4,7 @@ use super::attach::Attachment;
 use super::clients::Client;
 use super::doing::ClientExec;
 use super::equipment::Equipment;
+use super::foreign::Foreign;
 use super::logs::LogFile;
 use super::machine::{Effect, Input, Now, Outcome, PodMachine};
 use super::protocol::{Reply, Request};
@@ -13,7 +14,7 @@ use super::task::{Purpose, Task};
 use super::{SCOPE_STOP_SIGNAL, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, LogPlace, PodPlan};
-use crate::sandbox::{self, Launch, LaunchError, StartFailure};
+use crate::sandbox::{self, Launch, LaunchError, Pause, StartFailure, Users};
 use crate::state::{PodState, Stage};
 use crate::sys::heap;
 use jiff::Timestamp;
@@ -45,6 +46,8 @@ pub(super) struct Shell {
     /// How many clients there have been.
     client_count: u64,
     pub(super) tasks: Vec<Task>,
+    /// Of a pod whose containers share their PID namespace, from its first container on.
+    processes: Option<Pause>,
     pub(super) farewells: Vec<Farewell>,
     pub(super) ends: Ends,
     pub(super) began: Instant,
@@ -61,6 +64,8 @@ pub(super) struct Ends {
     pub(super) listener: UnixListener,
     pub(super) signals: SignalFd,
     pub(super) equipment: Equipment,
+    /// Of a pod that has its own.
+    pub(super) users: Option<Users>,
 }
 
 /// Who has something for us.
@@ -90,6 +95,7 @@ impl Shell {
             clients: Vec::new(),
             client_count: 0,
             tasks: Vec::new(),
+            processes: None,
             farewells: Vec::new(),
             ends,
             began,
@@ -227,6 +233,9 @@ impl Shell {
             run.as_ref().is_some_and(|run| Some(run.launched.pid) == pid && run.exit.is_none())
         });
         if let Some(index) = found {
+            if self.adopt(index, status) {
+                return;
+            }
             if let Some(run) = &mut self.runs[index] {
                 run.exit = Some(status);
             }
@@ -247,12 +256,13 @@ impl Shell {
         let Some(mut run) = self.runs[index].take() else { return };
         self.leave_tasks(|task| task.index == index && !matches!(task.purpose, Purpose::Client { .. }));
         run.drain(now.wall);
+        run.blame_runtime();
         let attached = std::mem::take(&mut run.attachments);
         // The next run shall not be taken for this one.
         let _ = self.ends.equipment.hear(index);
         let launch = self.launch(index);
         let group = launch.group();
-        if self.plan.host_pid {
+        if self.plan.shares_processes() {
             // No process namespace has taken its orphans with it.
             self.cgroups.kill(&group);
         }
@@ -276,9 +286,10 @@ impl Shell {
         self.note_start(index);
     }
 
-    fn note_start(&mut self, index: usize) {
+    pub(super) fn note_start(&mut self, index: usize) {
         let Some(run) = &mut self.runs[index] else { return };
-        if run.released && !run.started && run.report_is_clean() {
+        let waits = run.foreign.is_some_and(|foreign| foreign != Foreign::Started);
+        if !waits && run.released && !run.started && run.report_is_clean() {
             run.started = true;
             let pid = run.launched.pid;
             self.step(Input::Started { index, pid });
@@ -311,11 +322,22 @@ impl Shell {
         if index < inits { &self.plan.init_containers[index] } else { &self.plan.containers[index - inits] }
     }
 
+    pub(super) fn plan_mut(&mut self, index: usize) -> &mut ContainerPlan {
+        let inits = self.plan.init_containers.len();
+        if index < inits {
+            &mut self.plan.init_containers[index]
+        } else {
+            &mut self.plan.containers[index - inits]
+        }
+    }
+
     pub(super) fn launch(&self, index: usize) -> Launch<'_> {
         Launch {
             pod: &self.plan,
             container: self.container(index),
             run: self.machine.run_number(index),
+            processes: self.processes.as_ref(),
+            users: self.ends.users.as_ref(),
             sockets: self.ends.equipment.sockets(index),
         }
     }
@@ -340,7 +362,18 @@ impl Shell {
         }
     }
 
-    fn launch_run(&self, index: usize, run: u32) -> Result<Run, LaunchError> {
+    /// The PID namespace of the pod is there, if it is to have one.
+    fn ensure_processes(&mut self) -> Result<(), LaunchError> {
+        let there = self.processes.as_ref().is_some_and(Pause::lives);
+        if self.plan.security.share_processes && !there {
+            let pause = Pause::start(&self.cgroups, &self.plan.cgroup, &self.plan.state_dir)?;
+            self.processes = Some(pause);
+        }
+        Ok(())
+    }
+
+    fn launch_run(&mut self, index: usize, run: u32) -> Result<Run, LaunchError> {
+        self.ensure_processes()?;
         let launch = Launch { run, ..self.launch(index) };
         let group = launch.group();
         self.cgroups.ensure_container(&group, &launch.container.resources)?;
@@ -351,7 +384,9 @@ impl Shell {
         };
         empty_message(&launch);
         let before = self.cgroups.oom_kills(&group);
-        Ok(Run::new(launch.start(&self.cgroups)?, log, before))
+        let mut run = Run::new(launch.start(&self.cgroups)?, log, before);
+        run.foreign = self.plan.security.handler.as_ref().map(|_| Foreign::Creating);
+        Ok(run)
     }
 
     fn run_container(&mut self, index: usize) {
@@ -378,6 +413,7 @@ impl Shell {
             run.released = true;
             run.launched.release();
         }
+        self.go_on_foreign(index);
         // A process that was prepared can have failed already.
         self.settle(index);
     }
@@ -417,6 +453,9 @@ impl Shell {
 
     /// Every descendant has ended: as their subreaper we are the parent of each.
     fn reap_all(&mut self) {
+        if let Some(processes) = &self.processes {
+            processes.end();
+        }
         while waitpid(None, None).is_ok() {}
         for index in 0..self.runs.len() {
             self.runs[index] = None;
@@ -491,6 +530,9 @@ impl Shell {
             Request::Stop { grace_seconds } => {
                 self.step(Input::Stop { grace: Duration::from_secs(u64::from(grace_seconds)) });
                 Reply::Done
+            }
+            Request::Resize { container, limits, pod, restart } => {
+                self.resize(&container, limits, pod, restart)
             }
             Request::Signal { container, signal } => self.signal(&container, signal),
         })

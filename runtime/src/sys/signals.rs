@@ -3,6 +3,13 @@
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 
+/// Children leave nothing to wait for when they end.
+pub(crate) fn ignore_children() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: to ignore a signal runs no code of ours. There is no reason to refuse it.
+    let _ = unsafe { sigaction(Signal::SIGCHLD, &ignore) };
+}
+
 /// Every signal has its default action and none is blocked.
 pub(crate) fn reset() {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());

@@ -56,10 +56,7 @@ fn hosts(input: &PodInput<'_>, addresses: &[String], host: Option<&str>) -> Stri
     };
     let name = input.hostname();
     let spec = input.spec();
-    let subdomain = spec.and_then(|spec| spec.subdomain.as_deref()).filter(|subdomain| !subdomain.is_empty());
-    let full =
-        subdomain.map(|subdomain| format!("{name}.{subdomain}.{}.svc.cluster.local\t", input.namespace()));
-    let full = full.unwrap_or_default();
+    let full = input.domain().map(|domain| format!("{name}.{domain}\t")).unwrap_or_default();
     for address in addresses.iter().filter(|_| host.is_none()) {
         let _infallible = writeln!(out, "{address}\t{full}{name}");
     }

@@ -36,6 +36,7 @@ impl World {
                 hidden: Vec::new(),
                 cpu_millis: 1000,
                 memory_bytes: 1 << 30,
+                storage_bytes: 10 << 30,
                 default_pids: None,
                 rules: crate::plan::NodeRules::default(),
             },

@@ -2,8 +2,10 @@
 //!
 //! The tries are C programs, compiled here: a shell would hide which call failed, and how.
 
-use crate::node::Node;
+use crate::isolation::image;
+use crate::node::{Node, pod};
 use runtime::pods::ExecSpec;
+use runtime::state::Stage;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -195,4 +197,91 @@ pub(crate) async fn devices_are_opened_by_the_rules(node: Node) {
     let text = "ls -l /dev/kmsg; cd /data; mknod kmsg c 1 11; : < kmsg && echo opened";
     let log = node.output_of(&node.built("mighty", text, &mighty, &spec)).await;
     assert!(log.contains("F opened") && log.contains("F crw"), "{log}");
+}
+
+/// What the root of this machine has, and an image with a busybox alone has not.
+const OF_THE_HOST: [&str; 3] = ["usr", "var", "home"];
+
+fn is_outside(listed: &str) -> bool {
+    listed.lines().any(|line| OF_THE_HOST.contains(&line.rsplit(' ').next().unwrap_or_default()))
+}
+
+/// CVE-2024-21626: a descriptor of ours that is still open when the working directory is entered.
+pub(crate) async fn a_working_directory_leads_nowhere_out(node: Node) {
+    let image = image(&node, "");
+    let look = "ls -A ../../../../../..; echo end";
+    for number in 3..20 {
+        let uid = format!("cwd{number}");
+        let container = json!({"workingDir": format!("/proc/self/fd/{number}")});
+        let plan = node.built_from(&uid, image.clone(), &pod(&uid, look, &container, &json!({})));
+        node.launch_plan(&plan).await;
+        let state = node.wait(&uid, |state| state.stage == Stage::Finished).await;
+        let (end, log) = (crate::ended(&state).unwrap(), node.log(&uid, 0));
+        assert!(end.reason == "StartError" || log.contains("F end"), "{number}: {end:?}");
+        assert!(!is_outside(&log), "{number}: {log}");
+    }
+    let plan =
+        node.built_from("late", image, &pod("late", "exec busybox sleep 1000", &json!({}), &json!({})));
+    node.launch_plan(&plan).await;
+    node.wait("late", |state| crate::pid(state).is_some()).await;
+    for number in 3..20 {
+        let args = ["ls", "-A", "../../../../../.."].map(Into::into).into();
+        let cwd = Some(format!("/proc/self/fd/{number}"));
+        let enter = ExecSpec { container: "main".into(), args, cwd, ..ExecSpec::default() };
+        let (_, said, _) = crate::inside::inside(&node, "late", enter, b"").await;
+        assert!(!is_outside(&said), "{number}: {said}");
+    }
+    node.runtime().stop("late", 0).await.unwrap();
+}
+
+/// CVE-2021-25741: a folder of a volume becomes a link out of it while it is being mounted.
+pub(crate) async fn a_sub_path_that_changes_all_the_time_leads_nowhere_out(node: Node) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let volume = node.folder("volume");
+    fs::create_dir(volume.join("inside")).unwrap();
+    fs::write(volume.join("inside/own"), "").unwrap();
+    std::os::unix::fs::symlink("/", volume.join("outside")).unwrap();
+    let over = std::sync::Arc::new(AtomicBool::new(false));
+    let flipper = std::thread::spawn({
+        let (over, inside, outside) = (over.clone(), volume.join("inside"), volume.join("outside"));
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                renameat_with(CWD, &inside, CWD, &outside, RenameFlags::EXCHANGE).unwrap();
+            }
+        }
+    });
+    let container = json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "inside"}]});
+    let spec = json!({"volumes": [{"name": "v", "hostPath": {"path": volume}}]});
+    let (mut mounted, mut refused) = (0, 0);
+    for number in 0..40 {
+        let uid = format!("race{number}");
+        node.launch_plan(&node.built(&uid, "ls -A /v; echo end", &container, &spec)).await;
+        let state = node.wait(&uid, |state| state.stage == Stage::Finished).await;
+        match crate::ended(&state).unwrap().reason.as_str() {
+            // A link to the host's root, taken for one to the volume's, shows the volume's own.
+            "Completed" => mounted += 1,
+            _ => refused += 1,
+        }
+        let log = node.log(&uid, 0);
+        for word in ["F etc\n", "F proc\n", "F usr\n"] {
+            assert!(!log.contains(word), "{log}");
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    flipper.join().unwrap();
+    assert_eq!(mounted + refused, 40);
+    assert!(mounted > 0, "it never came to a mount");
+}
+
+pub(crate) async fn pods_do_not_see_one_anothers_memory(node: Node) {
+    let text = "ipcmk -M 4096 >/dev/null; echo secret > /dev/shm/note; ipcs -m | grep -c 4096; echo up; exec sleep 1000";
+    node.launch_plan(&node.built("keeps", text, &json!({}), &json!({}))).await;
+    crate::until("its memory", || node.log("keeps", 0).contains("F 1\n").then_some(())).await;
+    let text = "ipcs -m | grep -c 4096; ls -A /dev/shm; ls /proc | grep -c '^[0-9]'; echo end";
+    let log = node.output_of(&node.built("looks", text, &json!({}), &json!({}))).await;
+    let said: Vec<_> = log.lines().filter_map(|line| line.split_once(" F ")).map(|(_, said)| said).collect();
+    // Nothing in memory, and no process but the shell and what it has just started.
+    assert!(matches!(said[..], ["0", "2" | "3" | "4", "end"]), "{log}");
+    node.runtime().stop("keeps", 0).await.unwrap();
 }

@@ -9,7 +9,7 @@ use std::fs;
 const NAMESPACES: [&str; 6] = ["net", "ipc", "uts", "pid", "mnt", "cgroup"];
 
 /// The test's own namespace, in the words of `readlink`.
-fn own(namespace: &str) -> String {
+pub(crate) fn own(namespace: &str) -> String {
     fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap().display().to_string()
 }
 
@@ -136,7 +136,7 @@ pub(crate) async fn the_supervisors_program_is_out_of_reach(node: Node) {
 }
 
 /// An image with a busybox, and users and groups of its own.
-fn image(node: &Node, user: &str) -> Image {
+pub(crate) fn image(node: &Node, user: &str) -> Image {
     let layer = node.folder(&format!("image-{}", user.replace(':', "-")));
     for folder in ["bin", "etc"] {
         fs::create_dir(layer.join(folder)).unwrap();
@@ -217,4 +217,119 @@ pub(crate) async fn kernel_parameters_are_the_pods_own(node: Node) {
     let log = node.output_of(&node.built("sysctl", &text, &json!({}), &spec)).await;
     assert!(log.contains("F 7\n") && log.contains("F 1\n"), "{log}");
     assert_eq!(files.map(|file| fs::read_to_string(file).unwrap()), before);
+}
+
+pub(crate) async fn containers_of_a_pod_can_share_their_processes(mut node: Node) {
+    let text = "sleep 1001 & (sleep 0 & exec sleep 1002) & \
+                until ps -o comm= -A | grep -q tail; do :; done; \
+                ps -A -o pid=,comm=; echo pid $$$$; ls -A /proc/1/root 2>&1; cat /proc/1/environ 2>&1; \
+                ls /proc/1/fd | wc -l; echo seen; exec sleep 1000";
+    let beside = json!({"name": "beside", "image": "any", "command": ["tail", "-f", "/dev/null"]});
+    let spec = json!({"shareProcessNamespace": true, "restartPolicy": "Always", "containers": [beside]});
+    node.launch_plan(&node.built("share", text, &json!({}), &spec)).await;
+    let log = || node.log("share", 0);
+    let log = crate::until("what it sees", || Some(log()).filter(|log| log.contains("F seen"))).await;
+    assert!(log.contains("F     1 pause") || log.contains("1 pause"), "{log}");
+    assert!(log.contains("tail") && !log.contains("F pid 1\n") && log.contains("F 0\n"), "{log}");
+    // The first process leads nowhere.
+    for refused in ["cannot access '/proc/1/root'", "/proc/1/environ: Permission denied", "F seen"] {
+        assert!(log.contains(refused), "{refused} in {log}");
+    }
+    // A container that ends takes its own processes along, and the other's stay.
+    let before = node.wait("share", |state| crate::pid(state).is_some()).await;
+    let orphans = node.runtime().stats("share").containers["main"].processes.clone();
+    assert!(orphans.len() >= 3, "{orphans:?}");
+    let other = |state: &runtime::state::PodState| match &state.containers[1].state {
+        runtime::state::ContainerState::Running { pid, .. } => *pid,
+        runtime::state::ContainerState::Waiting { .. } | runtime::state::ContainerState::Terminated(_) => 0,
+    };
+    node.runtime().signal("share", "main", 9).await.unwrap();
+    let after =
+        node.wait("share", |state| state.containers[0].restarts == 1 && crate::pid(state).is_some()).await;
+    assert_eq!(other(&after), other(&before));
+    crate::until("the orphans' end", || orphans.iter().all(|pid| !crate::is_alive(*pid)).then_some(())).await;
+    // Who kills the first process kills all, and they begin again.
+    let text = fs::read_to_string(format!("/proc/{}/task/{0}/children", after.supervisor_pid)).unwrap();
+    let is_pause =
+        |pid: &&str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "pause\n");
+    let pause: i32 = text.split_whitespace().find(is_pause).unwrap().parse().unwrap();
+    node.detach();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pause).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    node.attach().await;
+    let again = node.wait("share", |state| other(state) != 0 && other(state) != other(&before)).await;
+    assert_eq!(again.supervisor_pid, before.supervisor_pid);
+    node.runtime().stop("share", 0).await.unwrap();
+}
+
+pub(crate) async fn the_whole_name_can_be_the_hosts(node: Node) {
+    let spec = json!({"subdomain": "db", "setHostnameAsFQDN": true});
+    let log = node.output_of(&node.built("fqdn", "uname -n; cat /etc/hosts", &json!({}), &spec)).await;
+    let name = "fqdn.db.default.svc.cluster.local";
+    assert!(
+        log.contains(&format!("F {name}\n")) && log.contains(&format!("{ADDRESS}\t{name}\tfqdn")),
+        "{log}"
+    );
+}
+
+pub(crate) async fn what_a_container_may_use_is_in_its_cgroup(node: Node) {
+    let limits = json!({"limits": {"cpu": "250m", "memory": "64Mi"},
+                        "requests": {"cpu": "100m", "memory": "32Mi"}});
+    let group = "cat /proc/self/oom_score_adj; cd /sys/fs/cgroup; \
+                 cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpu/cpu.shares || \
+                 cat memory.max cpu.max cpu.weight; echo end";
+    let log = node.output_of(&node.built("some", group, &json!({"resources": limits}), &json!({}))).await;
+    // 1000 - 1000 × 32 MiB / 4 GiB.
+    for line in ["F 993\n", "F 67108864\n", "F 25000\n", "F 102\n"] {
+        assert!(log.contains(line), "{line:?} in {log}");
+    }
+    let log =
+        node.output_of(&node.built("best", "cat /proc/self/oom_score_adj", &json!({}), &json!({}))).await;
+    assert!(log.contains("F 1000\n"), "{log}");
+}
+
+pub(crate) async fn pods_are_in_cgroups_of_their_quality(node: Node) {
+    let resources = |cpu: &str, whole: bool| {
+        let amounts = json!({"cpu": cpu, "memory": "32Mi"});
+        let kind = if whole { "limits" } else { "requests" };
+        json!({"resources": {kind: amounts}})
+    };
+    let pods = [
+        ("g", resources("500m", true)),
+        ("b1", resources("250m", false)),
+        ("b2", resources("500m", false)),
+        ("n", json!({})),
+    ];
+    for (uid, container) in &pods {
+        node.launch_plan(&node.built(uid, "exec sleep 1000", container, &json!({}))).await;
+        node.wait(uid, |state| crate::pid(state).is_some()).await;
+    }
+    let groups = |uid: &str| node.runtime().observe()[uid].cgroup.clone();
+    let root = groups("g").trim_end_matches("/podg").to_owned();
+    assert_eq!(groups("b1"), format!("{root}/burstable/podb1"));
+    assert_eq!(groups("n"), format!("{root}/besteffort/podn"));
+    // What the kernel says of the process itself.
+    let state = node.wait("b2", |state| crate::pid(state).is_some()).await;
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", crate::pid(&state).unwrap())).unwrap();
+    assert!(own.contains(&format!("{root}/burstable/podb2/main")), "{own}");
+    let v2 = runtime::cgroup::Cgroups::detect().unwrap().is_v2();
+    let shares = |group: &str| {
+        let path = if v2 {
+            format!("/sys/fs/cgroup/{group}/cpu.weight")
+        } else {
+            format!("/sys/fs/cgroup/cpu/{group}/cpu.shares")
+        };
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    };
+    let [both, none] = if v2 { ["30", "1"] } else { ["768", "2"] };
+    crate::until("both shares", || (shares(&format!("{root}/burstable")) == both).then_some(())).await;
+    assert_eq!(shares(&format!("{root}/besteffort")), none);
+    node.runtime().remove("b1").await.unwrap();
+    assert_eq!(shares(&format!("{root}/burstable")), if v2 { "20" } else { "512" });
+    for uid in ["g", "b2", "n"] {
+        node.runtime().stop(uid, 0).await.unwrap();
+    }
 }

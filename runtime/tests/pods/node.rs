@@ -7,7 +7,7 @@ use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
     ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, LogPlace, NodeFacts, NodeRules, PodInput,
-    PodPlan, ProbePlans, Resources, RestartPolicy, Rootfs,
+    PodPlan, PodSecurity, ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -46,6 +46,8 @@ impl Script {
 pub(crate) struct Objects {
     pub(crate) config_maps: BTreeMap<String, ConfigMap>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    /// Beside those of its containers.
+    pub(crate) images: BTreeMap<String, Image>,
     /// When its tokens are made.
     pub(crate) identity_at: Option<Timestamp>,
 }
@@ -120,7 +122,9 @@ impl Node {
             state_dir: options.pod_folder(uid),
             memory_volumes: Vec::new(),
             shared_mounts: Vec::new(),
+            image_volumes: Vec::new(),
             init_containers: Vec::new(),
+            security: PodSecurity::default(),
             containers: vec![ContainerPlan {
                 name: "main".into(),
                 image: "host:".into(),
@@ -192,7 +196,13 @@ impl Node {
         self.with_input(&Self::host_image(), pod, objects, prepare)
     }
 
-    fn with_input<T>(
+    /// Makes the pod's volumes, or not.
+    pub(crate) fn try_to_prepare(&self, pod: &Value) {
+        let prepare = |input: &PodInput<'_>| drop(runtime::volume::prepare(input));
+        self.with_input(&Self::host_image(), pod, &Objects::default(), prepare);
+    }
+
+    pub(crate) fn with_input<T>(
         &self,
         image: &Image,
         pod: &Value,
@@ -202,7 +212,8 @@ impl Node {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         let spec = pod.spec.as_ref().unwrap();
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let images = containers.map(|container| (container.name.clone(), image.clone())).collect();
+        let of_containers = containers.map(|container| (container.name.clone(), image.clone()));
+        let images = of_containers.chain(objects.images.clone()).collect();
         let options = self.options();
         let facts = NodeFacts {
             node_name: "node-1".into(),
@@ -213,6 +224,7 @@ impl Node {
             hidden: vec![self.folder.clone()],
             cpu_millis: 2000,
             memory_bytes: 4 << 30,
+            storage_bytes: 10 << 30,
             default_pids: Some(1000),
             rules: NodeRules::default(),
         };
@@ -344,8 +356,8 @@ fn spec(args: &[&str]) -> Spec {
     .unwrap()
 }
 
-/// What a test must leave as it was.
-/// What of this program's tests is on the machine; others may run beside them.
+/// What of this program's tests is on the machine, which each must leave as it was; others may run
+/// beside them.
 fn traces() -> BTreeSet<String> {
     let own = own_prefix();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -365,6 +377,7 @@ fn traces() -> BTreeSet<String> {
     traces
 }
 
+/// How everything begins that this program's tests make.
 fn own_prefix() -> String {
     format!("{PREFIX}{}-", std::process::id())
 }

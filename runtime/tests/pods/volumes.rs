@@ -131,3 +131,70 @@ pub(crate) async fn a_read_only_mount_cannot_be_written(node: Node) {
     }
     assert!(host.join("part/y").exists() && !host.join("part/x").exists());
 }
+
+/// Swaps a folder and a link, as fast as it can, until it is dropped.
+struct Race {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<u32>>,
+}
+
+impl Race {
+    fn between(folder: std::path::PathBuf) -> Self {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let stop = std::sync::Arc::new(AtomicBool::new(false));
+        let told = std::sync::Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (one, other) = (folder.join("sub"), folder.join("link"));
+            let mut swaps = 0;
+            while !told.load(Ordering::Relaxed) {
+                let here = rustix::fs::CWD;
+                rustix::fs::renameat_with(here, &one, here, &other, rustix::fs::RenameFlags::EXCHANGE)
+                    .unwrap();
+                swaps += 1;
+            }
+            swaps
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// How often they were swapped.
+    fn end(mut self) -> u32 {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+pub(crate) async fn a_race_for_a_sub_path_is_lost(node: Node) {
+    let (volume, outside) = (node.folder("volume"), node.folder("outside"));
+    std::fs::create_dir(volume.join("sub")).unwrap();
+    std::fs::write(volume.join("sub/inside"), "").unwrap();
+    std::fs::write(outside.join("secret"), "").unwrap();
+    let spec = json!({"volumes": [{"name": "data", "hostPath": {"path": volume}}]});
+    let container =
+        |path: &str| json!({"volumeMounts": [{"name": "data", "mountPath": "/sub", "subPath": path}]});
+    let plans: Vec<_> = (0..25)
+        .map(|number| node.built(&format!("race{number}"), "ls /sub; echo done", &container("sub"), &spec))
+        .collect();
+    let climb = "../".repeat(20) + outside.to_str().unwrap().trim_start_matches('/');
+    std::os::unix::fs::symlink(climb, volume.join("link")).unwrap();
+    let race = Race::between(volume.clone());
+    let (mut ran, mut refused) = (0, 0);
+    for plan in &plans {
+        node.launch_plan(plan).await;
+        node.wait(&plan.uid, |state| state.stage == runtime::state::Stage::Finished).await;
+        let log = node.log(&plan.uid, 0);
+        assert!(!log.contains("secret") && !log.contains("F etc"), "{log}");
+        if log.contains("F done") { ran += 1 } else { refused += 1 }
+    }
+    // What is missing of a path is made, and that is raced for as well.
+    let making = pod("making", "true", &container("sub/made/deep"), &spec);
+    for _ in 0..2000 {
+        node.try_to_prepare(&making);
+    }
+    let swaps = race.end();
+    println!("{swaps} swaps: {ran} containers ran, {refused} were refused");
+    assert!(swaps > 1000 && ran > 0, "{swaps} swaps, {ran} ran");
+    let names: Vec<_> =
+        std::fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["secret"], "nothing was made outside");
+}

@@ -13,7 +13,7 @@ fn objects(value: &str) -> Objects {
     Objects {
         config_maps: serde_json::from_value(maps).unwrap(),
         secrets: serde_json::from_value(secrets).unwrap(),
-        identity_at: None,
+        ..Objects::default()
     }
 }
 

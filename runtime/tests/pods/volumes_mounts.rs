@@ -2,9 +2,12 @@
 
 use crate::node::{Node, Objects, pod, until};
 use crate::pid;
+use runtime::image::Image;
+use runtime::plan::{Rootfs, image_key};
 use runtime::state::Stage;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A filesystem of the host's, gone with the test.
@@ -174,4 +177,46 @@ pub(crate) async fn volumes_have_the_modes_and_options_that_are_asked_for(node: 
     assert!(line("/huge").contains(" hugetlbfs ") && line("/huge").contains("pagesize=2M"), "{log}");
     let state = node.wait("modes", |state| state.stage == Stage::Finished).await;
     assert!(pid(&state).is_none());
+}
+
+pub(crate) async fn an_image_is_a_volume_that_nobody_changes(node: Node) {
+    let layer = |name: &str, file: &str| {
+        let folder = node.folder(name);
+        std::fs::write(folder.join(file), name).unwrap();
+        std::fs::write(folder.join("both"), name).unwrap();
+        std::fs::copy("/bin/busybox", folder.join("program")).unwrap();
+        folder
+    };
+    let (top, bottom) = (layer("top", "a"), layer("bottom", "b"));
+    let volume = |layers: &[PathBuf]| Image { rootfs: Rootfs::Layers(layers.to_vec()), ..Node::host_image() };
+    let images = BTreeMap::from([
+        (image_key("two"), volume(&[top.clone(), bottom])),
+        (image_key("one"), volume(std::slice::from_ref(&top))),
+    ]);
+    let objects = Objects { images, ..Objects::default() };
+    let mounts = json!([
+        {"name": "two", "mountPath": "/two"},
+        {"name": "one", "mountPath": "/one"},
+        {"name": "two", "mountPath": "/part", "subPath": "b"},
+    ]);
+    let named = |name: &str| json!({"name": name, "image": {"reference": "any"}});
+    let spec = json!({"volumes": [named("two"), named("one")]});
+    let text = "for f in /two/a /two/b /two/both /one/a /part; do echo $f $(cat $f); done; ls /one; \
+                for d in one two; do touch /$d/x || echo keeps $d; /$d/program true || echo runs not $d; done";
+    let pod = pod("image", text, &json!({"volumeMounts": mounts}), &spec);
+    let log = node.output_of(&node.built_with("image", Node::host_image(), &pod, &objects)).await;
+    for line in [
+        "/two/a top",
+        "/two/b bottom",
+        "/two/both top",
+        "/one/a top",
+        "/part bottom",
+        "keeps one",
+        "keeps two",
+        "runs not one",
+        "runs not two",
+    ] {
+        assert!(log.contains(&format!("F {line}\n")), "{line:?} in {log}");
+    }
+    assert!(!top.join("x").exists());
 }

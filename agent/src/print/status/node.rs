@@ -5,6 +5,7 @@ use super::workload::overview_cells;
 use super::{pod, symbol};
 use crate::client::{AgentStatus, SourceStatus};
 use crate::print::{Colour, Paint, Widths, ago, author_name, bytes, cpu_time, human_duration, short_commit};
+use crate::stall::MachineStall;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -35,6 +36,11 @@ pub(crate) fn node(status: &AgentStatus, pods: &[Pod], paint: Paint, now: Timest
     }
     if let Some(cpu) = status.cpu_nanos {
         sheet.field("CPU", &format!("{} (the agent)", cpu_time(cpu)));
+    }
+    if !status.stalls.is_empty() {
+        let one = |(name, stall): (&String, &MachineStall)| format!("{name} {:.1} %", stall.some_percent);
+        let all: Vec<_> = status.stalls.iter().map(one).collect();
+        sheet.field("Pressure", &format!("{} (of the last 10 s)", all.join(", ")));
     }
     for pull in &status.pulls {
         sheet.field("Pulling", &super::pull(pull));

@@ -190,6 +190,7 @@ fn the_overview_names_what_is_wrong_before_what_is_well() {
         "stateDir": "/var/lib/keel", "socket": "/run/keel/keel.sock",
         "pods": {"running": 1, "total": 2}, "containers": {"running": 1},
         "memoryBytes": 31_457_280, "cpuNanos": 2_500_000_000.0_f64, "sources": [], "warnings": [],
+        "stalls": {"cpu": {"somePercent": 1.5}, "memory": {}},
     }))
     .unwrap();
     status.sources = vec![source];
@@ -207,6 +208,7 @@ fn the_overview_names_what_is_wrong_before_what_is_well() {
 Containers: 1 running
     Memory: 30.0M (the agent)
        CPU: 2.500s (the agent)
+  Pressure: cpu 1.5 %, memory 0.0 % (of the last 10 s)
 
 Sources
 × infra: Invalid since Fri 2026-11-20 11:59:00 UTC; 1min ago

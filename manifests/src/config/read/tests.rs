@@ -32,6 +32,10 @@ fn a_whole_configuration_is_read() {
 fn every_error_is_told_at_once() {
     let text = format!(
         "{HEAD}nodename: x\nstateDir: var\ncgroupRoot: a/../b\nmetricsAddress: localhost\n\
+         node:\n  kubeReserved: {{disk: 1Gi}}\n  systemReserved: {{cpu: '-1'}}\n\
+         \x20 evictionHard: {{memory.free: '1', nodefs.available: 120%, pid.available: many}}\n\
+         \x20 evictionSoft: {{memory.available: 1Gi}}\n  evictionPressureTransitionPeriod: soon\n\
+         \x20 shutdownGracePeriod: 10s\n  shutdownGracePeriodCriticalPods: 20s\n\
          network: {{bridge: averylongbridgename, podCIDR: 10.88.0.1/16, mtu: 5}}\n\
          sources:\n- name: Apps\n  url: ftp://x/y\n  branch: a\n  tag: b\n  interval: 5\n\
          - name: b\n  url: https://u:p@h/x\n  commit: abc\n  interval: 10ms\n  paths: [../x]\n- name: b\n  url: ./here\n- {{}}\n"
@@ -42,6 +46,14 @@ fn every_error_is_told_at_once() {
         ("bad-path", "stateDir"),
         ("bad-path", "cgroupRoot"),
         ("bad-address", "metricsAddress"),
+        ("bad-value", "node.kubeReserved[disk]"),
+        ("bad-quantity", "node.systemReserved[cpu]"),
+        ("bad-value", "node.evictionHard[memory.free]"),
+        ("out-of-range", "node.evictionHard[nodefs.available]"),
+        ("bad-quantity", "node.evictionHard[pid.available]"),
+        ("missing-field", "node.evictionSoft[memory.available]"),
+        ("bad-duration", "node.evictionPressureTransitionPeriod"),
+        ("out-of-range", "node.shutdownGracePeriodCriticalPods"),
         ("bad-name", "network.bridge"),
         ("bad-cidr", "network.podCIDR"),
         ("out-of-range", "network.mtu"),

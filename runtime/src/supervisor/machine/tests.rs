@@ -46,7 +46,9 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
         shared_mounts: Vec::new(),
+        image_volumes: Vec::new(),
         init_containers: inits.iter().map(|name| container(name)).collect(),
+        security: crate::plan::PodSecurity::default(),
         containers: containers.iter().map(|name| container(name)).collect(),
         by_request: false,
     }

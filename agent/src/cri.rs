@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod filter;
 mod image;
+mod metrics;
 mod pod;
 mod sandbox;
 mod service;

@@ -5,6 +5,7 @@
 //! pod's group. `cgroups-rs` finds the hierarchies and sets limits on v1; what it lacks
 //! (v2 events, kill, a descriptor to be born into, waiting for the end) is here.
 
+mod counters;
 mod devices;
 mod pressure;
 mod stats;
@@ -13,6 +14,7 @@ mod v2;
 
 pub(crate) use v2::weight;
 
+pub use counters::Counters;
 pub use pressure::{Pressure, Stall};
 pub use stats::{GroupStats, PodStats};
 
@@ -226,6 +228,15 @@ impl Cgroups {
         match &self.kind {
             Kind::V1(v1) => v1.oom_kills(group),
             Kind::V2(v2) => v2.oom_kills(group),
+        }
+    }
+
+    /// What the group's controllers count and limit.
+    #[must_use]
+    pub fn counters(&self, group: &str) -> Counters {
+        match &self.kind {
+            Kind::V1(v1) => v1.counters(group),
+            Kind::V2(v2) => v2.counters(group),
         }
     }
 

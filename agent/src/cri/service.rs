@@ -2,7 +2,7 @@
 
 use super::v1::image_service_server::ImageService;
 use super::v1::runtime_service_server::RuntimeService;
-use super::{Cri, sandbox, status, v1};
+use super::{Cri, metrics, sandbox, status, v1};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
@@ -312,14 +312,16 @@ impl RuntimeService for Cri {
         &self,
         _: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Result<Response<v1::ListMetricDescriptorsResponse>, Status> {
-        Err(Status::unimplemented("ListMetricDescriptors"))
+        let descriptors = metrics::descriptors();
+        Ok(Response::new(v1::ListMetricDescriptorsResponse { descriptors }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<v1::ListPodSandboxMetricsResponse>, Status> {
-        Err(Status::unimplemented("ListPodSandboxMetrics"))
+        let pod_metrics = blocking(self, Cri::sandbox_metrics).await?;
+        Ok(Response::new(v1::ListPodSandboxMetricsResponse { pod_metrics }))
     }
 
     type StreamPodSandboxMetricsStream = Stream<v1::StreamPodSandboxMetricsResponse>;
@@ -328,7 +330,8 @@ impl RuntimeService for Cri {
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
-        Err(Status::unimplemented("StreamPodSandboxMetrics"))
+        let items = blocking(self, Cri::sandbox_metrics).await?;
+        Ok(chunks(items, |pod_sandbox_metrics| v1::StreamPodSandboxMetricsResponse { pod_sandbox_metrics }))
     }
 
     async fn runtime_config(

@@ -115,6 +115,77 @@ fn prepare(machine: &mut Machine) -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
+/// A sandbox and its container run; their ids, and the sandbox's address.
+async fn begin(socket: &Path, config: &v1::PodSandboxConfig) -> (String, String, String) {
+    let mut kubelet = Kubelet::connect(socket).await;
+    let mut events =
+        kubelet.runtime.get_container_events(v1::GetEventsRequest {}).await.unwrap().into_inner();
+    let id = kubelet.run_sandbox(config).await;
+    let text = "echo began $COLOUR; trap 'echo over; exit 5' TERM; while :; do sleep 0.1; done";
+    let main = kubelet.create(&id, container("main", text)).await;
+    assert_eq!(kubelet.status(&main).await.state(), v1::ContainerState::ContainerCreated);
+    kubelet.start(&main).await.unwrap();
+    let mut kinds = Vec::new();
+    while kinds.len() < 4 {
+        let event = events.next().await.unwrap().unwrap();
+        kinds.push((event.container_id == main, event.container_event_type().as_str_name()));
+    }
+    let (created, started) = ("CONTAINER_CREATED_EVENT", "CONTAINER_STARTED_EVENT");
+    assert_eq!(kinds, [(false, created), (false, started), (true, created), (true, started)]);
+    let said = kubelet.exec(&main, "hostname; cat /etc/resolv.conf; echo no >&2; exit 3", 0).await.unwrap();
+    assert_eq!((said.exit_code, said.stderr.as_slice()), (3, &b"no\n"[..]));
+    assert_eq!(said.stdout, b"asked-for\nnameserver 192.0.2.53\n");
+    let late = kubelet.exec(&main, "exec sleep 4321", 1).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded);
+    let left = kubelet.exec(&main, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '", 0).await.unwrap();
+    assert!(!String::from_utf8_lossy(&left.stdout).contains("sleep 4321"), "{left:?}");
+    let missing =
+        kubelet.create(&id, v1::ContainerConfig { command: vec!["/no/such".into()], ..container("bad", "") });
+    let missing = missing.await;
+    let error = kubelet.start(&missing).await.unwrap_err();
+    assert!(error.message().contains("/no/such"), "{error}");
+    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id[..9].to_owned(), verbose: false };
+    let status = kubelet.runtime.pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(status.metadata, config.metadata);
+    (id, main, status.network.unwrap().ip)
+}
+
+/// The next agent finds them, and ends them.
+async fn end(socket: &Path, id: &str, before: &v1::ContainerStatus) {
+    let main = &before.id;
+    let mut kubelet = Kubelet::connect(socket).await;
+    let after = kubelet.status(main).await;
+    assert!(running(&after));
+    assert_eq!((after.started_at, &after.metadata), (before.started_at, &before.metadata));
+    let filter = v1::PodSandboxFilter {
+        label_selector: HashMap::from([("tier".to_owned(), "front".to_owned())]),
+        ..Default::default()
+    };
+    let listed = kubelet.runtime.list_pod_sandbox(v1::ListPodSandboxRequest { filter: Some(filter) });
+    let listed = listed.await.unwrap().into_inner().items;
+    assert_eq!(listed.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), [id]);
+    let stats = v1::ContainerStatsRequest { container_id: main.clone() };
+    let stats = kubelet.runtime.container_stats(stats).await.unwrap().into_inner().stats.unwrap();
+    assert!(stats.memory.unwrap().usage_bytes.unwrap().value > 0);
+    let stop = v1::StopContainerRequest { container_id: main.clone(), timeout: 30 };
+    kubelet.runtime.stop_container(stop).await.unwrap();
+    let ended = kubelet.status(main).await;
+    assert_eq!((ended.state(), ended.exit_code), (v1::ContainerState::ContainerExited, 5));
+    kubelet
+        .runtime
+        .stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() })
+        .await
+        .unwrap();
+    let listed = kubelet.runtime.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await.unwrap();
+    assert_eq!(listed.into_inner().items[0].state(), v1::PodSandboxState::SandboxNotready);
+    for _ in 0..2 {
+        let gone = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        kubelet.runtime.remove_pod_sandbox(gone).await.unwrap();
+    }
+    let listed = kubelet.runtime.list_containers(v1::ListContainersRequest::default()).await.unwrap();
+    assert_eq!(listed.into_inner().containers, []);
+}
+
 pub(crate) fn a_sandbox_lives_by_the_words_of_its_client(machine: &mut Machine) {
     let runtime = prepare(machine);
     let socket = machine.folder.join("cri.sock");
@@ -124,40 +195,7 @@ pub(crate) fn a_sandbox_lives_by_the_words_of_its_client(machine: &mut Machine) 
     machine.until_running("own");
     let own = machine.pid("own");
     let config = sandbox(machine);
-    let (id, main, address) = runtime.block_on(async {
-        let mut kubelet = Kubelet::connect(&socket).await;
-        let mut events =
-            kubelet.runtime.get_container_events(v1::GetEventsRequest {}).await.unwrap().into_inner();
-        let id = kubelet.run_sandbox(&config).await;
-        let text = "echo began $COLOUR; trap 'echo over; exit 5' TERM; while :; do sleep 0.1; done";
-        let main = kubelet.create(&id, container("main", text)).await;
-        assert_eq!(kubelet.status(&main).await.state(), v1::ContainerState::ContainerCreated);
-        kubelet.start(&main).await.unwrap();
-        let mut kinds = Vec::new();
-        while kinds.len() < 4 {
-            let event = events.next().await.unwrap().unwrap();
-            kinds.push((event.container_id == main, event.container_event_type().as_str_name()));
-        }
-        let (created, started) = ("CONTAINER_CREATED_EVENT", "CONTAINER_STARTED_EVENT");
-        assert_eq!(kinds, [(false, created), (false, started), (true, created), (true, started)]);
-        let said =
-            kubelet.exec(&main, "hostname; cat /etc/resolv.conf; echo no >&2; exit 3", 0).await.unwrap();
-        assert_eq!((said.exit_code, said.stderr.as_slice()), (3, &b"no\n"[..]));
-        assert_eq!(said.stdout, b"asked-for\nnameserver 192.0.2.53\n");
-        let late = kubelet.exec(&main, "exec sleep 4321", 1).await.unwrap_err();
-        assert_eq!(late.code(), Code::DeadlineExceeded);
-        let left = kubelet.exec(&main, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '", 0).await.unwrap();
-        assert!(!String::from_utf8_lossy(&left.stdout).contains("sleep 4321"), "{left:?}");
-        let missing = kubelet
-            .create(&id, v1::ContainerConfig { command: vec!["/no/such".into()], ..container("bad", "") });
-        let missing = missing.await;
-        let error = kubelet.start(&missing).await.unwrap_err();
-        assert!(error.message().contains("/no/such"), "{error}");
-        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id[..9].to_owned(), verbose: false };
-        let status = kubelet.runtime.pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap();
-        assert_eq!(status.metadata, config.metadata);
-        (id, main, status.network.unwrap().ip)
-    });
+    let (id, main, address) = runtime.block_on(begin(&socket, &config));
     assert!(address.starts_with("10.77.0."), "{address}");
     until("the log", || fs::read_to_string(&log).ok()?.contains(" F began $(green)\n").then_some(()));
 
@@ -165,39 +203,7 @@ pub(crate) fn a_sandbox_lives_by_the_words_of_its_client(machine: &mut Machine) 
     let before = runtime.block_on(async { Kubelet::connect(&socket).await.status(&main).await });
     machine.kill_agent();
     machine.start();
-    runtime.block_on(async {
-        let mut kubelet = Kubelet::connect(&socket).await;
-        let after = kubelet.status(&main).await;
-        assert!(running(&after));
-        assert_eq!((after.started_at, after.metadata), (before.started_at, before.metadata));
-        let filter = v1::PodSandboxFilter {
-            label_selector: HashMap::from([("tier".to_owned(), "front".to_owned())]),
-            ..Default::default()
-        };
-        let listed = kubelet.runtime.list_pod_sandbox(v1::ListPodSandboxRequest { filter: Some(filter) });
-        let listed = listed.await.unwrap().into_inner().items;
-        assert_eq!(listed.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
-        let stats = v1::ContainerStatsRequest { container_id: main.clone() };
-        let stats = kubelet.runtime.container_stats(stats).await.unwrap().into_inner().stats.unwrap();
-        assert!(stats.memory.unwrap().usage_bytes.unwrap().value > 0);
-        let stop = v1::StopContainerRequest { container_id: main.clone(), timeout: 30 };
-        kubelet.runtime.stop_container(stop).await.unwrap();
-        let ended = kubelet.status(&main).await;
-        assert_eq!((ended.state(), ended.exit_code), (v1::ContainerState::ContainerExited, 5));
-        kubelet
-            .runtime
-            .stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id.clone() })
-            .await
-            .unwrap();
-        let listed = kubelet.runtime.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await.unwrap();
-        assert_eq!(listed.into_inner().items[0].state(), v1::PodSandboxState::SandboxNotready);
-        for _ in 0..2 {
-            let gone = v1::RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
-            kubelet.runtime.remove_pod_sandbox(gone).await.unwrap();
-        }
-        let listed = kubelet.runtime.list_containers(v1::ListContainersRequest::default()).await.unwrap();
-        assert_eq!(listed.into_inner().containers, []);
-    });
+    runtime.block_on(end(&socket, &id, &before));
     assert_eq!(machine.pid("own"), own);
     assert!(fs::read_to_string(&log).unwrap().ends_with(" stdout F over\n"));
 }
@@ -219,7 +225,9 @@ async fn talk(io: impl AsyncRead + AsyncWrite + Unpin, url: &str, input: &[&[u8]
                 assert_eq!(u16::from(frame.unwrap().code), 1000);
                 break;
             }
-            other => panic!("{other:?}"),
+            other @ (Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
     said

@@ -1,5 +1,7 @@
 //! Control groups v1: one tree per controller.
 
+mod counters;
+
 use super::stats::{GroupStats, field};
 use super::{CgroupError, devices};
 use crate::plan::Resources;

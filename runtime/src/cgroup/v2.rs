@@ -1,5 +1,7 @@
 //! Control groups v2: one tree.
 
+mod counters;
+
 use super::stats::{GroupStats, field};
 use super::v1::{page_size, quota_us};
 use super::{CgroupError, SUPERVISOR, devices};

@@ -2,7 +2,7 @@
 
 use super::error::{AddError, PodError};
 use super::{Runtime, write_json};
-use crate::cgroup::CgroupError;
+use crate::cgroup::{CgroupError, Counters};
 use crate::plan::{ContainerPlan, Resources};
 use crate::supervisor::protocol::Request;
 use crate::supervisor::{CONTAINERS_FOLDER, container_plan_path, socket_path};
@@ -82,6 +82,12 @@ impl Runtime {
     pub fn limit_container(&self, uid: &str, container: &str, limits: &Resources) -> Result<(), CgroupError> {
         let group = format!("{}/{container}", self.shared.group(uid));
         self.shared.cgroups.limit(&group, limits)
+    }
+
+    /// What the controllers of a group count, by its name in [`crate::cgroup::GroupStats`].
+    #[must_use]
+    pub fn counters(&self, group: &str) -> Counters {
+        self.shared.cgroups.counters(group)
     }
 
     /// The pod's folder.

@@ -21,8 +21,11 @@ pub(crate) fn of_pods(name: &str, folder: &Path, bridge: &str) -> BTreeSet<Strin
     let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
     let links = links.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
     traces.extend(links.filter(|link| ![bridge, "lo"].contains(link)).map(|link| format!("link {link}")));
-    let groups = Cgroups::detect().unwrap().children(name);
-    traces.extend(groups.iter().map(|group| format!("cgroup {group}")));
+    // Those of the qualities of service stay, for the next pods.
+    let (cgroups, tiers) = (Cgroups::detect().unwrap(), ["burstable", "besteffort"]);
+    let groups = cgroups.children(name).into_iter().filter(|group| !tiers.contains(&group.as_str()));
+    let below = tiers.iter().flat_map(|tier| cgroups.children(&format!("{name}/{tier}")));
+    traces.extend(groups.chain(below).map(|group| format!("cgroup {group}")));
     for inside in ["state/pods", "run/pods", "logs"] {
         for entry in fs::read_dir(folder.join(inside)).into_iter().flatten().flatten() {
             traces.insert(format!("file {}", entry.path().display()));

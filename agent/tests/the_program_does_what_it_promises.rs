@@ -8,6 +8,8 @@ mod a_commit_becomes_pods;
 mod api;
 #[path = "end_to_end/commands_go_inside.rs"]
 mod commands_go_inside;
+#[path = "end_to_end/commands_look_into_pods.rs"]
+mod commands_look_into_pods;
 #[path = "end_to_end/git_has_the_last_word.rs"]
 mod git_has_the_last_word;
 #[path = "end_to_end/harness.rs"]
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
             an_agent_that_stops_leaves_its_pods_alone;
         pods_by_request:
             a_sandbox_lives_by_the_words_of_its_client,
+            containers_share_processes_as_they_are_asked_to,
             commands_and_terminals_go_over_websockets;
         workloads_run_to_their_end:
             a_cron_job_runs_at_its_minute,
@@ -81,6 +84,11 @@ fn main() -> ExitCode {
             a_command_runs_in_a_container,
             files_are_copied_with_the_containers_rights,
             a_local_port_leads_to_a_pods_own;
+        commands_look_into_pods:
+            who_attaches_speaks_to_the_container,
+            a_container_is_added_to_a_pod_that_runs,
+            a_pod_that_ends_does_not_wait_for_what_was_added,
+            a_pod_looks_into_the_node;
         the_node_cares_for_itself:
             a_shutdown_waits_for_pods_and_brings_them_back,
             a_pod_over_its_disk_limit_is_evicted,
@@ -90,13 +98,16 @@ fn main() -> ExitCode {
         workloads_wait_for_one_another:
             a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:
+            a_port_of_the_node_leads_to_a_pod,
             pods_and_host_reach_one_another;
         the_agent_tells_how_it_is:
             metrics_tell_what_runs,
+            metrics_of_pods_have_cadvisors_names,
             only_root_and_one_agent_may_have_the_socket,
             every_mistake_in_a_configuration_is_told_at_once;
         logs_and_lists_follow:
             logs_are_followed_cut_and_kept,
+            a_long_log_gives_way_and_is_read_as_one,
             a_watched_list_shows_each_change;
     ];
     harness::run(&tests)

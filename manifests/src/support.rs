@@ -32,7 +32,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
     ("PodSpec", "affinity", "the scheduler does not look at affinity yet"),
     ("PodSpec", "enableServiceLinks", "services give no environment yet"),
-    ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
     ("PodSpec", "evictionResponders", "nobody is asked before an eviction"),
     ("PodSpec", "os", "every node runs Linux"),
     ("PodSpec", "overhead", "overhead is not counted yet"),

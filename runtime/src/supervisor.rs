@@ -8,6 +8,7 @@ mod attach;
 mod backoff;
 mod check;
 mod clients;
+mod deaf;
 mod doing;
 mod equipment;
 mod foreign;

@@ -1,11 +1,13 @@
 //! A sandbox's configuration as the Pod that the runtime plans from. Pure.
 
 use super::v1;
+use crate::node::host_ports;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, PodDNSConfig, PodDNSConfigOption, PodSecurityContext, PodSpec, SeccompProfile, Sysctl,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use netstack::{HostPort, Protocol};
 use tonic::Status;
 use v1::NamespaceMode;
 
@@ -36,6 +38,28 @@ pub(super) fn has_host_network(config: &v1::PodSandboxConfig) -> bool {
     namespaces(config).network() == NamespaceMode::Node
 }
 
+/// The ports of the node that lead to the sandbox, whose addresses these are.
+pub(super) fn host_ports(config: &v1::PodSandboxConfig, addresses: &[String]) -> Vec<HostPort> {
+    let Some(pod_address) = addresses.iter().find_map(|address| address.parse().ok()) else {
+        return Vec::new();
+    };
+    let one = |mapping: &v1::PortMapping| {
+        let protocol = match mapping.protocol() {
+            v1::Protocol::Tcp => Protocol::Tcp,
+            v1::Protocol::Udp => Protocol::Udp,
+            v1::Protocol::Sctp => Protocol::Sctp,
+        };
+        Some(HostPort {
+            protocol,
+            host_address: host_ports::address(&mapping.host_ip),
+            host_port: u16::try_from(mapping.host_port).ok().filter(|port| *port > 0)?,
+            pod_address,
+            pod_port: u16::try_from(mapping.container_port).ok()?,
+        })
+    };
+    config.port_mappings.iter().filter_map(one).collect()
+}
+
 /// The Pod of a sandbox, without a container.
 ///
 /// # Errors
@@ -53,6 +77,7 @@ pub(super) fn pod(id: &str, config: &v1::PodSandboxConfig) -> Result<Pod, Status
         host_network: Some(has_host_network(config)),
         host_ipc: Some(namespaces.ipc() == NamespaceMode::Node),
         host_pid: Some(namespaces.pid() == NamespaceMode::Node),
+        share_process_namespace: Some(shares_processes(config)),
         host_users: user_namespace_is_own(&namespaces).then_some(false),
         dns_policy: config.dns_config.as_ref().map(|_| "None".to_owned()),
         dns_config: config.dns_config.as_ref().map(dns),
@@ -70,6 +95,19 @@ pub(super) fn pod(id: &str, config: &v1::PodSandboxConfig) -> Result<Pod, Status
         ..ObjectMeta::default()
     };
     Ok(Pod { metadata, spec: Some(spec), status: None })
+}
+
+/// True if the sandbox was asked for one PID namespace for all its containers. One that says
+/// nothing of namespaces was not, though an empty message would say so.
+fn shares_processes(config: &v1::PodSandboxConfig) -> bool {
+    let asked = security(config).namespace_options;
+    asked.is_some_and(|options| options.pid() == NamespaceMode::Pod)
+}
+
+/// The host's id of the sandbox's root and how many ids it has, if it has users of its own.
+pub(super) fn user_ids(config: &v1::PodSandboxConfig) -> Option<(u32, u32)> {
+    let options = namespaces(config).userns_options.filter(|one| one.mode() == NamespaceMode::Pod)?;
+    options.uids.first().map(|mapping| (mapping.host_id, mapping.length))
 }
 
 fn user_namespace_is_own(namespaces: &v1::NamespaceOption) -> bool {

@@ -16,3 +16,11 @@ pub(crate) fn ensure_ipv4_forwarding() -> io::Result<bool> {
     fs::write(IPV4_FORWARDING, "1")?;
     Ok(true)
 }
+
+/// What comes from the loopback's addresses may leave by this interface.
+///
+/// # Errors
+/// As `open(2)` and `write(2)`.
+pub(crate) fn route_loopback(interface: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/route_localnet"), "1")
+}

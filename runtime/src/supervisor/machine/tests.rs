@@ -23,6 +23,9 @@ fn container(name: &str) -> ContainerPlan {
         stdin_once: false,
         log: LogPlace::Own,
         ties: Vec::new(),
+        image_volumes: Vec::new(),
+        processes_of: None,
+        ephemeral: false,
         habits: HabitPlan::default(),
         security: crate::plan::ContainerSecurity::default(),
     }
@@ -43,6 +46,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         cgroup: "c".into(),
         resources: Resources::default(),
         log_dir: "/l".into(),
+        log_limits: Default::default(),
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
         shared_mounts: Vec::new(),

@@ -1,6 +1,7 @@
 //! The `keel` program: agent, supervisor of each pod, and command line.
 
 mod cadvisor;
+mod chain;
 mod cli;
 mod client;
 mod cri;

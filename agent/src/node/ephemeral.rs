@@ -5,6 +5,7 @@
 
 use super::work::{Inputs, plan_problem, words};
 use super::{Node, pod_of, pull, runtime_class};
+use crate::chain::chain;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateWaiting, ContainerStatus, EphemeralContainer, Pod,
 };
@@ -178,9 +179,9 @@ async fn begin(
     let planned = planned.await.map_err(|error| failed(error.to_string()))??;
     let container = ContainerPlan { ephemeral: true, processes_of: target, ..planned };
     let added = node.runtime.add_container(&state.uid, &container).await;
-    added.map_err(|error: AddError| failed(crate::cli::chain(&error)))?;
+    added.map_err(|error: AddError| failed(chain(&error)))?;
     let started = node.runtime.start_container(&state.uid, &container.name).await;
-    started.map_err(|error| failed(crate::cli::chain(&error)))
+    started.map_err(|error| failed(chain(&error)))
 }
 
 /// The pod as if the container were its only one.

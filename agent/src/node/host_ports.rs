@@ -1,7 +1,7 @@
 //! The node's ports that lead to pods (`hostPort`).
 
-use super::work::chain;
 use super::{Node, pod_of};
+use crate::chain::chain;
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use netstack::{HostPort, Protocol};
 use runtime::state::{PodState, Stage};

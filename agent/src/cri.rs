@@ -14,6 +14,7 @@ mod filter;
 mod image;
 mod metrics;
 mod pod;
+mod ports;
 mod sandbox;
 mod service;
 mod spec;

@@ -121,6 +121,7 @@ const TESTS: &[(&str, Test)] = tests![
     containers_come_and_go_by_request,
     a_containers_limits_and_log_change_while_it_runs,
     a_container_sees_the_host_as_it_is_when_it_comes,
+    a_container_that_is_added_can_mount_an_image,
     who_attaches_talks_to_the_program,
     a_containers_own_terminal_can_be_attached_to,
     a_container_without_open_input_is_at_its_end,
@@ -148,6 +149,7 @@ const TESTS: &[(&str, Test)] = tests![
     pods_are_in_cgroups_of_their_quality,
     limits_change_while_a_container_runs,
     a_pod_can_have_users_of_its_own,
+    a_pod_has_the_users_that_it_is_asked_to,
 ];
 
 fn ended(state: &PodState) -> Option<Termination> {

@@ -203,6 +203,11 @@ async fn until_begun(
             ) => {
                 return Ok((*pod, status));
             }
+            (_, _) if is_over(&pod) => {
+                let message = "the pod has ended".to_owned();
+                let container = container.to_owned();
+                return Err(CommandError::NotBegun { container, reason: "PodCompleted".to_owned(), message });
+            }
             (_, ContainerState { waiting: Some(waiting), .. }) => {
                 let reason = waiting.reason.unwrap_or_default();
                 if !matches!(reason.as_str(), "" | "Created" | "ContainerCreating" | "PodInitializing") {
@@ -218,6 +223,11 @@ async fn until_begun(
         // Any event is a reason to look again; an ended watch as well.
         client.watch(&collection, &selectors, &version).await?.next().await?;
     }
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn status_of(pod: &Pod, container: &str) -> Option<ContainerStatus> {

@@ -1,13 +1,11 @@
 //! A sandbox's configuration as the Pod that the runtime plans from. Pure.
 
 use super::v1;
-use crate::node::host_ports;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, PodDNSConfig, PodDNSConfigOption, PodSecurityContext, PodSpec, SeccompProfile, Sysctl,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use netstack::{HostPort, Protocol};
 use tonic::Status;
 use v1::NamespaceMode;
 
@@ -36,28 +34,6 @@ pub(super) fn namespaces(config: &v1::PodSandboxConfig) -> v1::NamespaceOption {
 /// True if the sandbox has the host's network.
 pub(super) fn has_host_network(config: &v1::PodSandboxConfig) -> bool {
     namespaces(config).network() == NamespaceMode::Node
-}
-
-/// The ports of the node that lead to the sandbox, whose addresses these are.
-pub(super) fn host_ports(config: &v1::PodSandboxConfig, addresses: &[String]) -> Vec<HostPort> {
-    let Some(pod_address) = addresses.iter().find_map(|address| address.parse().ok()) else {
-        return Vec::new();
-    };
-    let one = |mapping: &v1::PortMapping| {
-        let protocol = match mapping.protocol() {
-            v1::Protocol::Tcp => Protocol::Tcp,
-            v1::Protocol::Udp => Protocol::Udp,
-            v1::Protocol::Sctp => Protocol::Sctp,
-        };
-        Some(HostPort {
-            protocol,
-            host_address: host_ports::address(&mapping.host_ip),
-            host_port: u16::try_from(mapping.host_port).ok().filter(|port| *port > 0)?,
-            pod_address,
-            pod_port: u16::try_from(mapping.container_port).ok()?,
-        })
-    };
-    config.port_mappings.iter().filter_map(one).collect()
 }
 
 /// The Pod of a sandbox, without a container.

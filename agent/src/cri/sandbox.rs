@@ -1,7 +1,7 @@
 //! Sandboxes: run, stopped, removed, listed.
 
 use super::book::Sandbox;
-use super::{Cri, filter, pod, state, v1};
+use super::{Cri, filter, pod, ports, state, v1};
 use crate::chain::chain;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -50,8 +50,8 @@ impl Cri {
         let observed = self.node.runtime.observe();
         for sandbox in self.book.sandboxes() {
             let ready = state::sandbox_state(observed.get(&sandbox.id)) == v1::PodSandboxState::SandboxReady;
-            let ports = pod::host_ports(&sandbox.config, &sandbox.addresses);
-            if ready && let Err(error) = self.node.network.publish(&sandbox.id, ports).await {
+            let wanted = ports::host_ports(&sandbox.config, &sandbox.addresses);
+            if ready && let Err(error) = self.node.network.publish(&sandbox.id, wanted).await {
                 tracing::warn!(
                     sandbox = sandbox.id,
                     error = chain(&error),
@@ -119,7 +119,7 @@ impl Cri {
         if !host_network {
             let attached = node.network.attach(id, pid).await.map_err(|error| internal(&error))?;
             addresses.extend(attached.addresses.iter().map(ToString::to_string));
-            let published = node.network.publish(id, pod::host_ports(config, &addresses)).await;
+            let published = node.network.publish(id, ports::host_ports(config, &addresses)).await;
             published.map_err(|error| internal(&error))?;
         }
         node.runtime.start(id, addresses.clone()).await.map_err(|error| internal(&error))?;

@@ -94,18 +94,7 @@ pub(crate) fn a_container_is_added_to_a_pod_that_runs(machine: &mut Machine) {
     assert!(added(machine, "two", "stay")["state"]["running"].is_object());
     assert!(machine.ok(&["status", "pod/two"]).contains("stay (ephemeral)"));
 
-    // What cannot be is refused, or says why it waits; the pod runs on as it was.
-    for (words, why) in [
-        (&["--image", "host:", "--target", "none"][..], "the pod has no container \"none\""),
-        (&["--image", "host:", "-c", "main"], "another container of the pod has this name"),
-        (&["--image", "127.0.0.1:1/none", "-c", "bad", "-i"], "container bad cannot begin: ErrImagePull"),
-    ] {
-        let said = machine.keel(&[&["debug", "two"][..], words].concat());
-        assert!(said.code == 1 && said.stderr.contains(why), "{said:?}");
-    }
-    let body = json!({"spec": {"ephemeralContainers": [{"name": "look", "image": "other"}]}}).to_string();
-    let (code, said) = machine.api.ask("PATCH", &format!("{PODS}/two/ephemeralcontainers"), &body);
-    assert!(code == 422 && said.contains("may not be changed"), "{said}");
+    what_cannot_be_added_says_why(machine);
     // Git does not know of them, and does not take them for a change.
     let commit = machine.repository.push_file("text.yaml", &config_map("text", "a", "b"));
     machine.until_synced(&commit);
@@ -118,6 +107,21 @@ pub(crate) fn a_container_is_added_to_a_pod_that_runs(machine: &mut Machine) {
         "{two}"
     );
     assert!(machine.api.list(EVENTS).iter().any(|event| event["message"] == "Started container stay"));
+}
+
+/// The pod runs on as it was.
+fn what_cannot_be_added_says_why(machine: &Machine) {
+    for (words, why) in [
+        (&["--image", "host:", "--target", "none"][..], "the pod has no container \"none\""),
+        (&["--image", "host:", "-c", "main"], "another container of the pod has this name"),
+        (&["--image", "127.0.0.1:1/none", "-c", "bad", "-i"], "container bad cannot begin: ErrImagePull"),
+    ] {
+        let said = machine.keel(&[&["debug", "two"][..], words].concat());
+        assert!(said.code == 1 && said.stderr.contains(why), "{said:?}");
+    }
+    let body = json!({"spec": {"ephemeralContainers": [{"name": "look", "image": "other"}]}}).to_string();
+    let (code, said) = machine.api.ask("PATCH", &format!("{PODS}/two/ephemeralcontainers"), &body);
+    assert!(code == 422 && said.contains("may not be changed"), "{said}");
 }
 
 pub(crate) fn a_pod_that_ends_does_not_wait_for_what_was_added(machine: &mut Machine) {
@@ -159,6 +163,8 @@ pub(crate) fn a_pod_looks_into_the_node(machine: &mut Machine) {
     machine
         .api
         .until(PODS, "the end", |pods| (pods.first()?["status"]["phase"] == "Succeeded").then_some(()));
+    let said = machine.keel(&["debug", name, "--image", "host:", "-i"]);
+    assert!(said.code == 1 && said.stderr.contains("the pod has ended"), "{said:?}");
     machine.ok(&["delete", "pod", name]);
     let said = machine.keel(&["debug", "node/two", "--image", "host:"]);
     assert!(said.code == 1 && said.stderr.contains("nodes \"two\" not found"), "{said:?}");

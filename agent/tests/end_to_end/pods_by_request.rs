@@ -251,7 +251,7 @@ impl Kubelet {
         self.start(&first).await.unwrap();
         let (mode, target) = match pid {
             v1::NamespaceMode::Container => (v1::NamespaceMode::Target, first.as_str()),
-            other => (other, ""),
+            v1::NamespaceMode::Pod | v1::NamespaceMode::Node | v1::NamespaceMode::Target => (pid, ""),
         };
         let second = with_processes(container("second", "exec sleep 4343"), mode, target);
         let second = self.create(&id, second).await;

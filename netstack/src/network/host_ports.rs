@@ -4,6 +4,7 @@ use super::{Network, NetworkError};
 use crate::sys::nft::{self, Chain, Step};
 use crate::sys::sysctl;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::Ipv4Addr;
 use std::sync::PoisonError;
 
@@ -88,6 +89,17 @@ fn rules(bridge: &str, published: &Published) -> [(Chain, Vec<Vec<Step>>); 4] {
     [(PREROUTING, redirections()), (OUTPUT, redirections()), (POSTROUTING, postrouting), (GUARD, guard)]
 }
 
+/// Never is the loopback's way open and unguarded.
+fn apply(bridge: &str, ports: &Published) -> io::Result<()> {
+    if ports.is_empty() {
+        // Without a bridge there is no way.
+        let _ = sysctl::route_loopback(bridge, false);
+        return nft::replace(bridge, &rules(bridge, ports));
+    }
+    nft::replace(bridge, &rules(bridge, ports))?;
+    sysctl::route_loopback(bridge, true)
+}
+
 impl Network {
     /// The ports of the node lead to the pod `uid`, instead of those that did before; without any,
     /// none does.
@@ -124,13 +136,8 @@ impl Network {
         let mut next = self.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
         change(&mut next);
         let (bridge, ports) = (self.options.bridge.clone(), next.clone());
-        let done = tokio::task::spawn_blocking(move || {
-            if !ports.is_empty() {
-                sysctl::route_loopback(&bridge)?;
-            }
-            nft::replace(&bridge, &rules(&bridge, &ports))
-        });
-        let done = done.await.map_err(std::io::Error::other).and_then(|done| done);
+        let done = tokio::task::spawn_blocking(move || apply(&bridge, &ports));
+        let done = done.await.map_err(io::Error::other).and_then(|done| done);
         done.map_err(|source| NetworkError::HostPorts { source })?;
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())

@@ -432,7 +432,9 @@ impl PodMachine {
             None => inits..self.slots.len(),
         };
         let sidecars = (0..candidates.start).filter(|index| self.slots[*index].sidecar);
-        for index in sidecars.chain(candidates.clone()).collect::<Vec<_>>() {
+        // Whoever looks into the pod may want to see why it does not come to its containers.
+        let added = (candidates.end..self.slots.len()).filter(|index| self.slots[*index].added);
+        for index in sidecars.chain(candidates.clone()).chain(added).collect::<Vec<_>>() {
             if self.is_due(index, now) {
                 self.begin(index);
                 self.slots[index].habits.begin(now.mono);

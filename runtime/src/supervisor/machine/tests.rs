@@ -109,6 +109,18 @@ fn init_containers_run_one_by_one_and_again_until_they_succeed() {
 }
 
 #[test]
+fn what_is_added_runs_beside_an_init_container_and_holds_no_end_up() {
+    let mut machine = machine(&plan(RestartPolicy::Never, &["i"], &["a"]));
+    machine.step(start(), at(0));
+    let added = machine.add(&container("d"));
+    assert!(machine.step(Input::Tick, at(1)).is_empty());
+    assert_eq!(machine.step(Input::StartOne { index: added }, at(1)), [run(added)]);
+    assert_eq!(machine.step(exit(0, 0), at(2)), [run(1)]);
+    assert_eq!(machine.step(exit(1, 0), at(3)), [Effect::KillContainer { index: added }]);
+    assert_eq!(machine.step(exit(added, 137), at(4)), OVER);
+}
+
+#[test]
 fn a_failed_init_container_that_may_not_run_again_ends_the_pod() {
     let mut machine = machine(&plan(RestartPolicy::Never, &["i"], &["a"]));
     machine.step(start(), at(0));

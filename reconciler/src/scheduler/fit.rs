@@ -5,6 +5,9 @@ use manifests::k8s_openapi::api::core::v1::{
 };
 use manifests::quantity::Quantity;
 
+/// That a Pod does not want to be there.
+pub(super) const UNSELECTED: &str = "node(s) didn't match Pod's node affinity/selector";
+
 /// Why `pod` may not run on `node`, in the words of Kubernetes' scheduler; `None` if it may.
 pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
     let tolerations = || pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
@@ -28,7 +31,7 @@ pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
         return Some("node(s) had untolerated taint(s)");
     }
     if !is_selected(pod, node) {
-        return Some("node(s) didn't match Pod's node affinity/selector");
+        return Some(UNSELECTED);
     }
     None
 }

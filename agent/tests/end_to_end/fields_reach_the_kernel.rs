@@ -127,10 +127,10 @@ pub(crate) fn a_class_names_a_runtime_a_place_and_a_price(machine: &mut Machine)
     // What this runtime makes has no cgroups to look at.
     assert_eq!(machine.follow(&["logs", "-f", "inside"]).until("the first word", |_| true), "0");
     let own = fs::read_to_string(format!("/proc/{}/cgroup", machine.pid("inside"))).unwrap();
-    let group = own.lines().find_map(|line| line.split_once("/keel-e2e-")).unwrap().1;
-    let group = format!("keel-e2e-{}", group.rsplit_once('/').unwrap().0);
+    let line = own.lines().find(|line| line.contains(":memory:")).or(own.lines().next()).unwrap();
+    let group = line.rsplit_once(':').unwrap().1.rsplit_once('/').unwrap().0.trim_start_matches('/');
     let read = |files: [&str; 2]| {
-        let paths = files.map(|file| file.replace("GROUP", &group));
+        let paths = files.map(|file| file.replace("GROUP", group));
         paths.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap().trim().to_owned()
     };
     let memory =

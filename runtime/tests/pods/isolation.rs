@@ -283,7 +283,9 @@ pub(crate) async fn what_a_container_may_use_is_in_its_cgroup(node: Node) {
                  cat memory.max cpu.max cpu.weight; echo end";
     let log = node.output_of(&node.built("some", group, &json!({"resources": limits}), &json!({}))).await;
     // 1000 - 1000 × 32 MiB / 4 GiB.
-    for line in ["F 993\n", "F 67108864\n", "F 25000\n", "F 102\n"] {
+    let v2 = runtime::cgroup::Cgroups::detect().unwrap().is_v2();
+    let cpu = if v2 { ["F 25000 100000\n", "F 4\n"] } else { ["F 25000\n", "F 102\n"] };
+    for line in ["F 993\n", "F 67108864\n"].into_iter().chain(cpu) {
         assert!(log.contains(line), "{line:?} in {log}");
     }
     let log =

@@ -94,9 +94,10 @@ fn objects() -> Objects {
     }
 }
 
-pub(crate) async fn every_source_of_a_variable_reaches_the_program(node: Node) {
+/// A variable from every kind of source.
+fn sources() -> Value {
     let optional = |kind: &str| json!({kind: {"name": "none", "key": "k", "optional": true}});
-    let env = [
+    json!([
         field("F01", "metadata.name"),
         field("F02", "metadata.namespace"),
         field("F03", "metadata.uid"),
@@ -122,10 +123,46 @@ pub(crate) async fn every_source_of_a_variable_reaches_the_program(node: Node) {
         from("V3", optional("configMapKeyRef")),
         from("V4", optional("secretKeyRef")),
         json!({"name": "V5", "value": "$(V1) and $(CFG_LEVEL), $$(V1), $(V3)"}),
-    ];
+    ])
+}
+
+/// What they have to say, but for the pod's address.
+const SAID: &[&str] = &[
+    "F01=vars",
+    "F02=default",
+    "F03=vars",
+    "F04=front",
+    "F05=v",
+    "F06=node-1",
+    "F07=robot",
+    "F08=192.0.2.1",
+    "F09=192.0.2.1",
+    "R1=1500",
+    "R2=250",
+    "R3=64",
+    "R4=32",
+    "R5=20",
+    "R6=10",
+    "R7=4",
+    "R8=4",
+    "R9=16777216",
+    "V1=fast",
+    "V2=s3cret",
+    "V5=fast and 3, $(V1), $(V3)",
+    "CFG_MODE=fast",
+    "CFG_LEVEL=3",
+    "TOKEN=s3cret",
+    "HOSTNAME=vars",
+    "/made/for/it",
+    "word fast and 3, $(V1), $(V3)",
+    "word $(V1)",
+    "word $(UNKNOWN)",
+];
+
+pub(crate) async fn every_source_of_a_variable_reaches_the_program(node: Node) {
     let amounts = |cpu: &str, memory: &str, disk: &str| json!({"cpu": cpu, "memory": memory, "ephemeral-storage": disk, "hugepages-2Mi": "4Mi"});
     let container = json!({
-        "env": env,
+        "env": sources(),
         "envFrom": [
             {"configMapRef": {"name": "settings"}, "prefix": "CFG_"},
             {"secretRef": {"name": "keys"}},
@@ -145,40 +182,8 @@ pub(crate) async fn every_source_of_a_variable_reaches_the_program(node: Node) {
     pod["metadata"]["annotations"] = json!({"example.org/k": "v"});
     let log = node.output_of(&node.built_with("vars", Node::host_image(), &pod, &objects())).await;
     let lines = said(&log);
-    let own = format!("F10={ADDRESS}");
-    for line in [
-        "F01=vars",
-        "F02=default",
-        "F03=vars",
-        "F04=front",
-        "F05=v",
-        "F06=node-1",
-        "F07=robot",
-        "F08=192.0.2.1",
-        "F09=192.0.2.1",
-        &own,
-        &own.replace("F10", "F11"),
-        "R1=1500",
-        "R2=250",
-        "R3=64",
-        "R4=32",
-        "R5=20",
-        "R6=10",
-        "R7=4",
-        "R8=4",
-        "R9=16777216",
-        "V1=fast",
-        "V2=s3cret",
-        "V5=fast and 3, $(V1), $(V3)",
-        "CFG_MODE=fast",
-        "CFG_LEVEL=3",
-        "TOKEN=s3cret",
-        "HOSTNAME=vars",
-        "/made/for/it",
-        "word fast and 3, $(V1), $(V3)",
-        "word $(V1)",
-        "word $(UNKNOWN)",
-    ] {
+    let own = ["F10", "F11"].map(|name| format!("{name}={ADDRESS}"));
+    for line in SAID.iter().copied().chain(own.iter().map(String::as_str)) {
         assert!(lines.contains(&line), "{line:?} in {log}");
     }
     for name in ["V3=", "V4=", "CFG_BLOB=", "MODE="] {

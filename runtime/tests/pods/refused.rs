@@ -14,6 +14,8 @@ pub(crate) const OF_THE_KERNEL: &[&str] = &[
     "panic",
     "irq",
     "join-cgroup",
+    "join-unified-cgroup",
+    "own-unified-limit",
     "notify-on-release",
 ];
 
@@ -96,6 +98,9 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("panic", "EROFS"),
     ("irq", "EROFS"),
     ("join-cgroup", "EROFS"),
+    ("make-unified-cgroup", "EROFS"),
+    ("join-unified-cgroup", "EROFS"),
+    ("own-unified-limit", "EROFS"),
     ("notify-on-release", "EROFS"),
     ("devices-allow", "ENOENT"),
     ("port", "ENOENT"),

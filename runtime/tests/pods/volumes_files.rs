@@ -73,8 +73,12 @@ pub(crate) async fn keys_are_files_with_the_names_and_modes_that_items_say(node:
     assert!(!log.contains("F wrote") && log.contains("F end"), "{log}");
 }
 
-pub(crate) async fn sources_are_projected_into_one_folder(node: Node) {
-    let field = |path: &str, field: &str| json!({"path": path, "fieldRef": {"fieldPath": field}});
+fn field(path: &str, field: &str) -> Value {
+    json!({"path": path, "fieldRef": {"fieldPath": field}})
+}
+
+/// A file of everything that a pod can know of itself.
+fn all_of_itself() -> Vec<Value> {
     let amount = |path: &str, resource: &str, divisor: &str| {
         json!({"path": path, "resourceFieldRef":
             {"containerName": "main", "resource": resource, "divisor": divisor}})
@@ -95,6 +99,11 @@ pub(crate) async fn sources_are_projected_into_one_folder(node: Node) {
         amount("disk-asked", "requests.ephemeral-storage", "1Mi"),
     ];
     items[0]["mode"] = json!(0o400);
+    items
+}
+
+pub(crate) async fn sources_are_projected_into_one_folder(node: Node) {
+    let items = all_of_itself();
     let (mut container, spec) = mounted(json!([
         {"name": "me", "downwardAPI": {"defaultMode": 0o604, "items": items}},
         {"name": "both", "projected": {"defaultMode": 0o444, "sources": [

@@ -184,6 +184,9 @@ int main(int count, char **words) {
     TRY("panic", opened("/proc/sys/kernel/panic", O_WRONLY));
     TRY("irq", opened("/proc/irq/default_smp_affinity", O_WRONLY));
     TRY("join-cgroup", opened("/sys/fs/cgroup/memory/cgroup.procs", O_WRONLY));
+    TRY("make-unified-cgroup", mkdir("/sys/fs/cgroup/own", 0755));
+    TRY("join-unified-cgroup", opened("/sys/fs/cgroup/cgroup.procs", O_WRONLY));
+    TRY("own-unified-limit", opened("/sys/fs/cgroup/memory.max", O_WRONLY));
     TRY("notify-on-release", opened("/sys/fs/cgroup/memory/notify_on_release", O_WRONLY));
     TRY("devices-allow", opened("/sys/fs/cgroup/devices/devices.allow", O_WRONLY));
     TRY("port", opened("/dev/port", O_RDWR));

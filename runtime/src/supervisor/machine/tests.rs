@@ -28,6 +28,7 @@ fn container(name: &str) -> ContainerPlan {
         ephemeral: false,
         habits: HabitPlan::default(),
         security: crate::plan::ContainerSecurity::default(),
+        file_variables: crate::plan::FileVariables::default(),
     }
 }
 

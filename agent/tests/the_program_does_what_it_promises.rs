@@ -56,9 +56,9 @@ macro_rules! tests {
     };
 }
 
-fn main() -> ExitCode {
-    // The longest first.
-    let tests = tests![
+/// The longest first.
+fn of_pods() -> Vec<(&'static str, Test)> {
+    tests![
         nothing_depends_on_the_agent:
             twenty_kills_of_the_agent_in_a_rollout_harm_nothing,
             a_crash_while_the_agent_is_dead_is_repaired,
@@ -96,6 +96,11 @@ fn main() -> ExitCode {
             a_container_is_added_to_a_pod_that_runs,
             a_pod_that_ends_does_not_wait_for_what_was_added,
             a_pod_looks_into_the_node;
+    ]
+}
+
+fn of_the_node() -> Vec<(&'static str, Test)> {
+    tests![
         the_node_cares_for_itself:
             a_shutdown_waits_for_pods_and_brings_them_back,
             a_pod_over_its_disk_limit_is_evicted,
@@ -121,6 +126,11 @@ fn main() -> ExitCode {
             logs_are_followed_cut_and_kept,
             a_long_log_gives_way_and_is_read_as_one,
             a_watched_list_shows_each_change;
-    ];
+    ]
+}
+
+fn main() -> ExitCode {
+    let mut tests = of_pods();
+    tests.extend(of_the_node());
     harness::run(&tests)
 }

@@ -42,6 +42,7 @@ pub(crate) fn a_port_of_the_node_leads_to_a_pod(machine: &mut Machine) {
     machine.start();
     assert!(answers(loopback));
     machine.repository.remove("server.yaml");
+    machine.repository.push_file("text.yaml", &config_map("text", "a", "b"));
     machine.until_gone(PODS);
     assert_eq!(page_at(gateway, 18080), None);
 }

@@ -43,10 +43,12 @@ pub(crate) fn a_long_log_gives_way_and_is_read_as_one(machine: &mut Machine) {
     machine.configuration["containerLogMaxSize"] = "64Ki".into();
     machine.configuration["containerLogMaxFiles"] = 3.into();
     machine.start();
-    let script = format!("trap 'exit 0' TERM; seq -f 'line %06g' 1 10000; {SERVE}");
+    let script = format!("trap 'exit 0' TERM; seq -f 'line %06g' 1 60000; {SERVE}");
     machine.repository.push_file("talker.yaml", &pod("talker", &spec(&script)));
     let talker = machine.until_running("talker");
-    until("the last line", || (machine.ok(&["logs", "talker", "--tail", "1"]) == "up\n").then_some(()));
+    until("the last line", || {
+        (machine.keel(&["logs", "talker", "--tail", "1"]).stdout == "up\n").then_some(())
+    });
     let uid = talker["metadata"]["uid"].as_str().unwrap();
     let folder = machine.folder.join(format!("logs/default_talker_{uid}/main"));
     let files: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().collect();
@@ -59,9 +61,9 @@ pub(crate) fn a_long_log_gives_way_and_is_read_as_one(machine: &mut Machine) {
     let all = machine.ok(&["logs", "talker"]);
     let numbers = all.lines().filter_map(|line| line.strip_prefix("line ")?.parse::<u32>().ok());
     let numbers: Vec<_> = numbers.collect();
-    let first = 10_000 - u32::try_from(numbers.len()).unwrap() + 1;
+    let first = 60_000 - u32::try_from(numbers.len()).unwrap() + 1;
     assert!(first > 1, "the oldest are gone");
-    assert_eq!(numbers, (first..=10_000).collect::<Vec<_>>(), "and nothing between is");
+    assert_eq!(numbers, (first..=60_000).collect::<Vec<_>>(), "and nothing between is");
     // More than one file holds.
     let in_use = std::fs::read_to_string(folder.join("0.log")).unwrap().lines().count();
     assert!(numbers.len() >= in_use, "{} lines, {in_use} in the last file", numbers.len());

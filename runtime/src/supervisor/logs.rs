@@ -192,8 +192,16 @@ impl LogFile {
 
     fn rotate(&mut self, now: Timestamp) {
         let Some(path) = &self.path else { return };
-        let mut old = path.clone().into_os_string();
-        old.push(now.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
+        let mut at = now;
+        let old = loop {
+            let mut old = path.clone().into_os_string();
+            old.push(at.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
+            // Two can give way at what is one time to us.
+            match at.checked_add(jiff::SignedDuration::from_nanos(1)) {
+                Ok(next) if Path::new(&old).exists() => at = next,
+                Ok(_) | Err(_) => break old,
+            }
+        };
         if fs::rename(path, old).is_ok() {
             self.file = None;
             let _ = self.reopen();

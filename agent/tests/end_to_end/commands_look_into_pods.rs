@@ -88,6 +88,9 @@ pub(crate) fn a_container_is_added_to_a_pod_that_runs(machine: &mut Machine) {
     ];
     assert_eq!(machine.ok(&inside), "sleep 4321 ");
     assert!(machine.ok(&["exec", "two", "-c", "main", "--", "cat", "/proc/net/dev"]).contains("d0:"));
+    machine.api.until(EVENTS, "the event", |events| {
+        events.iter().any(|event| event["message"] == "Started container stay").then_some(())
+    });
     machine.kill_agent();
     machine.start();
     assert_eq!(machine.ok(&["exec", "two", "-c", "stay", "--", "cat", "/proc/1/comm"]), "sleep\n");
@@ -106,7 +109,6 @@ pub(crate) fn a_container_is_added_to_a_pod_that_runs(machine: &mut Machine) {
         two["status"]["conditions"].as_array().unwrap().len(),
         "{two}"
     );
-    assert!(machine.api.list(EVENTS).iter().any(|event| event["message"] == "Started container stay"));
 }
 
 /// The pod runs on as it was.

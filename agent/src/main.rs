@@ -8,6 +8,7 @@ mod metrics;
 mod node;
 mod print;
 mod probe;
+mod rest;
 mod run;
 mod serve;
 mod stall;

@@ -2,6 +2,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod clone;
+pub(crate) mod code;
 pub(crate) mod descriptors;
 pub(crate) mod heap;
 pub(crate) mod link;

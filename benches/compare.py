@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Compares keel with podman, crun and kubectl in one run, and prints a Markdown table.
+"""Compares keel with podman, containerd, crun and kubectl in one run: one pod, 100 pods, at rest,
+their deletion, manifests. Prints a Markdown table.
 
     benches/compare.py [--keel target/release/keel] [--runs 15] [--pods 100] [--peers-only]
 
-Needs root, gcc, git and ip; of the peers podman (with catatonit and netavark), crun
-and kubectl, what is there. Everything is made in a folder and a network of its own,
+Needs root, gcc, git and ip; of the peers podman (with catatonit and netavark), containerd,
+runc, crun and kubectl, what is there. Everything is made in a folder and a network of its own,
 under names that hold this process' number, and removed at the end.
 
 Each peer runs the same program (stamp.c) from the same image, and the program itself
@@ -15,20 +16,27 @@ noisy machine disturbs all alike: ratios count, absolute figures do not.
 import argparse
 import contextlib
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import apart  # noqa: E402
-from peers import Crun, Kubectl, Podman, make_image  # noqa: E402
+from peers import Kubectl, Podman, make_image  # noqa: E402
+from runtimes import Ctr, Oci  # noqa: E402
 from subject import Keel  # noqa: E402
 from table import Table, rounds  # noqa: E402
+
+
+# Seconds after which pods are at rest.
+REST = 5
 
 
 def many_pods(table: Table, peers: list, pods: int, window: float):
     for peer in peers:
         for measure, value in peer.start_many(pods).items():
             table.add(f"{pods} pods {measure}", peer.name, [value])
+        time.sleep(REST)
         for measure, value in peer.weigh(window).items():
             table.add(f"{pods} pods at rest: {measure}", peer.name, [value])
         table.add(f"{pods} pods: their deletion declared → all gone, ms", peer.name, [peer.stop_many()])
@@ -114,7 +122,8 @@ def main() -> int:
         image = make_image(folder)
         keel = [] if args.peers_only else [Keel(folder, image, args.keel.resolve())]
         podmen = [Podman(folder, image, network) for network in ["bridge", "none"]]
-        running = [peer for peer in [*keel, *podmen, Crun(folder, image)] if peer.there()]
+        peers = [*keel, *podmen, Ctr(folder, image), Oci(folder, image, "crun")]
+        running = [peer for peer in peers if peer.there()]
         with contextlib.ExitStack() as opened:
             for peer in running:
                 opened.callback(peer.close)

@@ -138,48 +138,6 @@ class Podman:
             clear_groups(PARENT.name)
 
 
-class Crun:
-    """One container by `crun run`, with namespaces and cgroup but no network to anywhere."""
-
-    name = "crun run (one container, no pod, no network)"
-    def __init__(self, folder: Path, image: Path):
-        self.folder = folder / "crun"
-        self.image = image
-        self.out = self.folder / "out"
-        self.rounds = 0
-        self.base = ["crun", "--root", self.folder / "state", "--cgroup-manager=cgroupfs"]
-
-    def open(self):
-        self.out.mkdir(parents=True)
-        subprocess.run(["crun", "spec"], cwd=self.folder, check=True)
-        self.spec = json.loads((self.folder / "config.json").read_text())
-        self.spec["process"]["terminal"] = False
-        self.spec["root"]["path"] = str(self.image)
-        mount = {"destination": "/out", "source": str(self.out), "type": "bind", "options": ["rbind", "rw"]}
-        self.spec["mounts"].append(mount)
-
-    def there(self) -> bool:
-        return shutil.which("crun") is not None
-
-    def start_one(self) -> dict[str, float]:
-        self.rounds += 1
-        name, file = f"keel-bench-{os.getpid()}-{self.rounds}", f"round-{self.rounds}"
-        self.spec["process"]["args"] = ["/stamp", f"/out/{file}"]
-        self.spec["linux"]["cgroupsPath"] = f"/{name}"
-        (self.folder / "config.json").write_text(json.dumps(self.spec))
-        start = time.time_ns()
-        # Its output goes to a file: the container would hold a pipe open.
-        with (self.folder / "log").open("w") as log:
-            command = [*self.base, "run", "--detach", "--bundle", self.folder, name]
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        last = wait_for_stamps(self.out / file, 1)
-        timed_ms([*self.base, "delete", "--force", name])
-        return {ONE: (last - start) / 1e6}
-
-    def close(self):
-        pass
-
-
 class Kubectl:
     """The nearest that kubectl does without a server: it reads, decodes and changes, but checks no field."""
 

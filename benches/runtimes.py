@@ -4,7 +4,7 @@ Each peer has `open`, `start` (a container runs the program, which writes down w
 ran), `execute` (one more process in it, waited for), `stop`, and `close`.
 """
 
-import contextlib
+import concurrent.futures
 import json
 import os
 import shutil
@@ -12,8 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from measure import timed_ms, wait, wait_for_stamps
-from peers import Podman, clear_groups, pack
+from measure import cpu_percent, processes, pss_mib, timed_ms, wait, wait_for_stamps
+from peers import ONE, RUNNING, Podman, clear_groups, pack
 
 PROGRAM = "/stamp"
 
@@ -24,7 +24,7 @@ class Peer:
     program = None
 
     def __init__(self, folder: Path, image: Path):
-        self.folder = folder / self.name.split()[0].replace("'", "")
+        self.folder = folder / self.name.split()[0].strip(",")
         self.image = image
         self.out = self.folder / "out"
         self.rounds = 0
@@ -55,6 +55,12 @@ class Peer:
     def prepare(self):
         """What is there before the request."""
 
+    def start_one(self) -> dict[str, float]:
+        """A container is the nearest to a pod that it has."""
+        started = self.start()
+        self.stop()
+        return {ONE: started}
+
     def execute(self) -> float:
         """Milliseconds from the request until the end of one more process is known."""
         start = time.monotonic_ns()
@@ -67,7 +73,7 @@ class Oci(Peer):
 
     def __init__(self, folder: Path, image: Path, program: str):
         self.program = program
-        self.name = f"{program} run / exec"
+        self.name = f"{program}, without network"
         super().__init__(folder, image)
         self.base = [program, "--root", self.folder / "state"]
         if program == "crun":
@@ -112,7 +118,7 @@ class Oci(Peer):
 class PodmanRun(Peer):
     """`podman run --network=none`."""
 
-    name = "podman run / exec"
+    name = "podman, without network"
     program = "podman"
 
     def open(self):
@@ -173,7 +179,7 @@ class Containerd:
 class Ctr(Peer):
     """`ctr run` and `ctr task exec`, with overlayfs."""
 
-    name = "ctr run / task exec (containerd)"
+    name = "ctr (containerd), without network"
     program = "containerd"
 
     def open(self):
@@ -183,25 +189,49 @@ class Ctr(Peer):
         timed_ms(self.daemon.ctr("images", "import", "--base-name", "localhost/stamp", archive))
 
     def run(self):
+        self.run_as(self.container)
+
+    def run_as(self, name: str):
         mount = f"type=bind,src={self.out},dst=/out,options=rbind:rw"
         words = ["--detach", "--null-io", "--snapshotter=overlayfs", "--mount", mount, "docker.io/library/stamp:latest"]
-        timed_ms(self.daemon.ctr("run", *words, self.container, PROGRAM, f"/out/{self.file}"))
+        timed_ms(self.daemon.ctr("run", *words, name, PROGRAM, f"/out/{self.file}"))
 
     def inside(self, words: list):
         timed_ms(self.daemon.ctr("task", "exec", "--exec-id", f"e{time.monotonic_ns()}", self.container, *words))
 
     def stop(self):
-        timed_ms(self.daemon.ctr("task", "kill", "--signal", "SIGKILL", self.container))
-        wait(lambda: "RUNNING" not in self.tasks(), "the task to end")
-        timed_ms(self.daemon.ctr("task", "delete", self.container))
-        timed_ms(self.daemon.ctr("container", "delete", self.container))
+        self.remove(self.container)
 
-    def tasks(self) -> str:
-        return subprocess.run(self.daemon.ctr("task", "ls"), capture_output=True, text=True).stdout
+    def remove(self, name: str):
+        timed_ms(self.daemon.ctr("task", "delete", "--force", name))
+        timed_ms(self.daemon.ctr("container", "delete", name))
+
+    def start_many(self, count: int) -> dict[str, float]:
+        """Four commands at a time."""
+        self.rounds += 1
+        self.file = f"round-{self.rounds}"
+        self.many = [f"keel-bench-{os.getpid()}-{self.rounds}-{number}" for number in range(count)]
+        start = time.time_ns()
+        with concurrent.futures.ThreadPoolExecutor(4) as at_once:
+            list(at_once.map(self.run_as, self.many))
+        return {RUNNING: (wait_for_stamps(self.out / self.file, count) - start) / 1e6}
+
+    def weigh(self, window: float) -> dict[str, float]:
+        ours = str(self.daemon.socket)
+        found = processes(lambda path: path.endswith(("/containerd", "/containerd-shim-runc-v2")))
+        pids = [pid for pid in found if ours in Path(f"/proc/{pid}/cmdline").read_text() or pid == self.daemon.process.pid]
+        return {"memory (PSS), MiB": pss_mib(pids), "idle CPU, % of a core": cpu_percent(pids, window)}
+
+    def stop_many(self) -> float:
+        start = time.monotonic_ns()
+        with concurrent.futures.ThreadPoolExecutor(4) as at_once:
+            list(at_once.map(self.remove, self.many))
+        return (time.monotonic_ns() - start) / 1e6
 
     def close(self):
-        with contextlib.suppress(RuntimeError):
-            self.stop()
+        # Only after a failure is there anything left.
+        for name in subprocess.run(self.daemon.ctr("task", "ls", "-q"), capture_output=True, text=True).stdout.split():
+            self.remove(name)
         self.daemon.stop()
 
 

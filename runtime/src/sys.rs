@@ -10,3 +10,4 @@ pub(crate) mod mount;
 pub(crate) mod seccomp;
 pub(crate) mod signals;
 pub(crate) mod terminal;
+pub(crate) mod writeback;

@@ -7,12 +7,16 @@ use crate::plan::Rootfs;
 use rustix::fs::{CWD, Gid, Mode, Uid};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// The writable layer is gone with its run, so nobody has to wait until it is on the disk: else the
+/// kernel writes all of the disk's filesystem out when the container ends. Linux 5.10.
+const VOLATILE: &str = "volatile";
 
 /// The mount point of the root in a run's folder.
 pub(super) const ROOT: &str = "root";
@@ -108,6 +112,7 @@ fn overlay_by_descriptor(
     }
     fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
     fsconfig_set_string(context.as_fd(), "workdir", work)?;
+    fsconfig_set_flag(context.as_fd(), VOLATILE)?;
     fsconfig_create(context.as_fd())?;
     let attributes = if nodev { MountAttrFlags::MOUNT_ATTR_NODEV } else { MountAttrFlags::empty() };
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
@@ -121,8 +126,12 @@ fn overlay_by_options(
     nodev: bool,
 ) -> Result<(), Failure> {
     let lowers: Vec<String> = lowers.iter().map(|lower| escape(lower)).collect();
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", lowers.join(":"), escape(upper), escape(work));
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},{VOLATILE}",
+        lowers.join(":"),
+        escape(upper),
+        escape(work)
+    );
     let step = || format!("mount the overlay of {} layers", lowers.len());
     let options = std::ffi::CString::new(options).map_err(std::io::Error::from).step(step)?;
     let flags = if nodev { MountFlags::NODEV } else { MountFlags::empty() };
@@ -150,7 +159,7 @@ pub(super) fn new_filesystem(
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (key, value) in options {
             if value.is_empty() {
-                rustix::mount::fsconfig_set_flag(context.as_fd(), *key)?;
+                fsconfig_set_flag(context.as_fd(), *key)?;
             } else {
                 fsconfig_set_string(context.as_fd(), *key, *value)?;
             }

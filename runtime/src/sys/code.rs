@@ -9,10 +9,7 @@ const PAGE_BYTES: usize = 4096;
 /// the page cache, piece by piece. A process that does one thing after another for a moment, and
 /// then rests, would else keep all that it ever executed.
 pub(crate) fn forget() {
-    let mut found = (0, 0);
-    // SAFETY: `first` fits, and gets a pointer to `found` while it lives.
-    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast::<c_void>()) };
-    let (start, end) = found;
+    let (start, end) = place();
     if start < end {
         let code = std::ptr::with_exposed_provenance_mut::<c_void>(start);
         // SAFETY: nobody has written to these pages, which are executable and not writable: what
@@ -21,7 +18,15 @@ pub(crate) fn forget() {
     }
 }
 
-/// Where the code of the first object is, which is the program itself.
+/// Where the program's code is; nowhere if the loader does not say.
+fn place() -> (usize, usize) {
+    let mut found = (0, 0);
+    // SAFETY: `first` fits, and gets a pointer to `found` while it lives.
+    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast::<c_void>()) };
+    found
+}
+
+/// Finds the code of the first object, which is the program itself.
 unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, found: *mut c_void) -> c_int {
     // SAFETY: the loader describes an object that is mapped, for the time of this call.
     let info = unsafe { &*info };
@@ -39,4 +44,21 @@ unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, found: *mut 
         *found = (start - start % PAGE_BYTES, (start + bytes).next_multiple_of(PAGE_BYTES));
     }
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_goes_on_with_the_code_that_it_has_forgotten() {
+        let (start, end) = place();
+        let program = std::env::current_exe().expect("a program").display().to_string();
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("readable");
+        let mut of_program = maps.lines().filter(|line| line.ends_with(&program));
+        let line = of_program.find(|line| line.starts_with(&format!("{start:x}-{end:x} ")));
+        assert!(line.expect("one mapping").contains(" r-xp "), "{maps}");
+        forget();
+        assert_eq!(place(), (start, end));
+    }
 }

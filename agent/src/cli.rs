@@ -24,7 +24,6 @@ mod top;
 mod validate;
 
 pub(crate) use error::CommandError;
-pub(crate) use output::chain;
 
 use crate::demo::DemoArgs;
 use clap::{Args, Parser, Subcommand};

@@ -69,7 +69,7 @@ async fn play(args: &DemoArgs, narrator: &Narrator) -> ExitCode {
     let stage = match Stage::set() {
         Ok(stage) => stage,
         Err(error) => {
-            narrator.fail(&crate::cli::chain(&error));
+            narrator.fail(&crate::chain::chain(&error));
             return ExitCode::FAILURE;
         }
     };
@@ -86,7 +86,7 @@ async fn play(args: &DemoArgs, narrator: &Narrator) -> ExitCode {
         Err(error) => Err(error),
     };
     if let Err(error) = &ended {
-        narrator.fail(&crate::cli::chain(error));
+        narrator.fail(&crate::chain::chain(error));
         narrator.log_tail(&stage);
         if args.keep {
             narrator.say(&format!("Kept for you to look at: {}", stage.folder.display()));
@@ -96,7 +96,7 @@ async fn play(args: &DemoArgs, narrator: &Narrator) -> ExitCode {
     drop(story);
     let removed = traces::remove(&stage).await;
     if let Err(error) = &removed {
-        narrator.fail(&crate::cli::chain(error));
+        narrator.fail(&crate::chain::chain(error));
     }
     let left = traces::left(&stage, &links);
     for trace in &left {

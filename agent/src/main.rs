@@ -1,5 +1,6 @@
 //! The `keel` program: agent, supervisor of each pod, and command line.
 
+mod chain;
 mod cli;
 mod client;
 mod cri;

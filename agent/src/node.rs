@@ -1,6 +1,7 @@
 //! The node loop: makes the pods that are bound to this node real, and reports
 //! what became of them.
 
+mod amount;
 mod conditions;
 pub(crate) mod config_volumes;
 pub(crate) mod ending;

@@ -70,7 +70,7 @@ async fn get(http: &HttpAction, address: &str) -> Result<(), String> {
     let scheme = if http.tls { "https" } else { "http" };
     let url = format!("{scheme}://{}{}", authority(&http.place, address), http.path);
     let failed =
-        |error: reqwest::Error| format!("Get \"{url}\": {}", crate::cli::chain(&error.without_url()));
+        |error: reqwest::Error| format!("Get \"{url}\": {}", crate::chain::chain(&error.without_url()));
     let client = reqwest::Client::builder()
         // Whether the server is who it says is its clients' question, not the probe's.
         .danger_accept_invalid_certs(true)

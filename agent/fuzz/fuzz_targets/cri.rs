@@ -3,9 +3,8 @@
 #![allow(dead_code, reason = "the agent uses all of it")]
 
 mod cri {
-    pub mod v1 {
-        include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
-    }
+    // In a file, so that there is a folder from which the paths below lead.
+    pub mod v1;
     #[path = "../../../src/cri/device.rs"]
     pub mod device;
     #[path = "../../../src/cri/pod.rs"]

@@ -1,6 +1,7 @@
 //! Where a command's words go.
 
 use super::CommandError;
+use crate::chain::chain;
 use crate::print::{Colour, Paint};
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -56,16 +57,4 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn report(error: &dyn Error) {
     let paint = Paint::new(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
     note(&format!("{} {}", paint.paint(Colour::Bad, "error:"), chain(error)));
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }

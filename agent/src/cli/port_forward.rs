@@ -99,7 +99,7 @@ async fn connect(mut local: TcpStream, peer: SocketAddr, socket: PathBuf, remote
     });
     let stream = match dialed.await {
         Ok(Ok(stream)) => TcpStream::from_std(stream).map_err(|error| error.to_string()),
-        Ok(Err(error)) => Err(output::chain(&error)),
+        Ok(Err(error)) => Err(crate::chain::chain(&error)),
         Err(error) => Err(error.to_string()),
     };
     match stream {

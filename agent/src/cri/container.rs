@@ -61,7 +61,7 @@ impl Cri {
         let added = self.node.runtime.add_container(&sandbox.id, plan).await;
         added.map_err(|error| match error {
             AddError::Pod(error) => refused(&error),
-            AddError::Seccomp(_) => Status::invalid_argument(crate::cli::chain(&error)),
+            AddError::Seccomp(_) => Status::invalid_argument(crate::chain::chain(&error)),
             AddError::WritePlan { .. } => internal(&error),
         })?;
         let id = container.id.clone();

@@ -21,7 +21,7 @@ fn wanted(image: Option<&v1::ImageSpec>) -> Result<&str, Status> {
 
 /// A failure in the words that a kubelet knows.
 fn failed(error: &ImageError) -> Status {
-    let text = crate::cli::chain(error);
+    let text = crate::chain::chain(error);
     #[allow(clippy::wildcard_enum_match_arm, reason = "a client can tell only these apart")]
     match error {
         ImageError::InvalidName { .. } => Status::invalid_argument(text),

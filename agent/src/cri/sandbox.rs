@@ -2,7 +2,7 @@
 
 use super::book::Sandbox;
 use super::{Cri, filter, pod, state, v1};
-use crate::cli::chain;
+use crate::chain::chain;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::image::Image;

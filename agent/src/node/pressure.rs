@@ -8,8 +8,6 @@ mod message;
 mod observe;
 pub(crate) mod rank;
 
-pub(super) use message::binary;
-
 use super::ending::{AT_ONCE, Ending};
 use super::storage::{is_active, requested};
 use super::{Node, conditions, image_gc, pod_of};

@@ -1,7 +1,8 @@
 //! The images of a pod, fetched before anything of it is made.
 
 use super::Node;
-use super::work::{chain, containers};
+use super::work::containers;
+use crate::chain::chain;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use manifests::image::Reference;
 use manifests::{Kind, Object, ObjectKey};

@@ -1,7 +1,7 @@
 //! Gives running containers what their pods ask for now.
 
-use super::work::chain;
 use super::{Node, pod_of};
+use crate::chain::chain;
 use k8s_openapi::api::core::v1::Pod;
 use manifests::Object;
 use runtime::plan::{pod_limits, resizes};

@@ -1,5 +1,6 @@
 //! What the machine has, and what of it pods may use: computed as the kubelet does. Pure.
 
+use super::amount::binary;
 use super::registration::Machine;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use manifests::config::{NodeConfiguration, Signal};
@@ -66,7 +67,7 @@ impl Resources {
             ("pods".to_owned(), Quantity(PODS.to_string())),
         ]);
         for (size, bytes) in &self.huge_pages {
-            all.insert(format!("hugepages-{size}"), Quantity(super::pressure::binary(*bytes)));
+            all.insert(format!("hugepages-{size}"), Quantity(binary(*bytes)));
         }
         all
     }
@@ -79,7 +80,7 @@ pub(super) fn huge_pages() -> BTreeMap<String, u64> {
         let name = size.file_name().into_string().ok()?;
         let bytes = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()? * 1024;
         let count = std::fs::read_to_string(size.path().join("nr_hugepages")).ok()?;
-        Some((super::pressure::binary(bytes), count.trim().parse::<u64>().ok()?.saturating_mul(bytes)))
+        Some((binary(bytes), count.trim().parse::<u64>().ok()?.saturating_mul(bytes)))
     };
     sizes.flatten().filter_map(read).collect()
 }

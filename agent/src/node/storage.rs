@@ -1,11 +1,11 @@
 //! Ends pods that take up more of the disk than they may.
 
+use super::amount::{binary, whole};
 use super::ending::{AT_ONCE, Ending};
 use super::{Node, pod_of};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource;
 use manifests::Kind;
-use manifests::quantity::Quantity;
 use runtime::pods::PodDisk;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +80,7 @@ fn excess(pod: &Pod, disk: &PodDisk) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let of_pod = total(pod, limit);
     if of_pod > 0 && disk.total().bytes > of_pod {
-        let limit = super::pressure::binary(of_pod);
+        let limit = binary(of_pod);
         return Some(format!(
             "Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "
         ));
@@ -108,11 +108,6 @@ fn total(pod: &Pod, of: impl Fn(&Container) -> Option<&resource::Quantity>) -> u
     let amount = |container: &Container| of(container).map_or(0, |quantity| whole(&quantity.0));
     let sum = spec.containers.iter().map(amount).fold(0, u64::saturating_add);
     spec.init_containers.iter().flatten().map(amount).fold(sum, u64::max)
-}
-
-/// A quantity as a whole number; what is none is nothing.
-pub(super) fn whole(text: &str) -> u64 {
-    Quantity::parse(text).ok().and_then(|quantity| u64::try_from(quantity.bytes_ceil()).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::reconcile::Action;
 use super::service_account::{self, Account};
 use super::{Node, pull, runtime_class};
+use crate::chain::chain;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
 use runtime::image::Image;
@@ -79,18 +80,6 @@ pub(super) fn words(problem: &Problem) -> (&str, &str) {
         | Problem::Pod { reason, message }
         | Problem::Container { reason, message, .. } => (reason, message),
     }
-}
-
-/// The error and all that led to it, in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 fn pod_problem(reason: &str, error: &dyn Error) -> Problem {

@@ -35,7 +35,7 @@ enum ServingStatus {
 /// The kubelet's words, if it does not or cannot be asked.
 pub(super) async fn check(authority: &str, service: &str) -> Result<(), String> {
     let unreachable =
-        |error: &dyn std::error::Error| format!("dial tcp {authority}: {}", crate::cli::chain(error));
+        |error: &dyn std::error::Error| format!("dial tcp {authority}: {}", crate::chain::chain(error));
     let endpoint =
         Endpoint::from_shared(format!("http://{authority}")).map_err(|error| unreachable(&error))?;
     let endpoint = endpoint.user_agent(super::USER_AGENT).map_err(|error| unreachable(&error))?;

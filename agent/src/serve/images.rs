@@ -3,7 +3,7 @@
 use super::Api;
 use super::objects::Query;
 use super::status::Refusal;
-use crate::cli::chain;
+use crate::chain::chain;
 use crate::node::image_gc::in_use;
 use axum::Json;
 use axum::body::{Body, Bytes};

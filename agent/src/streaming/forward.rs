@@ -69,7 +69,7 @@ async fn connect(socket: PathBuf, port: u16, data: Stream, error: Stream) {
 async fn open(socket: &Path, port: u16) -> Result<TcpStream, String> {
     let socket = socket.to_owned();
     let dialled = on_thread(move || dial(&socket, port)).await.map_err(|error| error.to_string())?;
-    let stream = dialled.map_err(|error| crate::cli::chain(&error))?;
+    let stream = dialled.map_err(|error| crate::chain::chain(&error))?;
     let nonblocking = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
     nonblocking.map_err(|error| error.to_string())
 }

@@ -15,7 +15,7 @@ pub(super) fn status(result: &Result<i32, InsideError>) -> Value {
             "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
         }),
         Err(error) => {
-            let message = crate::cli::chain(error);
+            let message = crate::chain::chain(error);
             json!({
                 "metadata": {},
                 "status": "Failure",

@@ -20,6 +20,7 @@ fuzz_target!(|content: &[u8]| {
         hidden: Vec::new(),
         cpu_millis: 4000,
         memory_bytes: 8 << 30,
+        storage_bytes: 64 << 30,
         default_pids: Some(100),
         rules: NodeRules::default(),
     };
@@ -37,7 +38,14 @@ fuzz_target!(|content: &[u8]| {
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
         let images: BTreeMap<_, _> = containers.map(|one| (one.name.clone(), image.clone())).collect();
         let (config_maps, secrets) = (BTreeMap::new(), BTreeMap::new());
-        let input = PodInput { pod: &pod, config_maps: &config_maps, secrets: &secrets, images: &images, node: &node };
+        let input = PodInput {
+            pod: &pod,
+            config_maps: &config_maps,
+            secrets: &secrets,
+            images: &images,
+            node: &node,
+            identity: None,
+        };
         let Ok(plan) = build(&input) else { continue };
         let text = serde_json::to_vec(&plan).unwrap();
         let read: PodPlan = serde_json::from_slice(&text).unwrap();

@@ -1,6 +1,7 @@
 //! What an evicted pod is told, in the kubelet's words. Pure.
 
 use super::decide::Exceeded;
+use crate::node::amount::{binary, whole};
 use k8s_openapi::api::core::v1::Pod;
 use manifests::config::Signal;
 use runtime::pods::PodDisk;
@@ -30,7 +31,7 @@ pub(super) fn message(exceeded: &Exceeded, pod: &Pod, used: &BTreeMap<String, u6
         let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
         let request =
             requests.and_then(|requests| requests.get(resource)).map_or("0", |quantity| &quantity.0);
-        if used > super::super::storage::whole(request) {
+        if used > whole(request) {
             let _infallible = write!(
                 text,
                 "Container {} was using {}, request is {request}, has larger consumption of {resource}. ",
@@ -46,18 +47,6 @@ pub(super) fn message(exceeded: &Exceeded, pod: &Pod, used: &BTreeMap<String, u6
 pub(super) fn disk_of_containers(disk: &PodDisk) -> BTreeMap<String, u64> {
     let of = |one: &runtime::pods::ContainerDisk| (one.layer + one.logs).bytes;
     disk.containers.iter().map(|(name, one)| (name.clone(), of(one))).collect()
-}
-
-/// A whole number as a quantity with binary suffixes: `1536Ki`.
-pub(crate) fn binary(number: u64) -> String {
-    let (mut value, mut suffix) = (number, "");
-    for next in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
-        if value == 0 || value % 1024 != 0 {
-            break;
-        }
-        (value, suffix) = (value / 1024, next);
-    }
-    format!("{value}{suffix}")
 }
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! The interface, as the agent builds it.
+
+include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));

@@ -4,7 +4,7 @@ Prints a Markdown table.
 
     benches/cri.py --critest PROGRAM [--keel target/release/keel] [--rounds 3] [--number 15]
 
-Needs root, critest (kubernetes-sigs/cri-tools), docker-registry, and a static busybox; for
+Needs root, critest (kubernetes-sigs/cri-tools), docker-registry, gcc, and a static busybox; for
 containerd:
 
     apt-get install busybox-static docker-registry containerd runc containernetworking-plugins
@@ -37,13 +37,26 @@ PLUGINS = '[plugins."io.containerd.grpc.v1.cri"'
 GROUP = "k8s.io"
 
 
-def push_images(registry: critest.Registry):
-    program = Path("/bin/busybox")
-    applets = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    files = {"bin/busybox": (program.read_bytes(), 0o755), "etc/passwd": (critest.PASSWD.encode(), 0o644)}
-    links = {f"bin/{applet}": "bin/busybox" for applet in applets if applet != "busybox"}
+# What the suite runs is called `top`. As process 1 a program hears no signal that it does not catch,
+# and busybox' own catches SIGTERM only after a while: who stops it at once waits for its whole grace.
+PAUSE = r"""
+#include <signal.h>
+#include <unistd.h>
+static void end(int signal) { (void)signal; _exit(0); }
+int main(void) { signal(SIGTERM, end); for (;;) pause(); }
+"""
+
+
+def push_images(registry: critest.Registry, folder: Path):
+    busybox, pause = Path("/bin/busybox"), folder / "pause"
+    pause.with_suffix(".c").write_text(PAUSE)
+    subprocess.run(["gcc", "-Os", "-static", "-s", "-o", pause, pause.with_suffix(".c")], check=True)
+    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    files = {"bin/busybox": (busybox.read_bytes(), 0o755), "bin/top": (pause.read_bytes(), 0o755)}
+    files["etc/passwd"] = (critest.PASSWD.encode(), 0o644)
+    links = {f"bin/{applet}": "bin/busybox" for applet in applets if f"bin/{applet}" not in files}
     registry.push(["e2e-test-images/busybox:1.29-2", "library/busybox:latest"], (files, links), {"Cmd": ["sh"]})
-    registry.push(["pause:3.9"], (files, links), {"Cmd": ["/bin/sleep", "1000000"]})
+    registry.push(["pause:3.9"], ({"pause": (pause.read_bytes(), 0o755)}, {}), {"Cmd": ["/pause"]})
 
 
 class KeelCri:
@@ -127,7 +140,7 @@ def main() -> int:
         registry = critest.Registry(folder)
         opened.callback(registry.process.wait)
         opened.callback(registry.process.kill)
-        push_images(registry)
+        push_images(registry, folder)
         peers = [KeelCri(args.keel.resolve(), folder, registry)]
         opened.callback(peers[0].close)
         peers.append(ContainerdCri(folder, registry))

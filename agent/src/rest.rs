@@ -1,30 +1,33 @@
-//! Gives memory back when there was something to do and then nothing for a while.
+//! Gives memory back when there was much to do and then little.
 
+use reconciler::store::Store;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// So long nothing changes in the store.
+/// For so long little happens.
 const REST: Duration = Duration::from_secs(2);
+/// Changes of the store that are little: now and then an event or a status.
+const LITTLE: u64 = 16;
 
-/// Runs until `stop`. `changes` are the store's.
+/// Runs until `stop`.
 ///
 /// # Errors
 /// If the store ended under it.
-pub(crate) async fn run<T>(mut changes: watch::Receiver<T>, stop: CancellationToken) -> anyhow::Result<()> {
-    loop {
-        // Every arm is cancel-safe.
-        let is_at_rest = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = changes.changed() => changed.map(|()| false)?,
-            () = tokio::time::sleep(REST) => true,
-        };
-        if is_at_rest {
-            tokio::task::spawn_blocking(runtime::memory::give_back).await?;
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                changed = changes.changed() => changed?,
+pub(crate) async fn run(store: Arc<Store>, stop: CancellationToken) -> anyhow::Result<()> {
+    let work = async {
+        let mut changes = store.changes();
+        loop {
+            let before = *changes.borrow_and_update();
+            tokio::time::sleep(REST).await;
+            let now = *changes.borrow_and_update();
+            if now > before + LITTLE {
+                continue;
             }
+            store.forget_changes();
+            tokio::task::spawn_blocking(runtime::memory::give_back).await?;
+            changes.wait_for(|&revision| revision > now + LITTLE).await?;
         }
-    }
+    };
+    stop.run_until_cancelled(work).await.unwrap_or(Ok(()))
 }

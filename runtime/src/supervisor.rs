@@ -27,6 +27,7 @@ mod shared;
 mod shell;
 mod status;
 mod task;
+mod unheard;
 
 #[cfg(fuzzing)]
 pub use clients::receive;

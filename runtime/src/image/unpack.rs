@@ -122,12 +122,8 @@ impl Unpacker {
         #[allow(clippy::wildcard_enum_match_arm, reason = "all that is not known is refused")]
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                content::file(&parent, last, entry, &metadata, &mut self.buffer).map_err(
-                    |error| match error {
-                        content::FileError::Read(source) => LayerError::Read(source),
-                        content::FileError::Write(source) => write(source),
-                    },
-                )
+                let made = content::file(&parent, last, entry, &metadata, &mut self.buffer);
+                made.map_err(|error| error.in_layer(write))
             }
             EntryType::Directory => {
                 tree::folder(&parent, last, &metadata).map_err(write)?;

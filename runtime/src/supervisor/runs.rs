@@ -4,6 +4,7 @@ use super::attach::Attachment;
 use super::foreign::Foreign;
 use super::logs::{LogFile, Pending, Stream};
 use super::machine::Outcome;
+use super::unheard::Unheard;
 use crate::sandbox::{Launched, Output, StartFailure};
 use crate::sys::descriptors;
 use jiff::Timestamp;
@@ -43,6 +44,7 @@ pub(super) struct Run {
     pending: [Pending; 2],
     log: LogFile,
     pub(super) attachments: Vec<Attachment>,
+    pub(super) unheard: Option<Unheard>,
 }
 
 impl Run {
@@ -60,6 +62,7 @@ impl Run {
             pending: [Pending::default(), Pending::default()],
             log,
             attachments: Vec::new(),
+            unheard: None,
         };
         for (_, fd) in run.open_pipes() {
             let _ = rustix::io::ioctl_fionbio(fd, true);

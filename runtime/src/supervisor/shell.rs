@@ -125,6 +125,7 @@ impl Shell {
                 self.serve(source);
             }
             self.go_on();
+            self.tell_again();
             self.step(Input::Tick);
             self.clients.retain(Client::is_open);
             self.flush_attachments();
@@ -177,6 +178,8 @@ impl Shell {
             }
         }
         let attached = self.attachments().filter_map(Attachment::wake_at);
+        let unheard = self.runs.iter().flatten().filter_map(|run| run.unheard.as_ref());
+        let attached = attached.chain(unheard.map(|unheard| unheard.wake_at));
         let tasks = self.tasks.iter().filter_map(Task::wake_at).chain(attached);
         let left =
             tasks.chain(self.machine.wake_at()).min().map(|at| at.saturating_sub(self.began.elapsed()));
@@ -406,13 +409,14 @@ impl Shell {
     fn terminate(&mut self, index: usize) {
         let Some(run) = &self.runs[index] else { return };
         let signal = if run.started { self.stop_signal(index) } else { Signal::KILL };
-        let _ = run.signal(signal);
+        self.tell_to_end(index, signal);
     }
 
     /// A program that wants to leave a picture of itself can; another is killed.
     fn abort(&self, index: usize) {
         let Some(run) = &self.runs[index] else { return };
-        let signal = if catches_abort(run.launched.pid) { Signal::ABORT } else { Signal::KILL };
+        let caught = catches(run.launched.pid, Signal::ABORT);
+        let signal = if caught { Signal::ABORT } else { Signal::KILL };
         let _ = run.signal(signal);
     }
 
@@ -554,11 +558,11 @@ impl Shell {
 }
 
 /// The first process of a process namespace does not hear what it does not catch.
-fn catches_abort(pid: i32) -> bool {
+pub(super) fn catches(pid: i32, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let caught = caught.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
-    caught & (1 << (libc::SIGABRT - 1)) != 0
+    caught & (1 << (signal.as_raw() - 1)) != 0
 }
 
 fn parse_signal(text: &str) -> Option<Signal> {

@@ -1,6 +1,7 @@
 //! What an entry holds: its metadata, and a file's bytes.
 
 use super::tree::clear;
+use crate::image::error::LayerError;
 use crate::image::layer::fill;
 use crate::sys::writeback;
 use rustix::fs::{
@@ -119,6 +120,16 @@ fn time(text: &str) -> Option<Timespec> {
 pub(super) enum FileError {
     Read(io::Error),
     Write(io::Error),
+}
+
+impl FileError {
+    /// What that means for the layer; `write` says it of a file that could not be written.
+    pub(super) fn in_layer(self, write: impl FnOnce(io::Error) -> LayerError) -> LayerError {
+        match self {
+            Self::Read(source) => LayerError::Read(source),
+            Self::Write(source) => write(source),
+        }
+    }
 }
 
 /// Makes the file `name` with what `entry` holds; runs of zeros as long as `buffer` become holes.

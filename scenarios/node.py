@@ -49,6 +49,8 @@ class Node:
                     "runDir": f"{folder}/run",
                     "logDir": f"{folder}/log",
                     "cgroupRoot": self.name,
+                    # However little the machine has left.
+                    "node": {"evictionHard": {}},
                     "sources": [{"name": "site", "url": f"file://{self.repository}", "branch": "main"}],
                     **configuration,
                 }
@@ -113,7 +115,13 @@ class Node:
             states = (pod or {}).get("status", {}).get("containerStatuses", [])
             return pod if states and all(state["ready"] for state in states) else None
 
-        return until(f"{app} to be ready", look)
+        try:
+            return until(f"{app} to be ready", look)
+        except RuntimeError:
+            print(self.keel("events"), self.keel("get", "pods", "-o", "wide"))
+            for pod in self.get("pods", "-l", f"app={app}")["items"]:
+                print(self.keel("status", f"pod/{pod['metadata']['name']}"))
+            raise
 
     def pid(self, pod: dict) -> int:
         status = self.keel("status", f"pod/{pod['metadata']['name']}")

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use manifests::k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use manifests::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::{Kind, Object, ObjectKey};
+use std::borrow::Cow;
 
 /// The keys to look at after `event`: the Pod itself, or every unbound one when a node changes.
 #[must_use]
@@ -69,7 +70,7 @@ fn bind(key: &ObjectKey, pod: &Pod, node: &Node, (state, now): (&State, Timestam
     }
 }
 
-fn refuse(key: &ObjectKey, pod: &Pod, refusals: &[&'static str], now: Timestamp) -> Outcome {
+fn refuse(key: &ObjectKey, pod: &Pod, refusals: &[Cow<'static, str>], now: Timestamp) -> Outcome {
     let message = unschedulable(refusals);
     let old = pod.status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|c| c.type_ == SCHEDULED);
     if old.is_some_and(|old| old.status == "False" && old.message.as_deref() == Some(message.as_str())) {
@@ -85,14 +86,14 @@ fn refuse(key: &ObjectKey, pod: &Pod, refusals: &[&'static str], now: Timestamp)
 }
 
 /// Why no node fits, in the words of Kubernetes' scheduler.
-fn unschedulable(refusals: &[&'static str]) -> String {
+fn unschedulable(refusals: &[Cow<'static, str>]) -> String {
     if refusals.is_empty() {
         return "no nodes available to schedule pods".into();
     }
     let mut kinds: Vec<_> = refusals.to_vec();
     kinds.sort_unstable();
     kinds.dedup();
-    let count = |kind: &&str| format!("{} {kind}", refusals.iter().filter(|r| *r == kind).count());
+    let count = |kind: &Cow<'_, str>| format!("{} {kind}", refusals.iter().filter(|r| *r == kind).count());
     let reasons: Vec<_> = kinds.iter().map(count).collect();
     format!("0/{} nodes are available: {}.", refusals.len(), reasons.join(", "))
 }

@@ -44,6 +44,8 @@ pub enum CgroupError {
     Write { path: PathBuf, value: String, source: io::Error },
     #[error("cannot set the {what} limit of {path}")]
     Limit { what: &'static str, path: PathBuf, source: cgroups_rs::fs::error::Error },
+    #[error("cannot limit the memory of {path} to {wanted} bytes: {used} are in use")]
+    InUse { path: PathBuf, wanted: u64, used: u64 },
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot keep {path} from devices")]

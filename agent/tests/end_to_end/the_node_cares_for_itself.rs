@@ -115,7 +115,7 @@ pub(crate) fn pressure_ends_the_least_important_pod_first_and_keeps_others_out(m
         let scheduled = conditions.find(|one| one["type"] == "PodScheduled" && one["status"] == "False")?;
         Some(scheduled["message"].to_string())
     });
-    assert!(message.contains("untolerated taint"), "{message}");
+    assert!(message.contains("untolerated taint {node.kubernetes.io/memory-pressure: }"), "{message}");
 
     machine.configuration["node"]["evictionHard"] = json!({});
     machine.restart_agent();

@@ -4,9 +4,10 @@ use manifests::k8s_openapi::api::core::v1::{
     Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
 };
 use manifests::quantity::Quantity;
+use std::borrow::Cow;
 
 /// Why `pod` may not run on `node`, in the words of Kubernetes' scheduler; `None` if it may.
-pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
+pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<Cow<'static, str>> {
     let tolerations = || pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
     let tolerated = |taint: &Taint| {
         tolerations().any(|toleration| tolerates(toleration, taint))
@@ -20,15 +21,16 @@ pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
             ..Taint::default()
         };
         if !tolerated(&cordon) {
-            return Some("node(s) were unschedulable");
+            return Some("node(s) were unschedulable".into());
         }
     }
     let mut taints = spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    if taints.any(|taint| taint.effect != "PreferNoSchedule" && !tolerated(taint)) {
-        return Some("node(s) had untolerated taint(s)");
+    if let Some(taint) = taints.find(|taint| taint.effect != "PreferNoSchedule" && !tolerated(taint)) {
+        let value = taint.value.as_deref().unwrap_or_default();
+        return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key).into());
     }
     if !is_selected(pod, node) {
-        return Some("node(s) didn't match Pod's node affinity/selector");
+        return Some("node(s) didn't match Pod's node affinity/selector".into());
     }
     None
 }

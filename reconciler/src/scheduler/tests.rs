@@ -85,6 +85,11 @@ fn cordons_and_taints_keep_out_who_does_not_tolerate_them() {
         let tolerant = json!({"tolerations": [{"key": "gpu", "value": value}]});
         assert_eq!(place(&tolerant, tainted.clone()).is_some(), fits, "{value}");
     }
+    let bench = Bench::new();
+    bench.create(object(Kind::Node, "n", tainted));
+    bench.create(pod_with(&json!({})));
+    let notes = bench.settle(reconcile, &key(Kind::Pod, "web"));
+    assert_eq!(notes[0].message, "0/1 nodes are available: 1 node(s) had untolerated taint {gpu: yes}.");
     let soft = json!({"spec": {"taints": [{"key": "gpu", "effect": "PreferNoSchedule"}]}});
     assert_eq!(place(&json!({}), soft), Some("n".into()));
 }

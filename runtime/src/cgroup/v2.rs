@@ -62,8 +62,16 @@ impl V2 {
     }
 
     /// The group, which exists, has these limits.
+    ///
+    /// # Errors
+    /// Also if more memory is used than the limit: the kernel would not refuse, but kill for it.
     pub(super) fn limit(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
-        limit(&self.path(group), limits)
+        let path = self.path(group);
+        let used = self.stats(group).working_set_bytes;
+        if let Some(wanted) = limits.memory_bytes.filter(|wanted| *wanted < used) {
+            return Err(CgroupError::InUse { path, wanted, used });
+        }
+        limit(&path, limits)
     }
 
     /// What the group's weight is in v1's shares.
@@ -181,9 +189,13 @@ pub(crate) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
-/// The opposite of [`weight`], as near as it can be.
+/// The opposite of [`weight`]: the middle of the shares that have this weight, so that a sum of many
+/// is as near as it can be. No shares at all stay none.
 fn shares(weight: u64) -> u64 {
-    2 + ((weight.clamp(1, 10_000) - 1) * 262_142).div_ceil(9999)
+    match weight.clamp(1, 10_000) {
+        1 => 2,
+        weight => (2 + (2 * weight - 1) * 262_142 / (2 * 9999)).min(262_144),
+    }
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {

@@ -48,7 +48,9 @@ impl Failure {
     /// The form that goes through the report pipe.
     pub(crate) fn encode(&self) -> String {
         let text = std::io::Error::to_string(&self.source);
-        format!("{} {}: {}", self.exit_code(), self.step, text.to_lowercase())
+        // Runtimes write the kernel's words small; ours may have names in them.
+        let text = if self.source.raw_os_error().is_some() { text.to_lowercase() } else { text };
+        format!("{} {}: {text}", self.exit_code(), self.step)
     }
 }
 

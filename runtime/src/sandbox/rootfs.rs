@@ -3,20 +3,17 @@
 use super::Launch;
 use super::error::{Failure, Step};
 use super::users::{self, Users};
+use crate::overlay::Overlay;
 use crate::plan::Rootfs;
 use rustix::fs::{CWD, Gid, Mode, Uid};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// The writable layer is gone with its run, so nobody has to wait until it is on the disk: else the
-/// kernel writes all of the disk's filesystem out when the container ends. Linux 5.10.
-const VOLATILE: &str = "volatile";
 
 /// The mount point of the root in a run's folder.
 pub(super) const ROOT: &str = "root";
@@ -54,8 +51,11 @@ pub(super) fn mount(launch: &Launch<'_>) -> Result<(), Failure> {
     if let Some(top) = lowers.first() {
         copy_owner_and_mode(top, &upper)?;
     }
-    let nodev = !launch.container.security.privileged;
-    overlay(&lowers, &upper, &work, &root, nodev)?;
+    let privileged = launch.container.security.privileged;
+    let attributes = if privileged { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_NODEV };
+    Overlay { lowers: &lowers, upper: Some((&upper, &work)) }
+        .mount(&root, attributes)
+        .step(|| format!("mount the overlay of {} layers", lowers.len()))?;
     if let Rootfs::Host { hidden } = &launch.container.rootfs {
         hide(&root, hidden)?;
     }
@@ -88,62 +88,6 @@ fn copy_owner_and_mode(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::set_permissions(to, fs::Permissions::from_mode(seen.mode() & 0o7777)).step(step)
 }
 
-fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, root: &Path, nodev: bool) -> Result<(), Failure> {
-    match overlay_by_descriptor(lowers, upper, work, nodev) {
-        Ok(tree) => attach(&tree, root),
-        // Before Linux 6.5 layers cannot be given one by one.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            overlay_by_options(lowers, upper, work, root, nodev)
-        }
-        Err(error) => Err(error).step(|| format!("mount the overlay of {} layers", lowers.len())),
-    }
-}
-
-fn overlay_by_descriptor(
-    lowers: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-    nodev: bool,
-) -> rustix::io::Result<OwnedFd> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), "source", "overlay")?;
-    for lower in lowers {
-        fsconfig_set_string(context.as_fd(), "lowerdir+", lower)?;
-    }
-    fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
-    fsconfig_set_string(context.as_fd(), "workdir", work)?;
-    fsconfig_set_flag(context.as_fd(), VOLATILE)?;
-    fsconfig_create(context.as_fd())?;
-    let attributes = if nodev { MountAttrFlags::MOUNT_ATTR_NODEV } else { MountAttrFlags::empty() };
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-}
-
-fn overlay_by_options(
-    lowers: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-    root: &Path,
-    nodev: bool,
-) -> Result<(), Failure> {
-    let lowers: Vec<String> = lowers.iter().map(|lower| escape(lower)).collect();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={},{VOLATILE}",
-        lowers.join(":"),
-        escape(upper),
-        escape(work)
-    );
-    let step = || format!("mount the overlay of {} layers", lowers.len());
-    let options = std::ffi::CString::new(options).map_err(std::io::Error::from).step(step)?;
-    let flags = if nodev { MountFlags::NODEV } else { MountFlags::empty() };
-    rustix::mount::mount("overlay", root, "overlay", flags, options.as_c_str()).step(step)
-}
-
-/// A path as an overlay option: colons, commas and backslashes mean something there.
-fn escape(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    text.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,")
-}
-
 fn hide(root: &Path, hidden: &[PathBuf]) -> Result<(), Failure> {
     let root = super::target::Root::open(root)?;
     hidden.iter().try_for_each(|path| super::mounts::mask(&root, path))
@@ -159,7 +103,7 @@ pub(super) fn new_filesystem(
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (key, value) in options {
             if value.is_empty() {
-                fsconfig_set_flag(context.as_fd(), *key)?;
+                rustix::mount::fsconfig_set_flag(context.as_fd(), *key)?;
             } else {
                 fsconfig_set_string(context.as_fd(), *key, *value)?;
             }
@@ -191,13 +135,3 @@ pub(super) fn enter(root: &Path) -> Result<(), Failure> {
 
 /// The mode of folders that have to be made.
 pub(super) const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn separators_in_layer_paths_are_escaped() {
-        assert_eq!(escape(Path::new("/a:b,c\\d")), "/a\\:b\\,c\\\\d");
-    }
-}

@@ -399,8 +399,10 @@ type Test = fn(Node) -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
 /// Runs the tests, in the words of the standard harness.
 pub(crate) fn run(tests: &[(&str, Test)]) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let filter = words.iter().find(|word| !word.starts_with('-'));
-    let chosen = tests.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+    let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let is_chosen =
+        |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
+    let chosen = tests.iter().filter(|(name, _)| is_chosen(name));
     if words.iter().any(|word| word == "--list") {
         let ignored_only = words.iter().any(|word| word == "--ignored");
         chosen.filter(|_| !ignored_only).for_each(|(name, _)| println!("{name}: test"));

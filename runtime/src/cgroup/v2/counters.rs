@@ -20,8 +20,7 @@ impl V2 {
             cpu_periods: of(&cpu, "nr_periods"),
             cpu_throttled_periods: of(&cpu, "nr_throttled"),
             cpu_throttled: of(&cpu, "throttled_usec") * 1000,
-            // The inverse of what the kubelet makes of shares.
-            cpu_shares: weight.saturating_sub(1) * 262_142 / 9999 + 2,
+            cpu_shares: super::shares(weight),
             cpu_period: period.parse().unwrap_or(0),
             cpu_quota: limit(quota),
             memory_cache: of(&memory, "file"),

@@ -63,7 +63,9 @@ impl CgroupError {
             | Self::Read { source, .. }
             | Self::Guard { source, .. }
             | Self::Remove { source, .. } => source,
-            other @ (Self::Controller(_) | Self::Limit { .. }) => io::Error::other(other),
+            other @ (Self::Controller(_) | Self::Limit { .. } | Self::InUse { .. }) => {
+                io::Error::other(other)
+            }
         }
     }
 }

@@ -100,3 +100,34 @@ fn the_architecture_fits_in_300_lines() {
     let lines = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("text").lines().count();
     assert!(lines <= 300, "ARCHITECTURE.md has {lines} lines");
 }
+
+/// The tests that a row of `docs/development/fields.md` names: file and function.
+fn tests_of_row(row: &str) -> Vec<(&str, &str)> {
+    let quoted = row.split('`').skip(1).step_by(2);
+    quoted.filter_map(|word| word.split_once(".rs::")).collect()
+}
+
+#[test]
+fn every_test_that_the_table_of_fields_names_is_there() {
+    let table = std::fs::read_to_string(root().join("docs/development/fields.md")).expect("text");
+    let is_row =
+        |line: &&str| line.starts_with("| ") && !line.starts_with("| field ") && !line.starts_with("| try ");
+    let rows: Vec<&str> = table.lines().filter(is_row).collect();
+    assert!(rows.len() > 70, "the table was read: {} rows", rows.len());
+    let mut missing = Vec::new();
+    for row in rows {
+        let tests = tests_of_row(row);
+        if tests.is_empty() {
+            missing.push(format!("no test sees {row}"));
+        }
+        for (file, function) in tests {
+            let file = format!("{file}.rs");
+            let places = ["runtime/tests", "agent/tests", ""].map(|base| root().join(base).join(&file));
+            let text = places.iter().find_map(|path| std::fs::read_to_string(path).ok());
+            if !text.is_some_and(|text| text.contains(&format!("fn {function}("))) {
+                missing.push(format!("{file} has no {function}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}

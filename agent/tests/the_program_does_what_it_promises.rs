@@ -8,6 +8,8 @@ mod a_commit_becomes_pods;
 mod api;
 #[path = "end_to_end/commands_go_inside.rs"]
 mod commands_go_inside;
+#[path = "end_to_end/fields_reach_the_kernel.rs"]
+mod fields_reach_the_kernel;
 #[path = "end_to_end/git_has_the_last_word.rs"]
 mod git_has_the_last_word;
 #[path = "end_to_end/harness.rs"]
@@ -24,8 +26,12 @@ mod nothing_depends_on_the_agent;
 mod pods_by_request;
 #[path = "end_to_end/pods_reach_one_another.rs"]
 mod pods_reach_one_another;
+#[path = "../../runtime/tests/pods/refused.rs"]
+mod refused;
 #[path = "end_to_end/repository.rs"]
 mod repository;
+#[path = "end_to_end/shelf.rs"]
+mod shelf;
 #[path = "end_to_end/the_agent_tells_how_it_is.rs"]
 mod the_agent_tells_how_it_is;
 #[path = "end_to_end/the_node_cares_for_itself.rs"]
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
             an_agent_that_stops_leaves_its_pods_alone;
         pods_by_request:
             a_sandbox_lives_by_the_words_of_its_client,
+            a_container_of_a_client_is_kept_apart_too,
             commands_and_terminals_go_over_websockets;
         workloads_run_to_their_end:
             a_cron_job_runs_at_its_minute,
@@ -87,6 +94,11 @@ fn main() -> ExitCode {
             pressure_ends_the_least_important_pod_first_and_keeps_others_out,
             a_node_says_what_pods_may_use,
             labels_and_tokens_reach_a_pod;
+        fields_reach_the_kernel:
+            tokens_are_where_they_are_wanted_and_grace_is_what_it_says,
+            probes_over_tls_and_grpc_ask_in_the_pods_network,
+            a_class_names_a_runtime_a_place_and_a_price,
+            images_come_by_their_policies_and_secrets;
         workloads_wait_for_one_another:
             a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:

@@ -35,7 +35,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
     ("PodSpec", "evictionResponders", "nobody is asked before an eviction"),
     ("PodSpec", "os", "every node runs Linux"),
-    ("PodSpec", "overhead", "overhead is not counted yet"),
     ("PodSpec", "preemptionPolicy", "no pod is pre-empted yet"),
     ("PodSpec", "resourceClaims", "devices are not claimed yet"),
     ("PodSpec", "schedulerName", "there is one scheduler"),

@@ -2,6 +2,7 @@
 
 mod fit;
 pub(crate) mod priority;
+pub(crate) mod runtime_class;
 
 use crate::controllers::{Context, Note, Outcome};
 use crate::store::{Event, State, Write};
@@ -11,13 +12,14 @@ use manifests::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::{Kind, Object, ObjectKey};
 use std::borrow::Cow;
 
-/// The keys to look at after `event`: the Pod itself, or every unbound one when a node changes.
+/// The keys to look at after `event`: the Pod itself, or every unbound one when a node or a class
+/// of pods changes.
 #[must_use]
 pub fn keys(state: &State, event: &Event) -> Vec<ObjectKey> {
     #[allow(clippy::wildcard_enum_match_arm, reason = "no other kind has a say in where pods run")]
     match &*event.object {
         Object::Pod(pod) if is_waiting(pod) => vec![event.key()],
-        Object::Node(_) => {
+        Object::Node(_) | Object::RuntimeClass(_) => {
             let pods = state.list(Kind::Pod, None);
             let waiting = pods.filter(|object| matches!(&***object, Object::Pod(pod) if is_waiting(pod)));
             waiting.map(|object| object.key()).collect()
@@ -34,9 +36,14 @@ pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> O
         return Outcome::default();
     }
     let nodes: Vec<&Node> = state.list(Kind::Node, None).filter_map(|o| (&**o).try_into().ok()).collect();
+    let placed = runtime_class::placed(pod, state);
+    let refusal = |node: &Node| match &placed {
+        Some(placed) => fit::refusal(placed, node),
+        None => Some(fit::UNSELECTED.into()),
+    };
     let mut refusals = Vec::new();
     for &node in &nodes {
-        match fit::refusal(pod, node) {
+        match refusal(node) {
             None => return bind(key, pod, node, (state, context.now)),
             Some(refusal) => refusals.push(refusal),
         }
@@ -59,6 +66,7 @@ fn bind(key: &ObjectKey, pod: &Pod, node: &Node, (state, now): (&State, Timestam
     bound.spec.get_or_insert_default().node_name = Some(name);
     // A class that is missing holds nobody up: such a Pod is of no importance.
     priority::resolve(&mut bound, state);
+    runtime_class::resolve(&mut bound, state);
     let mut scheduled = pod.clone();
     // The update before it in the batch guards both, and has moved the version on.
     scheduled.metadata.resource_version = None;

@@ -14,6 +14,7 @@ mod env;
 mod error;
 mod expand;
 mod field;
+mod file_variable;
 mod habits;
 mod image_volume;
 mod memory;
@@ -32,6 +33,7 @@ pub use build::{NodeFacts, PodInput, build};
 pub use device::{DeviceRule, Devices, USUAL};
 pub use error::{Cause, PlanError};
 pub(crate) use field::{annotations_file, field_value, labels_file, service_account};
+pub use file_variable::{FileVariable, FileVariableError, FileVariables};
 pub(crate) use habits::{CREDENTIALS, notify_socket};
 pub use habits::{CredentialPlan, HabitPlan};
 pub use image_volume::image_key;
@@ -46,7 +48,8 @@ pub use security::{ContainerSecurity, Handler, NodeRules, PodSecurity, SeccompPr
 pub(crate) use values::{config_map_values, secret_values};
 
 use oci_spec::runtime::Spec;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -167,6 +170,9 @@ pub struct ContainerPlan {
     /// What keeps it apart.
     #[serde(default)]
     pub security: ContainerSecurity,
+    /// What is read from files of the pod's each time that it starts.
+    #[serde(default)]
+    pub file_variables: FileVariables,
 }
 
 /// Where a container's output is kept, as CRI log lines.
@@ -278,11 +284,19 @@ pub struct Resources {
     /// Most processes and threads.
     pub pids: Option<u64>,
     /// From `limits.hugepages-<size>`: bytes by the size of a page in bytes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_number")]
     pub hugepages: BTreeMap<u64, u64>,
     /// Which devices may be used.
     #[serde(default)]
     pub devices: Devices,
+}
+
+/// Keys that are numbers. JSON has them as texts, and what is inside of a tagged enum (as
+/// everything is that supervisors say) is not read from the JSON itself, which would know that.
+fn by_number<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<u64, u64>, D::Error> {
+    let texts = BTreeMap::<String, u64>::deserialize(from)?;
+    let numbers = texts.into_iter().map(|(key, value)| Ok((key.parse().map_err(Error::custom)?, value)));
+    numbers.collect()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) use pause::Pause;
 pub(crate) use users::{IDS, Users};
 
 use crate::cgroup::{CgroupError, Cgroups};
-use crate::plan::{ContainerPlan, PodPlan};
+use crate::plan::{ContainerPlan, FileVariableError, PodPlan};
 use crate::sys::clone::{Cloned, clone3, exit_now};
 use rustix::fs::{Gid, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -87,6 +87,8 @@ pub(crate) enum LaunchError {
     Clone(#[source] io::Error),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Variable(#[from] FileVariableError),
 }
 
 /// The child's ends of the pipes.

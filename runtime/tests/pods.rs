@@ -1,6 +1,8 @@
 //! Pods as they really run: needs root, and reports its tests as ignored to anybody else.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "pods/amounts.rs"]
+mod amounts;
 #[path = "pods/escapes.rs"]
 mod escapes;
 #[path = "pods/foreign.rs"]
@@ -11,18 +13,30 @@ mod habits;
 mod inside;
 #[path = "pods/isolation.rs"]
 mod isolation;
+#[path = "pods/listener.rs"]
+mod listener;
+#[path = "pods/names.rs"]
+mod names;
 #[path = "pods/node.rs"]
 mod node;
+#[path = "pods/probes.rs"]
+mod probes;
+#[path = "pods/refused.rs"]
+mod refused;
 #[path = "pods/requests.rs"]
 mod requests;
 #[path = "pods/resizes.rs"]
 mod resizes;
+#[path = "pods/rights.rs"]
+mod rights;
 #[path = "pods/socket.rs"]
 mod socket;
 #[path = "pods/users.rs"]
 mod users;
 #[path = "pods/volumes.rs"]
 mod volumes;
+#[path = "pods/volumes_files.rs"]
+mod volumes_files;
 #[path = "pods/volumes_live.rs"]
 mod volumes_live;
 #[path = "pods/volumes_mounts.rs"]
@@ -30,14 +44,18 @@ mod volumes_mounts;
 #[path = "pods/watched.rs"]
 mod watched;
 
+use amounts::*;
 use escapes::*;
 use foreign::*;
 use habits::*;
 use inside::*;
 use isolation::*;
+use names::*;
 use node::{Node, Script, is_alive, until};
+use probes::*;
 use requests::*;
 use resizes::*;
+use rights::*;
 use runtime::plan::{Resources, Rootfs};
 use runtime::state::{ContainerState, PodState, Stage, Termination};
 use socket::*;
@@ -47,6 +65,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use users::*;
 use volumes::*;
+use volumes_files::*;
 use volumes_live::*;
 use volumes_mounts::*;
 use watched::*;
@@ -112,6 +131,10 @@ const TESTS: &[(&str, Test)] = tests![
     hooks_run_in_the_container_after_its_start_and_before_its_end,
     a_hook_that_fails_is_told_and_ends_the_container,
     sidecars_serve_from_before_to_after,
+    a_probe_asks_where_and_what_it_was_told_to,
+    a_probe_waits_and_counts_as_it_was_told,
+    hooks_of_every_kind_reach_whom_they_name,
+    policies_and_deadlines_end_or_repeat_a_run,
     the_last_words_come_from_where_they_were_asked_for,
     rules_and_signals_of_a_container_are_its_own,
     a_command_runs_in_everything_that_is_the_containers,
@@ -140,7 +163,7 @@ const TESTS: &[(&str, Test)] = tests![
     devices_are_opened_by_the_rules,
     a_working_directory_leads_nowhere_out,
     a_sub_path_that_changes_all_the_time_leads_nowhere_out,
-    pods_do_not_see_one_anothers_memory,
+    pods_meet_neither_one_another_nor_the_host,
     another_runtime_makes_the_containers,
     what_another_runtime_cannot_make_is_told,
     containers_of_a_pod_can_share_their_processes,
@@ -149,6 +172,22 @@ const TESTS: &[(&str, Test)] = tests![
     pods_are_in_cgroups_of_their_quality,
     limits_change_while_a_container_runs,
     a_pod_can_have_users_of_its_own,
+    a_pod_has_the_names_that_it_asks_for,
+    other_policies_take_the_hosts_resolvers,
+    every_source_of_a_variable_reaches_the_program,
+    variables_come_from_files_that_the_pod_has_written,
+    capabilities_are_added_and_dropped,
+    a_read_only_root_has_writable_volumes,
+    proc_can_be_shown_whole_to_users_of_the_pods_own,
+    users_of_the_pod_hold_where_containers_have_none,
+    nobody_gains_rights_who_may_not,
+    keys_are_files_with_the_names_and_modes_that_items_say,
+    sources_are_projected_into_one_folder,
+    a_path_of_the_host_is_what_its_type_says,
+    a_sub_path_can_be_named_by_variables,
+    a_pods_own_limits_stand_over_its_containers,
+    what_a_pod_costs_beside_its_containers_is_on_top,
+    huge_pages_are_limited_where_the_kernel_can_and_harm_nowhere,
 ];
 
 fn ended(state: &PodState) -> Option<Termination> {

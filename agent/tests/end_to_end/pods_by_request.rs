@@ -1,11 +1,13 @@
 //! The Container Runtime Interface, as a kubelet speaks it, and streams into pods.
 
 use crate::machine::{Machine, PATIENCE, until};
+use crate::refused::{OF_THE_KERNEL, REFUSED};
 use crate::yaml::{pod, spec};
 use futures::{SinkExt as _, StreamExt as _};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -206,6 +208,77 @@ pub(crate) fn a_sandbox_lives_by_the_words_of_its_client(machine: &mut Machine) 
     runtime.block_on(end(&socket, &id, &before));
     assert_eq!(machine.pid("own"), own);
     assert!(fs::read_to_string(&log).unwrap().ends_with(" stdout F over\n"));
+}
+
+/// A program that tries to get out, compiled into a folder of the machine's.
+fn tries(machine: &Machine) -> PathBuf {
+    let folder = machine.folder.join("tools");
+    fs::create_dir(&folder).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/pods/escapes/tries.c");
+    let mut command = Command::new("cc");
+    let built = command.args(["-static", "-O1", "-w", "-o"]).arg(folder.join("tries")).arg(source).status();
+    assert!(built.unwrap().success());
+    folder
+}
+
+pub(crate) fn a_container_of_a_client_is_kept_apart_too(machine: &mut Machine) {
+    let runtime = prepare(machine);
+    let folder = tries(machine);
+    let config = sandbox(machine);
+    let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
+    // What a kubelet asks for without a word in the Pod but `seccompProfile: RuntimeDefault`.
+    let security = v1::LinuxContainerSecurityContext {
+        seccomp: Some(v1::SecurityProfile::default()),
+        masked_paths: words(&["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"]),
+        readonly_paths: words(&["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]),
+        ..Default::default()
+    };
+    // It sends every size of pages that it knows, also where there are none.
+    let pages = |size: &str| v1::HugepageLimit { page_size: size.into(), limit: 0 };
+    let linux = v1::LinuxContainerConfig {
+        security_context: Some(security),
+        resources: Some(v1::LinuxContainerResources {
+            hugepage_limits: vec![pages("2MB"), pages("1GB"), pages("64KB")],
+            ..Default::default()
+        }),
+    };
+    let mount = |host: PathBuf, at: &str| v1::Mount {
+        host_path: host.display().to_string(),
+        container_path: at.into(),
+        ..Default::default()
+    };
+    let data = machine.folder.join("data");
+    fs::create_dir(&data).unwrap();
+    let tries = v1::ContainerConfig {
+        linux: Some(linux),
+        mounts: vec![mount(folder, "/tools"), mount(data, "/data")],
+        ..container("tries", &format!("exec /tools/tries {}", std::process::id()))
+    };
+    let socket = machine.folder.join("cri.sock");
+    let id = runtime.block_on(async {
+        let mut kubelet = Kubelet::connect(&socket).await;
+        let id = kubelet.run_sandbox(&config).await;
+        let tries = kubelet.create(&id, tries).await;
+        kubelet.start(&tries).await.unwrap();
+        id
+    });
+    let log = machine.folder.join("asked/tries.log");
+    let log = until("its word", || {
+        Some(fs::read_to_string(&log).ok()?).filter(|log| log.contains("F tries are over"))
+    });
+    let said = log.lines().filter_map(|line| line.split_once(" F try ")?.1.split_once(' '));
+    let mut said: BTreeMap<&str, &str> = said.collect();
+    for &name in OF_THE_KERNEL {
+        if said[name] == "ENOENT" {
+            said.insert(name, "EROFS");
+        }
+    }
+    assert_eq!(said, REFUSED.iter().copied().collect());
+    runtime.block_on(async {
+        let mut kubelet = Kubelet::connect(&socket).await;
+        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id };
+        kubelet.runtime.remove_pod_sandbox(request).await.unwrap();
+    });
 }
 
 /// What a command said on each channel, by the number, until the server closed.

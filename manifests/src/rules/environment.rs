@@ -78,6 +78,16 @@ fn value_from(from: &EnvVarSource, at: &Path<'_>, report: &mut Report<'_>) {
         object_name(&reference.name, &at.field("name"), report);
         report.name(&at.field("key"), &reference.key, names::data_key);
     }
+    if let Some(file) = &from.file_key_ref {
+        let at = at.field("fileKeyRef");
+        report.not_empty(&at.field("volumeName"), &file.volume_name);
+        report.name(&at.field("key"), &file.key, names::env_name);
+        let leads_out = file.path.starts_with('/') || file.path.split('/').any(|part| part == "..");
+        if file.path.is_empty() || leads_out {
+            let message = "this is a path in the volume, without `..`";
+            report.error(&at.field("path"), "bad-path", message);
+        }
+    }
     if let Some(field) = &from.field_ref {
         field_path(&field.field_path, &at.field("fieldRef.fieldPath"), report);
     }

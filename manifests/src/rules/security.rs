@@ -22,6 +22,7 @@ pub(super) fn pod(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
             }
         }
     }
+    unmasked(spec, at, report);
     let Some(context) = &spec.security_context else { return };
     let at = at.field("securityContext");
     let ids = [
@@ -39,6 +40,25 @@ pub(super) fn pod(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
     let list = at.field("supplementalGroups");
     for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
         report.between(&list.index(index), Some(*group), 0, MAX_ID);
+    }
+}
+
+/// Who sees all of `/proc` must be nobody on the host.
+fn unmasked(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
+    if spec.host_users == Some(false) {
+        return;
+    }
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    for (field, list) in [("initContainers", init), ("containers", spec.containers.as_slice())] {
+        let at = at.field(field);
+        for (index, container) in list.iter().enumerate() {
+            let context = container.security_context.as_ref();
+            if context.and_then(|context| context.proc_mount.as_deref()) == Some("Unmasked") {
+                let at = at.index(index);
+                let message = "procMount Unmasked needs a pod with users of its own (hostUsers: false)";
+                report.error(&at.field("securityContext.procMount"), "not-allowed", message);
+            }
+        }
     }
 }
 

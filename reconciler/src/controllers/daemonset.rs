@@ -10,7 +10,7 @@ mod tests;
 mod update;
 
 use super::{Context, Outcome, backoff, claim, hash, pod, template};
-use crate::scheduler::priority;
+use crate::scheduler::{priority, runtime_class};
 use crate::store::{State, Write};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -176,6 +176,7 @@ impl Round<'_> {
         pod.spec.get_or_insert_default().node_name = Some(node.into());
         // The scheduler, which does this for others, does not see it.
         priority::resolve(&mut pod, self.state);
+        runtime_class::resolve(&mut pod, self.state);
         if let Some(failed) = failed {
             backoff::succeed(failed, &mut pod);
         }

@@ -6,6 +6,9 @@ use manifests::k8s_openapi::api::core::v1::{
 use manifests::quantity::Quantity;
 use std::borrow::Cow;
 
+/// That a Pod does not want to be there.
+pub(super) const UNSELECTED: &str = "node(s) didn't match Pod's node affinity/selector";
+
 /// Why `pod` may not run on `node`, in the words of Kubernetes' scheduler; `None` if it may.
 pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<Cow<'static, str>> {
     let tolerations = || pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
@@ -30,7 +33,7 @@ pub(super) fn refusal(pod: &Pod, node: &Node) -> Option<Cow<'static, str>> {
         return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key).into());
     }
     if !is_selected(pod, node) {
-        return Some("node(s) didn't match Pod's node affinity/selector".into());
+        return Some(UNSELECTED.into());
     }
     None
 }

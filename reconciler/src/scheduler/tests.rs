@@ -170,3 +170,42 @@ fn required_node_affinity_is_kept() {
     assert!(place(&by_name("n"), json!({})).is_some());
     assert!(place(&by_name("m"), json!({})).is_none());
 }
+
+#[test]
+fn a_runtime_class_says_where_its_pods_run_and_what_they_cost() {
+    let class = object(
+        Kind::RuntimeClass,
+        "vm",
+        json!({
+            "handler": "crun",
+            "overhead": {"podFixed": {"memory": "32Mi", "cpu": "100m"}},
+            "scheduling": {"nodeSelector": {"vms": "yes"},
+                "tolerations": [{"key": "slow", "operator": "Exists"}]},
+        }),
+    );
+    let able = json!({"metadata": {"labels": {"vms": "yes"}},
+        "spec": {"taints": [{"key": "slow", "effect": "NoSchedule"}]}});
+    let bound = |spec: Value, node: Value| {
+        let bench = Bench::new();
+        bench.create(object(Kind::Node, "n", node));
+        bench.create(class.clone());
+        bench.create(pod_with(&spec));
+        bench.settle(reconcile, &key(Kind::Pod, "web"));
+        let pod = bench.get(&key(Kind::Pod, "web")).unwrap();
+        let pod: &Pod = (&*pod).try_into().unwrap();
+        pod.spec.clone().unwrap()
+    };
+    let mine = json!({"runtimeClassName": "vm"});
+    let spec = bound(mine.clone(), able.clone());
+    assert_eq!(spec.node_name.as_deref(), Some("n"));
+    let overhead = spec.overhead.unwrap();
+    assert_eq!((overhead["memory"].0.as_str(), overhead["cpu"].0.as_str()), ("32Mi", "100m"));
+    // What the class says of nodes is not written into the Pod, whose own that is.
+    assert_eq!((spec.node_selector, spec.tolerations), (None, None));
+    assert_eq!(bound(mine, json!({})).node_name, None);
+    let other = json!({"runtimeClassName": "vm", "nodeSelector": {"vms": "no"}});
+    assert_eq!(bound(other, able.clone()).node_name, None, "the two contradict each other");
+    assert_eq!(bound(json!({}), able).node_name, None, "no other pod tolerates the taint");
+    let missing = json!({"runtimeClassName": "none"});
+    assert_eq!(bound(missing, json!({})).node_name.as_deref(), Some("n"));
+}

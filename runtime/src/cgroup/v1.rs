@@ -115,16 +115,22 @@ impl V1 {
         rules.into_iter().try_for_each(|rule| write(folder.join("devices.allow"), &devices::word(rule)))
     }
 
+    /// A kernel without the controller cannot keep anybody from huge pages; a kubelet asks for a
+    /// limit of 0 for every size, also there. Of a size that the machine has not there is nothing
+    /// to refuse.
     fn limit_hugepages(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
-        if limits.hugepages.is_empty() {
+        let Some(root) = self.hugetlb.as_ref().filter(|_| !limits.hugepages.is_empty()) else {
             return Ok(());
-        }
-        let root = self.hugetlb.as_ref().ok_or(CgroupError::Controller("hugetlb"))?;
+        };
         let path = root.join(group);
         fs::create_dir_all(&path).map_err(|source| CgroupError::Create { path: path.clone(), source })?;
-        limits.hugepages.iter().try_for_each(|(size, bytes)| {
-            write(path.join(format!("hugetlb.{}.limit_in_bytes", page_size(*size))), &bytes.to_string())
-        })
+        for (size, bytes) in &limits.hugepages {
+            let file = path.join(format!("hugetlb.{}.limit_in_bytes", page_size(*size)));
+            if *bytes > 0 || file.exists() {
+                write(file, &bytes.to_string())?;
+            }
+        }
+        Ok(())
     }
 
     fn limit_memory(&self, group: &str, limits: &Resources) -> Result<(), CgroupError> {
@@ -237,4 +243,41 @@ fn read(group: &Path, file: &str) -> String {
 
 fn number(group: &Path, file: &str) -> u64 {
     read(group, file).trim().parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(folder: &Path, hugetlb: Option<PathBuf>) -> V1 {
+        let at = |name: &str| folder.join(name);
+        V1 {
+            cpu: at("cpu"),
+            cpuacct: at("cpuacct"),
+            memory: at("memory"),
+            pids: at("pids"),
+            devices: at("devices"),
+            hugetlb,
+            named: None,
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_limited_where_the_kernel_can() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let limits = |bytes| Resources { hugepages: [(2 << 20, bytes)].into(), ..Resources::default() };
+        let without = tree(folder.path(), None);
+        without.limit_hugepages("podx", &limits(0)).expect("nothing to do");
+        without.limit_hugepages("podx", &limits(4 << 20)).expect("nothing that could be done");
+        let hugetlb = folder.path().join("hugetlb");
+        let with = tree(folder.path(), Some(hugetlb.clone()));
+        let file = hugetlb.join("podx/hugetlb.2MB.limit_in_bytes");
+        with.limit_hugepages("podx", &limits(0)).expect("a size that the machine has not");
+        assert!(!file.exists());
+        fs::write(&file, "9223372036854771712").expect("write");
+        with.limit_hugepages("podx", &limits(0)).expect("a limit of nothing");
+        assert_eq!(fs::read_to_string(&file).expect("read"), "0");
+        with.limit_hugepages("podx", &limits(4 << 20)).expect("a limit");
+        assert_eq!(fs::read_to_string(&file).expect("read"), "4194304");
+    }
 }

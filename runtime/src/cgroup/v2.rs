@@ -178,8 +178,21 @@ fn limit(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
     if let Some(pids) = limits.pids {
         write(&folder.join("pids.max"), &pids.to_string())?;
     }
+    limit_hugepages(folder, limits)
+}
+
+/// A kernel without the controller cannot keep anybody from huge pages; a kubelet asks for a limit
+/// of 0 for every size, also there. Of a size that the machine has not there is nothing to refuse.
+fn limit_hugepages(folder: &Path, limits: &Resources) -> Result<(), CgroupError> {
+    let controllers = read(folder, "cgroup.controllers");
+    if limits.hugepages.is_empty() || !controllers.split_whitespace().any(|one| one == "hugetlb") {
+        return Ok(());
+    }
     for (size, bytes) in &limits.hugepages {
-        write(&folder.join(format!("hugetlb.{}.max", page_size(*size))), &bytes.to_string())?;
+        let path = folder.join(format!("hugetlb.{}.max", page_size(*size)));
+        if *bytes > 0 || path.exists() {
+            write(&path, &bytes.to_string())?;
+        }
     }
     Ok(())
 }
@@ -232,6 +245,10 @@ mod tests {
             ..Resources::default()
         };
         v2.ensure_pod("keel/podx", &limits).expect("pod");
+        let group = folder.path().join("keel/podx/web");
+        fs::create_dir(&group).expect("folder");
+        fs::write(group.join("cgroup.controllers"), "cpu hugetlb memory pids").expect("write");
+        fs::write(group.join("hugetlb.1GB.max"), "max").expect("write");
         v2.ensure_container("keel/podx/web", &limits).expect("container");
         let have =
             |file: &str| fs::read_to_string(folder.path().join("keel/podx/web").join(file)).expect(file);
@@ -241,7 +258,10 @@ mod tests {
         assert_eq!(have("pids.max"), "100");
         assert_eq!(have("memory.oom.group"), "1");
         assert_eq!(have("hugetlb.2MB.max"), "4194304");
-        assert_eq!((have("hugetlb.1GB.max"), have("hugetlb.64KB.max")), ("0".into(), "0".into()));
+        assert_eq!(have("hugetlb.1GB.max"), "0");
+        // The machine has none of that size; and the pod's own group has no such controller at all.
+        assert!(!group.join("hugetlb.64KB.max").exists());
+        assert!(!folder.path().join("keel/podx/hugetlb.2MB.max").exists());
     }
 
     #[test]

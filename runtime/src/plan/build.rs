@@ -3,8 +3,8 @@
 
 use super::error::{Cause, PlanError};
 use super::{
-    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, habits, image_volume, memory,
-    mounts, process, resource, security,
+    ContainerPlan, ExitRule, LogPlace, PodPlan, RestartPolicy, Rootfs, action, file_variable, habits,
+    image_volume, memory, mounts, process, resource, security,
 };
 use crate::image::Image;
 use crate::status::qos_class;
@@ -262,5 +262,6 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         ties: Vec::new(),
         habits,
         security: security::of_container(container, input)?,
+        file_variables: file_variable::of_container(container, input)?,
     })
 }

@@ -5,6 +5,7 @@ use super::build::PodInput;
 use super::error::Cause;
 use super::expand::expand;
 use super::field::field_value;
+use super::file_variable;
 use super::resource::resource_field;
 use super::values::secret_values;
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVarSource};
@@ -53,8 +54,9 @@ pub(super) fn of_pod(container: &Container, input: &PodInput<'_>) -> Result<Env,
     for source in container.env_from.iter().flatten() {
         take_all(&mut env, source, input)?;
     }
-    for variable in container.env.iter().flatten() {
+    for (place, variable) in container.env.iter().flatten().enumerate() {
         let value = match (&variable.value, &variable.value_from) {
+            (_, Some(source)) if source.file_key_ref.is_some() => file_variable::mark(place),
             (_, Some(source)) => match value_from(source, container, input)? {
                 Some(value) => value,
                 None => continue,
@@ -146,7 +148,7 @@ fn value_from(
         let found = found.map(|value| text(value, &wanted.key, &wanted.name)).transpose()?;
         return key_or(found, optional, || input.key_not_found("Secret", &wanted.name, &wanted.key));
     }
-    Err(Cause::Unsupported { feature: "env.valueFrom.fileKeyRef".to_owned() })
+    Err(Cause::Unsupported { feature: "a variable from nowhere".to_owned() })
 }
 
 fn key_or(

@@ -5,6 +5,7 @@ use super::build::PodInput;
 use super::env::{self, Env};
 use super::error::Cause;
 use super::expand::expand;
+use super::file_variable;
 use crate::volume::{self, etc};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use oci_spec::runtime::Mount;
@@ -173,7 +174,7 @@ fn sub_path(mount: &VolumeMount, env: &Env) -> Result<Option<PathBuf>, Cause> {
     };
     let path = PathBuf::from(&text);
     let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-    if path.components().all(inside) && !text.is_empty() {
+    if path.components().all(inside) && !text.is_empty() && !file_variable::is_marked(&text) {
         Ok(Some(path.components().filter(|part| !matches!(part, Component::CurDir)).collect()))
     } else {
         Err(Cause::BadSubPath { path: text })

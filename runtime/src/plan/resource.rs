@@ -43,17 +43,24 @@ pub(super) fn asked(container: &Container) -> Result<Resources, Cause> {
     Amounts::of(container.resources.as_ref()).map(Amounts::resources)
 }
 
-/// The limits of the whole pod: the sum of its containers', at least what each
-/// init container needs, and none where one container has none.
+/// The limits of the whole pod: the sum of its containers' and sidecars', at least what each
+/// init container needs beside the sidecars before it, and none where one container has none.
 pub(super) fn pod(spec: &PodSpec, node: &NodeFacts) -> Result<Resources, Cause> {
-    let mut total = Amounts { cpu_limit: Some(0), memory_limit: Some(0), ..Amounts::default() };
-    for container in &spec.containers {
-        let one = Amounts::of(container.resources.as_ref())?;
-        total = total.combine(one, |a, b| a.saturating_add(b));
-    }
+    let nothing = Amounts { cpu_limit: Some(0), memory_limit: Some(0), ..Amounts::default() };
+    let (mut sidecars, mut peak) = (nothing.clone(), nothing.clone());
     for container in spec.init_containers.iter().flatten() {
-        total = total.combine(Amounts::of(container.resources.as_ref())?, u64::max);
+        let beside =
+            sidecars.clone().combine(Amounts::of(container.resources.as_ref())?, u64::saturating_add);
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = beside.clone();
+        }
+        peak = peak.combine(beside, u64::max);
     }
+    let mut total = sidecars;
+    for container in &spec.containers {
+        total = total.combine(Amounts::of(container.resources.as_ref())?, u64::saturating_add);
+    }
+    total = total.combine(peak, u64::max);
     if let Some(own) = &spec.resources {
         let own = Amounts::of(Some(own))?;
         total = Amounts {
@@ -63,6 +70,7 @@ pub(super) fn pod(spec: &PodSpec, node: &NodeFacts) -> Result<Resources, Cause> 
             hugepages: if own.hugepages.is_empty() { total.hugepages } else { own.hugepages },
         };
     }
+    total.burden(spec)?;
     Ok(Resources { cpu_period_us: node.rules.cpu_period_us, ..total.resources() })
 }
 
@@ -100,6 +108,18 @@ impl Amounts {
                 all
             },
         }
+    }
+
+    /// What the pod costs beside its containers comes on top; what has no limit gets none by it.
+    fn burden(&mut self, spec: &PodSpec) -> Result<(), Cause> {
+        let of = |name: &str| spec.overhead.as_ref().and_then(|overhead| overhead.get(name));
+        let cpu = of("cpu").map(millis).transpose()?.unwrap_or(0);
+        let memory = of("memory").map(bytes).transpose()?.unwrap_or(0);
+        self.cpu_request = self.cpu_request.saturating_add(cpu);
+        self.cpu_limit = self.cpu_limit.filter(|&limit| limit > 0).map(|limit| limit.saturating_add(cpu));
+        self.memory_limit =
+            self.memory_limit.filter(|&limit| limit > 0).map(|limit| limit.saturating_add(memory));
+        Ok(())
     }
 
     fn resources(self) -> Resources {

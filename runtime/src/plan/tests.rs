@@ -435,6 +435,24 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
+fn profiles_of_apparmor_need_a_kernel_that_has_it() {
+    let profile = |kind: &str, name: Option<&str>| json!({"type": kind, "localhostProfile": name});
+    let of = |own: Value, pod: Value, kernel: bool| {
+        let context = |profile: Value| json!({"securityContext": {"appArmorProfile": profile}});
+        let mut world = World::new(context(own), context(pod));
+        world.node.rules.apparmor = kernel;
+        world.build().map(|mut plan| plan.containers.remove(0).security.apparmor)
+    };
+    let local = || profile("Localhost", Some("mine"));
+    assert_eq!(of(local(), profile("Unconfined", None), true).unwrap().as_deref(), Some("mine"));
+    assert_eq!(of(Value::Null, local(), true).unwrap().as_deref(), Some("mine"));
+    assert_eq!(of(profile("Unconfined", None), local(), true).unwrap().as_deref(), Some("unconfined"));
+    assert_eq!(of(profile("RuntimeDefault", None), Value::Null, true).unwrap(), None);
+    assert_eq!(of(profile("Unconfined", None), Value::Null, false).unwrap(), None);
+    assert_eq!(of(local(), Value::Null, false).unwrap_err().reason(), "AppArmor");
+}
+
+#[test]
 fn kernel_parameters_of_the_host_are_refused() {
     let plan = |name: &str, host: Value| {
         let mut spec = json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}});

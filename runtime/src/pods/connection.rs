@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -16,6 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Requests that wait for one supervisor.
 const QUEUE: usize = 16;
+/// How long a supervisor may take to say how its pod is: it has nothing to do for that but to
+/// write it down.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Answer = oneshot::Sender<Result<(), PodError>>;
 
@@ -60,7 +64,21 @@ fn translated(mut state: PodState, version: u32) -> PodState {
 }
 
 impl Connection {
+    /// Of the supervisor that listens at `path`.
+    ///
+    /// # Errors
+    /// If nobody listens there, or who does says nothing in time, or nothing that is understood.
     pub(super) async fn open(path: &Path) -> io::Result<Self> {
+        Self::open_within(path, PATIENCE).await
+    }
+
+    async fn open_within(path: &Path, patience: Duration) -> io::Result<Self> {
+        // Tokio's own error says less.
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the supervisor says nothing");
+        tokio::time::timeout(patience, Self::greet(path)).await.map_err(late)?
+    }
+
+    async fn greet(path: &Path) -> io::Result<Self> {
         let (read, mut write) = UnixStream::connect(path).await?.into_split();
         write.write_all(&encode(&Request::Subscribe)).await?;
         let mut lines = BufReader::with_capacity(1024, read).lines();
@@ -188,4 +206,32 @@ async fn ended(shared: &Arc<Shared>, uid: &str, error: &io::Error) {
         pod.link = None;
     }
     shared.changed();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_supervisor_that_says_nothing_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("mute.sock");
+        let mute = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+        // The kernel takes the connection, and whoever should read it does not.
+        let opened = Connection::open_within(&path, Duration::from_millis(50)).await;
+        assert_eq!(opened.expect_err("no answer").kind(), io::ErrorKind::TimedOut);
+        // Nor one that begins to speak and then hangs.
+        let speaker = std::thread::spawn(move || {
+            // The connection that was given up is the first in the queue.
+            let _first = mute.accept().expect("a connection");
+            let (mut second, _) = mute.accept().expect("a connection");
+            let hello = serde_json::to_string(&Reply::Hello { version: VERSION }).expect("JSON");
+            std::io::Write::write_all(&mut second, hello.as_bytes()).expect("a write");
+            std::io::Write::write_all(&mut second, b"\n").expect("a write");
+            second
+        });
+        let opened = Connection::open_within(&path, Duration::from_millis(50)).await;
+        assert_eq!(opened.expect_err("no state").kind(), io::ErrorKind::TimedOut);
+        drop(speaker.join().expect("the speaker"));
+    }
 }

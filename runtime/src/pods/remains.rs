@@ -10,15 +10,28 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 /// Every pod of this node is known; what belongs to none is removed.
 pub(super) async fn find(shared: &Arc<Shared>) -> Result<(), OpenError> {
     let folder = shared.options.state_dir.join("pods");
+    // All at once: one that hangs holds up no other.
+    let mut asked = JoinSet::new();
     for uid in names(&folder)? {
         let socket = socket_path(&shared.options.run_dir, &uid);
-        if let Ok(connection) = Connection::open(&socket).await {
-            connection::serve(shared, connection, None);
-            continue;
+        asked.spawn(async move { (Connection::open(&socket).await, uid) });
+    }
+    while let Some(answer) = asked.join_next().await {
+        let Ok((opened, uid)) = answer else { continue };
+        match opened {
+            Ok(connection) => {
+                connection::serve(shared, connection, None);
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                tracing::warn!(uid, "a pod's supervisor hangs, and is ended");
+            }
+            Err(_) => {}
         }
         let group = group(&shared.options, &uid);
         match read_status(&folder.join(&uid)) {

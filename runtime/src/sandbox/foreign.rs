@@ -27,8 +27,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The file in the bundle with the number of the container's first process.
-const PID_FILE: &str = "pid";
+/// The folder, in the pod's, of files with the numbers of containers' first processes. Not in the
+/// bundle, which only the container sees where its root is the host's.
+const PIDS_FOLDER: &str = "oci-pids";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Launch<'_> {
@@ -48,7 +49,11 @@ impl Launch<'_> {
 
     /// The first process of the container that the runtime has created, if it has.
     pub(crate) fn foreign_pid(&self) -> Option<i32> {
-        fs::read_to_string(self.layer().join(PID_FILE)).ok()?.trim().parse().ok()
+        fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.pod.state_dir.join(PIDS_FOLDER).join(self.foreign_id())
     }
 
     /// The runtime was told to start the container's program; it is a process of its own, whose
@@ -111,10 +116,13 @@ fn create(launch: &Launch<'_>, handler: &Handler, ends: ChildEnds) -> Result<Inf
     let file = bundle.join("config.json");
     let text = serde_json::to_vec(&spec).map_err(io::Error::from);
     text.and_then(|text| fs::write(&file, text)).step(|| format!("write {}", file.display()))?;
+    let pid_file = launch.pid_file();
+    let made = pid_file.parent().map_or(Ok(()), fs::create_dir_all);
+    made.step(|| format!("make a place for {}", pid_file.display()))?;
     let mut words = launch.foreign_words(handler);
     let path = |path: &Path| path.display().to_string();
     words.extend(["create".to_owned(), "--bundle".to_owned(), path(&bundle)]);
-    words.extend(["--pid-file".to_owned(), path(&bundle.join(PID_FILE)), launch.foreign_id()]);
+    words.extend(["--pid-file".to_owned(), path(&pid_file), launch.foreign_id()]);
     become_runtime(handler, &words)
 }
 

@@ -366,8 +366,19 @@ impl Shell {
         Ok(())
     }
 
+    /// The container has the variables that other containers have written down for it by now.
+    fn read_variables(&mut self, index: usize) -> Result<(), LaunchError> {
+        let mut all = self.plan.init_containers.iter_mut().chain(&mut self.plan.containers);
+        let Some(container) = all.nth(index) else { return Ok(()) };
+        match container.spec.process_mut() {
+            Some(process) => Ok(container.file_variables.fill_in(process)?),
+            None => Ok(()),
+        }
+    }
+
     fn launch_run(&mut self, index: usize, run: u32) -> Result<Run, LaunchError> {
         self.ensure_processes()?;
+        self.read_variables(index)?;
         let launch = Launch { run, ..self.launch(index) };
         let group = launch.group();
         self.cgroups.ensure_container(&group, &launch.container.resources)?;

@@ -4,12 +4,13 @@
 
 use crate::isolation::image;
 use crate::node::{Node, pod};
+use crate::refused::{OF_THE_KERNEL, REFUSED};
 use runtime::pods::ExecSpec;
 use runtime::state::Stage;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Compiles a C program into a folder of the node's, to be mounted into containers.
 pub(crate) fn compile(node: &Node, name: &str, source: &str) -> PathBuf {
@@ -40,76 +41,10 @@ async fn tries(node: &Node, uid: &str, folder: &PathBuf, context: &Value) -> BTr
 
 const TRIES: &str = include_str!("escapes/tries.c");
 
-/// Read-only files of the kernel's, of which a kernel may lack some.
-const OF_THE_KERNEL: [&str; 8] = [
-    "core-pattern",
-    "modprobe",
-    "sysrq",
-    "uevent-helper",
-    "sys",
-    "release-agent",
-    "make-cgroup",
-    "own-limit",
-];
-
-/// What root in an ordinary container gets.
-const REFUSED: [(&str, &str); 50] = [
-    ("mount", "EPERM"),
-    ("mount-proc", "EPERM"),
-    ("remount", "EPERM"),
-    ("umount", "EPERM"),
-    ("pivot-root", "EPERM"),
-    ("open-tree", "EPERM"),
-    ("fsopen", "EPERM"),
-    ("unshare-user", "EPERM"),
-    ("unshare-mount", "EPERM"),
-    ("clone-user", "EPERM"),
-    ("clone-net", "EPERM"),
-    ("clone3", "ENOSYS"),
-    ("setns", "EPERM"),
-    ("open-disk-in-root", "EACCES"),
-    ("open-disk-in-dev", "EPERM"),
-    ("open-disk-in-volume", "EPERM"),
-    ("ptrace-outside", "ESRCH"),
-    ("kill-outside", "ESRCH"),
-    ("open-by-handle", "EPERM"),
-    ("load-module", "EPERM"),
-    ("delete-module", "EPERM"),
-    ("add-key", "EPERM"),
-    ("keyctl", "EPERM"),
-    ("bpf", "EPERM"),
-    ("perf", "EPERM"),
-    ("userfaultfd", "EPERM"),
-    ("io-uring", "EPERM"),
-    ("reboot", "EPERM"),
-    ("settimeofday", "EPERM"),
-    ("clock-settime", "EPERM"),
-    ("swapon", "EPERM"),
-    ("kexec", "EPERM"),
-    ("acct", "EPERM"),
-    ("iopl", "EPERM"),
-    ("quota", "EPERM"),
-    ("kernel-log", "EPERM"),
-    ("hostname", "EPERM"),
-    ("vsock", "EPERM"),
-    ("no-randomisation", "EPERM"),
-    ("core-pattern", "EROFS"),
-    ("modprobe", "EROFS"),
-    ("sysrq", "EROFS"),
-    ("uevent-helper", "EROFS"),
-    ("sys", "EROFS"),
-    ("release-agent", "EROFS"),
-    ("make-cgroup", "EROFS"),
-    ("own-limit", "EROFS"),
-    ("mem", "ENOENT"),
-    ("kmsg", "ENOENT"),
-    ("outsiders-root", "ENOENT"),
-];
-
 pub(crate) async fn every_known_way_out_is_refused(node: Node) {
     let folder = compile(&node, "tries", TRIES);
     let mut said = tries(&node, "root", &folder, &json!({})).await;
-    for name in OF_THE_KERNEL {
+    for &name in OF_THE_KERNEL {
         if said[name] == "ENOENT" {
             said.insert(name.to_owned(), "EROFS".to_owned());
         }
@@ -274,14 +209,78 @@ pub(crate) async fn a_sub_path_that_changes_all_the_time_leads_nowhere_out(node:
     assert!(mounted > 0, "it never came to a mount");
 }
 
-pub(crate) async fn pods_do_not_see_one_anothers_memory(node: Node) {
-    let text = "ipcmk -M 4096 >/dev/null; echo secret > /dev/shm/note; ipcs -m | grep -c 4096; echo up; exec sleep 1000";
-    node.launch_plan(&node.built("keeps", text, &json!({}), &json!({}))).await;
-    crate::until("its memory", || node.log("keeps", 0).contains("F 1\n").then_some(())).await;
-    let text = "ipcs -m | grep -c 4096; ls -A /dev/shm; ls /proc | grep -c '^[0-9]'; echo end";
+/// What each way of meeting came to.
+fn met(log: &str) -> BTreeMap<String, String> {
+    let said = log.lines().filter_map(|line| line.split_once("apart ")?.1.split_once(' '));
+    said.map(|(what, errno)| (what.to_owned(), errno.to_owned())).collect()
+}
+
+/// One of each thing that programs meet by, on the host; gone when it is dropped.
+struct Kept {
+    child: std::process::Child,
+    program: PathBuf,
+}
+
+impl Kept {
+    fn on_the_host(program: &Path) -> Self {
+        let mut command = std::process::Command::new(program);
+        let mut child = command.arg("keep").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+        assert!(lines.map_while(Result::ok).any(|line| line == "kept"));
+        Self { child, program: program.to_owned() }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+        let forgotten = std::process::Command::new(&self.program).arg("forget").status();
+        assert!(forgotten.unwrap().success());
+    }
+}
+
+pub(crate) async fn pods_meet_neither_one_another_nor_the_host(node: Node) {
+    let folder = compile(&node, "apart", include_str!("escapes/apart.c"));
+    let container = json!({"volumeMounts": [{"name": "tools", "mountPath": "/tools"}]});
+    let with = |more: Value| {
+        let mut spec = json!({"volumes": [{"name": "tools", "hostPath": {"path": folder}}]});
+        spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        spec
+    };
+    let _host = Kept::on_the_host(&folder.join("apart"));
+    let looks = |uid: &str, more: Value| node.built(uid, "exec /tools/apart look", &container, &with(more));
+    let all = ["shm", "msg", "sem", "queue", "memory", "abstract", "loopback"];
+    let refused =
+        |what: &str| if matches!(what, "abstract" | "loopback") { "ECONNREFUSED" } else { "ENOENT" };
+    let wanted = |open: &[&str]| -> BTreeMap<String, String> {
+        let one = |what: &str| if open.contains(&what) { "ok" } else { refused(what) };
+        all.iter().map(|what| ((*what).to_owned(), one(what).to_owned())).collect()
+    };
+    assert_eq!(met(&node.output_of(&looks("alone", json!({}))).await), wanted(&[]), "the host's");
+    // The tries are real ones: who shares the host's namespaces meets it.
+    let shared = met(&node.output_of(&looks("ipc", json!({"hostIPC": true}))).await);
+    assert_eq!(shared, wanted(&["shm", "msg", "sem", "queue", "memory"]));
+    let shared = met(&node.output_of(&looks("net", json!({"hostNetwork": true}))).await);
+    assert_eq!(shared, wanted(&["abstract", "loopback"]));
+
+    let keeps = node.built("keeps", "exec /tools/apart keep", &container, &with(json!({})));
+    node.launch_plan(&keeps).await;
+    let kept = || Some(node.log("keeps", 0)).filter(|log| log.contains("F kept"));
+    assert_eq!(met(&crate::until("all of it", kept).await), wanted(&all));
+    assert_eq!(met(&node.output_of(&looks("other", json!({}))).await), wanted(&[]), "another pod's");
+    // Another container of the same pod meets it, but for the processes.
+    let enter = ExecSpec {
+        container: "main".into(),
+        args: ["/tools/apart", "look"].map(Into::into).into(),
+        ..ExecSpec::default()
+    };
+    let (_, said, _) = crate::inside::inside(&node, "keeps", enter, b"").await;
+    assert_eq!(met(&said), wanted(&all));
+    let text = "ls /proc | grep -c '^[0-9]'; echo end";
     let log = node.output_of(&node.built("looks", text, &json!({}), &json!({}))).await;
     let said: Vec<_> = log.lines().filter_map(|line| line.split_once(" F ")).map(|(_, said)| said).collect();
-    // Nothing in memory, and no process but the shell and what it has just started.
-    assert!(matches!(said[..], ["0", "2" | "3" | "4", "end"]), "{log}");
+    // No process but the shell and what it has just started.
+    assert!(matches!(said[..], ["2" | "3" | "4", "end"]), "{log}");
     node.runtime().stop("keeps", 0).await.unwrap();
 }

@@ -6,8 +6,8 @@ use oci_spec::runtime::Spec;
 use runtime::cgroup::Cgroups;
 use runtime::image::{Image, ImageConfig};
 use runtime::plan::{
-    ContainerPlan, ContainerSecurity, HabitPlan, HookPlans, LogPlace, NodeFacts, NodeRules, PodInput,
-    PodPlan, PodSecurity, ProbePlans, Resources, RestartPolicy, Rootfs,
+    ContainerPlan, ContainerSecurity, FileVariables, HabitPlan, HookPlans, LogPlace, NodeFacts, NodeRules,
+    PodInput, PodPlan, PodSecurity, ProbePlans, Resources, RestartPolicy, Rootfs,
 };
 use runtime::pods::{Runtime, RuntimeOptions};
 use runtime::state::{PodState, Stage};
@@ -146,6 +146,7 @@ impl Node {
                 ties: Vec::new(),
                 habits: HabitPlan::default(),
                 security: ContainerSecurity::default(),
+                file_variables: FileVariables::default(),
             }],
             by_request: false,
         }

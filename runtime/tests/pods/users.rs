@@ -37,7 +37,7 @@ fn first(log: &str) -> u32 {
 }
 
 /// Filesystems in memory have owners by mount since Linux 6.3.
-fn kernel_can() -> bool {
+pub(crate) fn kernel_can() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(6), Some(3))

@@ -76,6 +76,9 @@ fn keep_given(next: &mut Object, have: &Object) {
                     keep(&mut next.priority, &have.priority);
                     keep(&mut next.preemption_policy, &have.preemption_policy);
                 }
+                if next.runtime_class_name == have.runtime_class_name {
+                    keep(&mut next.overhead, &have.overhead);
+                }
             }
         }
         (Object::Namespace(next), Object::Namespace(have)) => keep(&mut next.spec, &have.spec),

@@ -90,6 +90,26 @@ fn what_controllers_set_beside_is_left() {
 }
 
 #[test]
+fn what_is_immutable_is_made_anew() {
+    let bench = Bench::new();
+    let immutable = |value: &str| {
+        let mut object = config_map("one", value);
+        let Object::ConfigMap(map) = &mut object else { panic!("{object:?}") };
+        map.immutable = Some(true);
+        object
+    };
+    let uid = || bench.get(&key(Kind::ConfigMap, "one")).unwrap().uid().to_owned();
+    agree(&bench, "a", "c1", vec![immutable("1")]);
+    let (first, before) = (uid(), data(&bench, "one"));
+    agree(&bench, "a", "c2", vec![immutable("1")]);
+    assert_eq!(uid(), first, "nothing of it changed");
+    let notes = agree(&bench, "a", "c3", vec![immutable("2")]);
+    let message = "an immutable ConfigMap cannot change: deleted, to be created anew";
+    assert!(notes.iter().any(|note| note.message == message), "{notes:?}");
+    assert_ne!((uid(), data(&bench, "one")), (first, before));
+}
+
+#[test]
 fn an_object_that_left_is_pruned_unless_it_says_otherwise() {
     let bench = Bench::new();
     let mut kept = config_map("kept", "1");

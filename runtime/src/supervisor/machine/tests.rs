@@ -25,6 +25,7 @@ fn container(name: &str) -> ContainerPlan {
         ties: Vec::new(),
         habits: HabitPlan::default(),
         security: crate::plan::ContainerSecurity::default(),
+        file_variables: crate::plan::FileVariables::default(),
     }
 }
 

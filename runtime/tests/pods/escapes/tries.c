@@ -15,12 +15,15 @@
 #include <sys/ptrace.h>
 #include <sys/quota.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
+#include <sys/timex.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -64,6 +67,41 @@ static int new_process(unsigned long flags) {
     } while (0)
 
 static char zeros[256];
+
+/* Out of the root by the oldest trick: a folder that is held while the root moves below it. */
+static int out_of_chroot(void) {
+    struct stat inside, outside;
+    mkdir("/tmp/below", 0755);
+    if (stat("/", &inside) < 0) return -1;
+    int held = opened("/", O_RDONLY | O_DIRECTORY);
+    if (chroot("/tmp/below") < 0 || fchdir(held) < 0) return -1;
+    for (int i = 0; i < 64; i++) chdir("..");
+    if (stat(".", &outside) < 0) return -1;
+    errno = EXDEV;
+    return inside.st_ino == outside.st_ino && inside.st_dev == outside.st_dev ? -1 : 0;
+}
+
+static int written(const char *path, const char *text) {
+    int fd = opened(path, O_WRONLY);
+    return fd < 0 ? -1 : (int)write(fd, text, strlen(text));
+}
+
+static int read_memory(void) {
+    struct iovec local = {zeros, 8}, remote = {zeros, 8};
+    return (int)process_vm_readv(outsider, &local, 1, &remote, 1, 0);
+}
+
+static int higher_limit(void) {
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_max += 1;
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int real_time(void) {
+    struct sched_param first = {.sched_priority = 1};
+    return sched_setscheduler(0, SCHED_FIFO, &first);
+}
 
 int main(int count, char **words) {
     outsider = count > 1 ? atol(words[1]) : 1;
@@ -119,6 +157,40 @@ int main(int count, char **words) {
     TRY("mem", opened("/dev/mem", O_RDONLY));
     TRY("kmsg", opened("/dev/kmsg", O_RDONLY));
     TRY("outsiders-root", opened("/proc/self/../../../../proc/1/root/proc/1/../../etc/keel-outside", O_RDONLY));
+    TRY("mount-cgroup", mount("none", "/mnt", "cgroup", 0, "none,name=out"));
+    TRY("mount-cgroup2", mount("none", "/mnt", "cgroup2", 0, ""));
+    TRY("move-mount", syscall(SYS_move_mount, AT_FDCWD, "/proc", AT_FDCWD, "/mnt", 0));
+    TRY("mount-setattr", syscall(SYS_mount_setattr, AT_FDCWD, "/proc/sys", 0, zeros, 32));
+    TRY("fspick", syscall(SYS_fspick, AT_FDCWD, "/proc/sys", 0));
+    TRY("remount-root", mount("none", "/", "", MS_REMOUNT | MS_BIND, ""));
+    TRY("out-of-chroot", out_of_chroot());
+    TRY("seize-outside", ptrace(PTRACE_SEIZE, outsider, 0, 0));
+    TRY("read-outside", read_memory());
+    TRY("pidfd-outside", syscall(SYS_pidfd_open, outsider, 0));
+    TRY("pidfd-getfd", syscall(SYS_pidfd_getfd, 0, 0, 0));
+    TRY("kcmp", syscall(SYS_kcmp, getpid(), getppid(), 0, 0, 0));
+    TRY("load-module-file", syscall(SYS_finit_module, opened("/etc/hosts", O_RDONLY), "", 0));
+    TRY("kexec-file", syscall(SYS_kexec_file_load, -1, -1, 0, "", 0));
+    TRY("fanotify", syscall(SYS_fanotify_init, 0, 0));
+    TRY("domain-name", setdomainname("other", 5));
+    TRY("vhangup", vhangup());
+    TRY("clock-adjust", clock_adjtime(CLOCK_REALTIME, &(struct timex){.modes = ADJ_OFFSET}));
+    TRY("real-time", real_time());
+    TRY("first-in-line", setpriority(PRIO_PROCESS, 0, -20));
+    TRY("higher-limit", higher_limit());
+    TRY("spared-by-oom", written("/proc/self/oom_score_adj", "-1000"));
+    TRY("map-users", written("/proc/self/uid_map", "0 0 1"));
+    TRY("binfmt", opened("/proc/sys/fs/binfmt_misc/register", O_WRONLY));
+    TRY("panic", opened("/proc/sys/kernel/panic", O_WRONLY));
+    TRY("irq", opened("/proc/irq/default_smp_affinity", O_WRONLY));
+    TRY("join-cgroup", opened("/sys/fs/cgroup/memory/cgroup.procs", O_WRONLY));
+    TRY("make-unified-cgroup", mkdir("/sys/fs/cgroup/own", 0755));
+    TRY("join-unified-cgroup", opened("/sys/fs/cgroup/cgroup.procs", O_WRONLY));
+    TRY("own-unified-limit", opened("/sys/fs/cgroup/memory.max", O_WRONLY));
+    TRY("notify-on-release", opened("/sys/fs/cgroup/memory/notify_on_release", O_WRONLY));
+    TRY("devices-allow", opened("/sys/fs/cgroup/devices/devices.allow", O_WRONLY));
+    TRY("port", opened("/dev/port", O_RDWR));
+    TRY("fuse", opened("/dev/fuse", O_RDWR));
     puts("tries are over");
     return 0;
 }

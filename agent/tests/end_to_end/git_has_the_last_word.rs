@@ -1,5 +1,6 @@
-use crate::machine::{CONFIG_MAPS, DEPLOYMENTS, Machine, PODS, name_of};
+use crate::machine::{CONFIG_MAPS, DEPLOYMENTS, Machine, PODS, name_of, named};
 use crate::yaml::{SERVE, config_map, deployment, spec};
+use serde_json::Value;
 
 pub(crate) fn what_is_deleted_by_hand_comes_back(machine: &mut Machine) {
     machine.start();
@@ -19,7 +20,12 @@ pub(crate) fn what_is_deleted_by_hand_comes_back(machine: &mut Machine) {
     let before = machine.pids("web-");
     let first = before.keys().next().unwrap();
     machine.ok(&["delete", "pod", first]);
-    machine.until_rolled_out("web", 2);
+    // Its Deployment may not have heard of it yet: the pods themselves have to be looked at.
+    machine.api.until(PODS, "another pod in its place", |pods| {
+        let ready = |pod: &&Value| pod["status"]["containerStatuses"][0]["ready"] == true;
+        let new = pods.iter().all(|pod| name_of(pod) != *first);
+        (new && named(pods, "web-").filter(ready).count() == 2).then_some(())
+    });
     let after = machine.pids("web-");
     assert!(!after.contains_key(first) && after.iter().filter(|pod| before.contains_key(pod.0)).count() == 1);
 

@@ -10,6 +10,7 @@ use crate::schema::Support;
 const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("Container", "volumeDevices", "block devices are not given to containers yet"),
     ("DeploymentSpec", "paused", "a rollout cannot be paused yet"),
+    ("HTTPGetAction", "protocol", "requests are of HTTP/1.1"),
     ("JobSpec", "backoffLimitPerIndex", "failures are counted for the whole job yet"),
     ("JobSpec", "managedBy", "every job is managed here"),
     ("JobSpec", "maxFailedIndexes", "failures are counted for the whole job yet"),
@@ -30,6 +31,7 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSecurityContext", "fsGroupChangePolicy", "it is for volumes that outlive pods"),
     ("PodSecurityContext", "seLinuxChangePolicy", "SELinux labels are not set yet"),
     ("PodSecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
+    ("PodSecurityContext", "windowsOptions", "every node runs Linux"),
     ("PodSpec", "affinity", "the scheduler does not look at affinity yet"),
     ("PodSpec", "enableServiceLinks", "services give no environment yet"),
     ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
@@ -43,6 +45,7 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSpec", "topologySpreadConstraints", "the scheduler does not spread pods yet"),
     ("ResourceRequirements", "claims", "devices are not claimed yet"),
     ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
+    ("SecurityContext", "windowsOptions", "every node runs Linux"),
     ("Service", "spec", "services have no address and lead nowhere yet"),
 ];
 
@@ -99,9 +102,14 @@ const WAITING: &[(&str, &str, &str)] = &[
     ("Volume", "scaleIO", UNMOUNTABLE),
     ("Volume", "storageos", UNMOUNTABLE),
     ("Volume", "vsphereVolume", UNMOUNTABLE),
+    ("VolumeProjection", "clusterTrustBundle", UNPROJECTED),
+    ("VolumeProjection", "podCertificate", UNPROJECTED),
 ];
 
 const UNMOUNTABLE: &str = "volumes of emptyDir, hostPath, configMap, secret, downwardAPI, projected and image can be mounted so far";
+
+const UNPROJECTED: &str =
+    "volumes can show ConfigMaps, Secrets, fields of the pod and service account tokens so far";
 
 /// What Evenkeel makes of `field` of the type `definition`.
 pub(crate) fn support(definition: &str, field: &str) -> Support {

@@ -222,6 +222,78 @@ mod tests {
         }
     }
 
+    /// What pods ask their node by.
+    const OF_PODS: [&str; 35] = [
+        "Capabilities",
+        "ConfigMapVolumeSource",
+        "Container",
+        "DownwardAPIVolumeFile",
+        "DownwardAPIVolumeSource",
+        "EmptyDirVolumeSource",
+        "EnvFromSource",
+        "EnvVarSource",
+        "FileKeySelector",
+        "GRPCAction",
+        "HTTPGetAction",
+        "HostPathVolumeSource",
+        "ImageVolumeSource",
+        "KeyToPath",
+        "Lifecycle",
+        "LifecycleHandler",
+        "PodDNSConfig",
+        "PodSecurityContext",
+        "PodSpec",
+        "Probe",
+        "ProjectedVolumeSource",
+        "ResourceFieldSelector",
+        "ResourceRequirements",
+        "RuntimeClass",
+        "SeccompProfile",
+        "SecretVolumeSource",
+        "SecurityContext",
+        "ServiceAccountTokenProjection",
+        "SleepAction",
+        "TCPSocketAction",
+        "Volume",
+        "VolumeMount",
+        "VolumeProjection",
+        "ExecAction",
+        "ContainerResizePolicy",
+    ];
+
+    /// Fields that hold others, name the object itself, say where a row's field is, or only describe.
+    const WITHOUT_A_ROW: [&str; 9] = [
+        "apiVersion",
+        "kind",
+        "metadata",
+        "mountPath",
+        "nodeName",
+        "ports",
+        "securityContext",
+        "serviceAccount",
+        "sources",
+    ];
+
+    #[test]
+    fn every_field_of_a_pod_with_an_effect_is_in_the_table_of_tests() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/development/fields.md");
+        let table = std::fs::read_to_string(path).expect("the table");
+        let cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let words: std::collections::BTreeSet<&str> =
+            cells.flat_map(|cell| cell.split(|c: char| !c.is_ascii_alphanumeric())).collect();
+        let shapes = for_objects();
+        let mut missing = Vec::new();
+        for name in OF_PODS {
+            let definition = shapes.definitions.iter().find(|one| one.name == name).expect(name);
+            let full = definition.fields.iter().filter(|field| field.support == crate::schema::Support::Full);
+            let known = |field: &str| words.contains(field) || WITHOUT_A_ROW.contains(&field);
+            missing.extend(
+                full.filter(|field| !known(&field.name)).map(|field| format!("{name}.{}", field.name)),
+            );
+        }
+        assert!(missing.is_empty(), "no row of docs/development/fields.md is for {missing:#?}");
+    }
+
     #[test]
     fn a_deployment_knows_its_template() {
         let shapes = for_objects();

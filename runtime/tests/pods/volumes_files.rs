@@ -50,6 +50,8 @@ pub(crate) async fn keys_are_files_with_the_names_and_modes_that_items_say(node:
         {"name": "keys", "secret": {"secretName": "keys"}},
         {"name": "key", "secret": {"secretName": "keys", "defaultMode": 0o600, "items": [
             item("user", "who"), {"key": "word", "path": "what", "mode": 0o440}]}},
+        {"name": "owned", "secret": {"secretName": "keys", "defaultUser": 4321, "items": [
+            item("user", "a"), {"key": "word", "path": "b", "user": 1234}]}},
         {"name": "nokeys", "secret": {"secretName": "none", "optional": true}},
     ]));
     let pod = pod("keys", LIST, &container, &spec);
@@ -65,6 +67,8 @@ pub(crate) async fn keys_are_files_with_the_names_and_modes_that_items_say(node:
             format!("key/who 600 0 {bob}"),
             format!("keys/user 644 0 {bob}"),
             format!("keys/word 644 0 {secret}"),
+            format!("owned/a 644 4321 {bob}"),
+            format!("owned/b 644 1234 {secret}"),
             "partly/one 644 0 31".into(),
             "some/deep/first 640 0 31".into(),
             "some/second 400 0 32".into(),
@@ -105,8 +109,8 @@ fn all_of_itself() -> Vec<Value> {
 pub(crate) async fn sources_are_projected_into_one_folder(node: Node) {
     let items = all_of_itself();
     let (mut container, spec) = mounted(json!([
-        {"name": "me", "downwardAPI": {"defaultMode": 0o604, "items": items}},
-        {"name": "both", "projected": {"defaultMode": 0o444, "sources": [
+        {"name": "me", "downwardAPI": {"defaultMode": 0o604, "defaultUser": 78, "items": items}},
+        {"name": "both", "projected": {"defaultMode": 0o444, "defaultUser": 77, "sources": [
             {"configMap": {"name": "settings", "items": [{"key": "one", "path": "maps/one"}]}},
             {"configMap": {"name": "none", "optional": true}},
             {"secret": {"name": "keys", "items": [{"key": "word", "path": "word", "mode": 0o400}]}},
@@ -122,12 +126,12 @@ pub(crate) async fn sources_are_projected_into_one_folder(node: Node) {
     pod["metadata"]["annotations"] = json!({"note": "two\nlines"});
     let log = node.output_of(&node.built_with("me", Node::host_image(), &pod, &objects())).await;
     let me = |name: &str, text: &str| {
-        format!("me/{name} {} 0 {}", if name == "name" { 400 } else { 604 }, hex(text))
+        format!("me/{name} {} 78 {}", if name == "name" { 400 } else { 604 }, hex(text))
     };
     let wanted = [
-        format!("both/maps/one 444 0 {}", hex("1")),
-        format!("both/self 444 0 {}", hex("me")),
-        format!("both/word 400 0 {}", hex("secret")),
+        format!("both/maps/one 444 77 {}", hex("1")),
+        format!("both/self 444 77 {}", hex("me")),
+        format!("both/word 400 77 {}", hex("secret")),
         me("annotations", "note=\"two\\nlines\""),
         me("cpu", "500"),
         me("cpu-asked", "250"),

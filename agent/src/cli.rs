@@ -1,9 +1,11 @@
 //! The command line: what `keel` can be told, and who does it.
 
+mod attach;
 mod choice;
 mod completion;
 mod connection;
 mod cp;
+mod debug;
 mod delete;
 mod dependents;
 mod error;
@@ -53,6 +55,8 @@ Look around:
 
 Go inside:
   exec         Run a command in a container
+  attach       Look at what a container writes, and write to it
+  debug        Add a container to a pod, to look into it; or one with the node's files
   port-forward Connect local ports to ports of a pod
   cp           Copy files from and to containers
 
@@ -73,6 +77,7 @@ Examples:
   keel status pod/web-7c5d             why does this pod not run?
   keel logs deployment/web -f          follow a log
   keel exec -it deployment/web -- sh   a shell in a container
+  keel debug -it web-7c5d --image busybox --target web
 
 `keel help COMMAND` tells more of each. The agent is spoken to on its Unix socket:
 /run/keel/keel.sock, or as --socket, --config or KEEL_SOCKET say.
@@ -104,6 +109,10 @@ enum Command {
     Events(events::EventsArgs),
     /// Run a command in a container
     Exec(exec::ExecArgs),
+    /// Look at what a container writes, and write to it
+    Attach(attach::AttachArgs),
+    /// Add a container to a pod, to look into it; or one with the node's files
+    Debug(debug::DebugArgs),
     /// Connect local ports to ports of a pod
     PortForward(port_forward::PortForwardArgs),
     /// Copy files from and to containers
@@ -154,6 +163,8 @@ impl Command {
             Self::Validate(args) => finish(validate::run(&args, &mut Output::stdout())),
             Self::Completion(args) => finish(completion::run(&args, &mut Output::stdout())),
             Self::Exec(args) => finish(exec::run(&args)),
+            Self::Attach(args) => finish(attach::run(&args)),
+            Self::Debug(args) => finish(debug::run(&args)),
             Self::Cp(args) => finish(cp::run(&args)),
             Self::PortForward(args) => {
                 block_on(async move { port_forward::run(&args, &mut Output::stdout()).await })

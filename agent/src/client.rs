@@ -13,7 +13,7 @@ mod stream;
 
 pub(crate) use error::ClientError;
 pub(crate) use images::{ListedImage, PullLine, RemovedImages};
-pub(crate) use metrics::{ContainerMetrics, Metrics, Usage};
+pub(crate) use metrics::{ContainerMetrics, Metrics, Network, Usage};
 pub(crate) use path::{ObjectPath, Query, Selectors};
 pub(crate) use report::{
     AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, PullStatus, SourceStatus,
@@ -141,6 +141,29 @@ impl Client {
             query.push("gracePeriodSeconds", &seconds.to_string());
         }
         self.json::<Value>(Method::DELETE, &query.on(&path.object()), None).await.map(|_| ())
+    }
+
+    /// The pod is there, as the agent completed it.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`] if it is there already, or not a pod; the connection's errors.
+    pub(crate) async fn create(&self, path: &ObjectPath, object: &Value) -> Result<Object, ClientError> {
+        let body = Bytes::from(object.to_string());
+        typed(path.kind(), self.json(Method::POST, &path.collection(), Some(body)).await?)
+    }
+
+    /// The pod at `path` has the container more.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`] if it cannot have it; the connection's errors.
+    pub(crate) async fn add_ephemeral_container(
+        &self,
+        path: &ObjectPath,
+        container: &Value,
+    ) -> Result<(), ClientError> {
+        let body = Bytes::from(serde_json::json!({"spec": {"ephemeralContainers": [container]}}).to_string());
+        let target = format!("{}/ephemeralcontainers", path.object());
+        self.json::<Value>(Method::PATCH, &target, Some(body)).await.map(|_| ())
     }
 
     /// The log of the pod at `path` as it comes.

@@ -14,6 +14,7 @@ mod filter;
 mod image;
 mod metrics;
 mod pod;
+mod ports;
 mod sandbox;
 mod service;
 mod spec;
@@ -70,6 +71,7 @@ pub(crate) async fn run(
     let (tickets, streaming) = Tickets::listen().await.context("the streaming server")?;
     let cri = Cri { book: Arc::new(book), events: Events::default(), tickets, node };
     cri.forget_unfinished().await;
+    cri.republish().await;
     let watcher = events::watch(cri.clone(), stop.clone());
     // Not by tonic's own server: it answers a deadline that has passed with `Cancelled`.
     let routes =

@@ -1,11 +1,13 @@
 //! The `keel` program: agent, supervisor of each pod, and command line.
 
+mod cadvisor;
 mod chain;
 mod cli;
 mod client;
 mod cri;
 mod demo;
 mod metrics;
+mod netdev;
 mod node;
 mod print;
 mod probe;

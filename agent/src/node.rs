@@ -5,6 +5,8 @@ mod amount;
 mod conditions;
 pub(crate) mod config_volumes;
 pub(crate) mod ending;
+pub(crate) mod ephemeral;
+pub(crate) mod host_ports;
 pub(crate) mod image_gc;
 mod memory;
 mod notes;

@@ -1,5 +1,6 @@
 //! `keel agent`: puts the parts together, and takes them apart again.
 
+use crate::cadvisor::Scraper;
 use crate::metrics::Metrics;
 use crate::node::ending::Endings;
 use crate::node::registration::{self, Machine};
@@ -20,7 +21,7 @@ use reconciler::store::{OpenError, Store};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
-use runtime::plan::{Handler, NodeFacts, NodeRules};
+use runtime::plan::{Handler, LogLimits, NodeFacts, NodeRules};
 use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
 use runtime::token::TokenKey;
 use std::ffi::OsString;
@@ -175,6 +176,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         closing: watch::Sender::new(false),
     });
     node.sweep().await;
+    node.republish().await;
     let (sync, syncer) =
         syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
     let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
@@ -247,6 +249,10 @@ fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
         host_ips: machine.addresses.iter().map(ToString::to_string).collect(),
         state_dir: configuration.state_dir.clone(),
         log_dir: configuration.log_dir.clone(),
+        log_limits: LogLimits {
+            file_bytes: configuration.log_bytes(),
+            files: configuration.container_log_max_files,
+        },
         cgroup_root: configuration.cgroup_root.clone(),
         hidden: vec![configuration.state_dir.clone(), configuration.run_dir.clone()],
         cpu_millis: allocatable.cpu_millis,
@@ -290,11 +296,13 @@ impl Parts {
     ) -> JoinSet<anyhow::Result<()>> {
         let mut tasks = JoinSet::new();
         let retry = Arc::new(tokio::sync::Notify::new());
+        let pods = Arc::new(Scraper::new(Arc::clone(&self.node)));
         let api = Api {
             store: Arc::clone(&self.store),
             node: Arc::clone(&self.node),
             sync: self.sync.clone(),
             metrics: self.metrics.clone(),
+            pods: Arc::clone(&pods),
             configuration: Arc::clone(&self.configuration),
             started_at: self.started_at,
             warnings: self.warnings,
@@ -308,6 +316,7 @@ impl Parts {
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
+        add(node::ephemeral::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
         for part in care(&self.node, &self.configuration, stop) {
             add(part);
@@ -326,7 +335,7 @@ impl Parts {
         }
         let address = self.configuration.metrics_address.clone();
         if !address.is_empty() {
-            add(serve::scrape(address, self.metrics, stop.clone()).map(|result| Ok(result?)).boxed());
+            add(serve::scrape(address, (self.metrics, pods), stop.clone()).map(|result| Ok(result?)).boxed());
         }
         tasks
     }

@@ -1,6 +1,7 @@
 //! The local API: Kubernetes' paths over a Unix socket that only root may
 //! open, and metrics and health over TCP.
 
+mod ephemeral;
 mod images;
 mod inspect;
 mod logs;
@@ -13,6 +14,7 @@ mod status;
 mod streams;
 mod usage;
 
+use crate::cadvisor::Scraper;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use axum::Router;
@@ -32,6 +34,12 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+/// Of metrics.
+const TEXT: &str = "text/plain; version=0.0.4";
+
+/// The subresource of a pod to which containers are added.
+const EPHEMERAL: &str = "ephemeralcontainers";
+
 /// What requests are answered from.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -39,6 +47,8 @@ pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) sync: SyncHandle,
     pub(crate) metrics: Metrics,
+    /// Of pods and containers.
+    pub(crate) pods: Arc<Scraper>,
     pub(crate) configuration: Arc<AgentConfiguration>,
     pub(crate) started_at: jiff::Timestamp,
     pub(crate) warnings: Arc<Vec<String>>,
@@ -97,6 +107,7 @@ pub(crate) async fn control(
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
+        .route("/metrics/cadvisor", get(|api: StateExtractor<Api>| pods_text(Arc::clone(&api.pods))))
         .route("/healthz", get(|| async { "ok" }))
         .route("/openid/v1/jwks", get(openid::keys))
         .route("/.well-known/openid-configuration", get(openid::configuration))
@@ -125,19 +136,20 @@ pub(crate) async fn control(
     }
 }
 
-/// Serves `/metrics` and `/healthz` on `address` until `stop`.
+/// Serves `/metrics`, `/metrics/cadvisor` and `/healthz` on `address` until `stop`.
 ///
 /// # Errors
 /// If `address` cannot be listened on.
 pub(crate) async fn scrape(
     address: String,
-    metrics: Metrics,
+    (metrics, pods): (Metrics, Arc<Scraper>),
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let failed = |source| ServeError::Metrics { address: address.clone(), source };
     let listener = TcpListener::bind(&address).await.map_err(failed)?;
     let router = Router::new()
         .route("/metrics", get(move || async move { metrics_text(&metrics) }))
+        .route("/metrics/cadvisor", get(move || pods_text(pods)))
         .route("/healthz", get(|| async { "ok" }));
     tokio::select! {
         biased;
@@ -147,7 +159,13 @@ pub(crate) async fn scrape(
 }
 
 fn metrics_text(metrics: &Metrics) -> Response {
-    ([("content-type", "text/plain; version=0.0.4")], metrics.render()).into_response()
+    ([("content-type", TEXT)], metrics.render()).into_response()
+}
+
+async fn pods_text(pods: Arc<Scraper>) -> Result<Response, Refusal> {
+    let text = tokio::task::spawn_blocking(move || pods.scrape()).await;
+    let text = text.map_err(|error| Refusal::internal(error.to_string()))?;
+    Ok(([("content-type", TEXT)], text).into_response())
 }
 
 async fn metrics(StateExtractor(api): StateExtractor<Api>) -> Response {
@@ -180,6 +198,11 @@ async fn resource(
     match (&method, target.subresource.as_deref()) {
         (&Method::GET, None) => objects::read(&api, &target, &query),
         (&Method::GET, Some("log")) if target.kind == Kind::Pod => logs::answer(&api, &target, &query).await,
+        (&Method::GET, Some(EPHEMERAL)) if target.kind == Kind::Pod => objects::read(&api, &target, &query),
+        (&Method::PUT | &Method::PATCH, Some(EPHEMERAL)) if target.kind == Kind::Pod => {
+            ephemeral::add(&api, &target, &body).await
+        }
+        (&Method::POST, None) if target.kind == Kind::Pod => objects::create(&api, &target, &body).await,
         (&Method::PUT, None) => objects::replace(&api, &target, &body).await,
         (&Method::DELETE, None) => objects::delete(&api, &target, &query).await,
         _ => Err(Refusal::method_not_allowed(format!("{method} is not served at {}", uri.path()))),

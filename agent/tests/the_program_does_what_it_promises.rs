@@ -8,6 +8,8 @@ mod a_commit_becomes_pods;
 mod api;
 #[path = "end_to_end/commands_go_inside.rs"]
 mod commands_go_inside;
+#[path = "end_to_end/commands_look_into_pods.rs"]
+mod commands_look_into_pods;
 #[path = "end_to_end/fields_reach_the_kernel.rs"]
 mod fields_reach_the_kernel;
 #[path = "end_to_end/git_has_the_last_word.rs"]
@@ -54,15 +56,16 @@ macro_rules! tests {
     };
 }
 
-fn main() -> ExitCode {
-    // The longest first.
-    let tests = tests![
+/// The longest first.
+fn of_pods() -> Vec<(&'static str, Test)> {
+    tests![
         nothing_depends_on_the_agent:
             twenty_kills_of_the_agent_in_a_rollout_harm_nothing,
             a_crash_while_the_agent_is_dead_is_repaired,
             an_agent_that_stops_leaves_its_pods_alone;
         pods_by_request:
             a_sandbox_lives_by_the_words_of_its_client,
+            containers_share_processes_as_they_are_asked_to,
             a_container_of_a_client_is_kept_apart_too,
             commands_and_terminals_go_over_websockets;
         workloads_run_to_their_end:
@@ -88,6 +91,16 @@ fn main() -> ExitCode {
             a_command_runs_in_a_container,
             files_are_copied_with_the_containers_rights,
             a_local_port_leads_to_a_pods_own;
+        commands_look_into_pods:
+            who_attaches_speaks_to_the_container,
+            a_container_is_added_to_a_pod_that_runs,
+            a_pod_that_ends_does_not_wait_for_what_was_added,
+            a_pod_looks_into_the_node;
+    ]
+}
+
+fn of_the_node() -> Vec<(&'static str, Test)> {
+    tests![
         the_node_cares_for_itself:
             a_shutdown_waits_for_pods_and_brings_them_back,
             a_pod_over_its_disk_limit_is_evicted,
@@ -102,14 +115,22 @@ fn main() -> ExitCode {
         workloads_wait_for_one_another:
             a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:
+            a_port_of_the_node_leads_to_a_pod,
             pods_and_host_reach_one_another;
         the_agent_tells_how_it_is:
             metrics_tell_what_runs,
+            metrics_of_pods_have_cadvisors_names,
             only_root_and_one_agent_may_have_the_socket,
             every_mistake_in_a_configuration_is_told_at_once;
         logs_and_lists_follow:
             logs_are_followed_cut_and_kept,
+            a_long_log_gives_way_and_is_read_as_one,
             a_watched_list_shows_each_change;
-    ];
+    ]
+}
+
+fn main() -> ExitCode {
+    let mut tests = of_pods();
+    tests.extend(of_the_node());
     harness::run(&tests)
 }

@@ -14,10 +14,14 @@ pub use read::parse_configuration;
 pub use runtimes::RuntimeConfiguration;
 pub use security::SecurityConfiguration;
 
+use crate::quantity::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// The kubelet's.
+const DEFAULT_LOG_BYTES: u64 = 10 << 20;
 
 /// The configuration file of `keel agent`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +47,10 @@ pub struct AgentConfiguration {
     pub metrics_address: String,
     /// Most processes and threads of one container, as the kubelet's `podPidsLimit`; 0 is no limit.
     pub pod_pids_limit: u64,
+    /// A container's log that is longer gives way to a new one, as the kubelet's.
+    pub container_log_max_size: String,
+    /// How many files of a container's log are kept, the one in use included; at least 2.
+    pub container_log_max_files: u32,
     /// What pods may do on this node.
     pub security: SecurityConfiguration,
     /// Other OCI runtimes that RuntimeClasses can name.
@@ -72,6 +80,8 @@ impl Default for AgentConfiguration {
             cgroup_root: "keel".into(),
             metrics_address: "127.0.0.1:10250".into(),
             pod_pids_limit: 4096,
+            container_log_max_size: "10Mi".into(),
+            container_log_max_files: 5,
             security: SecurityConfiguration::default(),
             runtimes: Vec::new(),
             network: NetworkConfiguration::default(),
@@ -80,6 +90,15 @@ impl Default for AgentConfiguration {
             cri: CriConfiguration::default(),
             sources: Vec::new(),
         }
+    }
+}
+
+impl AgentConfiguration {
+    /// `containerLogMaxSize` in bytes.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        let size = Quantity::parse(&self.container_log_max_size);
+        size.map_or(DEFAULT_LOG_BYTES, |size| size.bytes_ceil().unsigned_abs())
     }
 }
 

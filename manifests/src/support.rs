@@ -34,7 +34,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSecurityContext", "windowsOptions", "every node runs Linux"),
     ("PodSpec", "affinity", "the scheduler does not look at affinity yet"),
     ("PodSpec", "enableServiceLinks", "services give no environment yet"),
-    ("PodSpec", "ephemeralContainers", "ephemeral containers are not run yet"),
     ("PodSpec", "evictionResponders", "nobody is asked before an eviction"),
     ("PodSpec", "os", "every node runs Linux"),
     ("PodSpec", "preemptionPolicy", "no pod is pre-empted yet"),

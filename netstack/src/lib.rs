@@ -16,4 +16,6 @@ mod sys;
 
 pub use cidr::{Cidr, CidrError};
 pub use ipam::Exhausted;
-pub use network::{AttachError, Attachment, Network, NetworkError, NetworkOptions, Warning};
+pub use network::{
+    AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,
+};

@@ -2,11 +2,13 @@
 
 mod bridge;
 mod error;
+mod host_ports;
 mod locks;
 mod pod;
 mod removal;
 
 pub use error::{AttachError, NetworkError, Warning};
+pub use host_ports::{HostPort, Protocol};
 
 use crate::cidr::Cidr;
 use crate::ipam::Pool;
@@ -14,6 +16,7 @@ use crate::names;
 use crate::sys::link::{self, Link};
 use crate::sys::{netns, socket};
 use futures::future::try_join_all;
+use host_ports::Published;
 use locks::Locks;
 use removal::Remover;
 use rtnetlink::Handle;
@@ -62,6 +65,9 @@ pub struct Network {
     pool: Arc<Mutex<Pool>>,
     locks: Locks,
     remover: Remover,
+    published: Mutex<Published>,
+    /// Held while that and the kernel's rules change.
+    publishing: tokio::sync::Mutex<()>,
     warnings: Vec<Warning>,
 }
 
@@ -91,7 +97,18 @@ impl Network {
         }
         let pool = Arc::new(Mutex::new(pool));
         let remover = Remover::start(handle.clone(), names::group_of(&options.bridge), pool.clone());
-        Ok(Self { options, bridge, handle, own, pool, locks: Locks::default(), remover, warnings })
+        Ok(Self {
+            options,
+            bridge,
+            handle,
+            own,
+            pool,
+            locks: Locks::default(),
+            remover,
+            published: Mutex::default(),
+            publishing: tokio::sync::Mutex::default(),
+            warnings,
+        })
     }
 
     /// What [`Network::open`] noticed that is no error, but that an administrator may want to know.
@@ -151,7 +168,7 @@ impl Network {
         })
     }
 
-    /// The pod's link is gone, and then its address is free. Repeating is harmless.
+    /// No port of the node leads to the pod, its link is gone, and then its address is free. Repeating is harmless.
     /// Takes some 20 ms, and hardly more for many pods at once.
     ///
     /// # Errors
@@ -160,6 +177,7 @@ impl Network {
     /// # Cancel safety
     /// Goes on when dropped; a later call for the same pod waits for it.
     pub async fn detach(&self, uid: &str) -> Result<(), NetworkError> {
+        self.publish(uid, Vec::new()).await?;
         self.remove_link(&names::link_of(&self.options.bridge, uid)).await
     }
 
@@ -191,6 +209,7 @@ impl Network {
     /// The kernel's; repeat to go on.
     pub async fn remove(&self) -> Result<(), NetworkError> {
         self.sweep(&BTreeSet::new()).await?;
+        self.publish_all(Published::new()).await?;
         bridge::remove(&self.handle, &self.options).await
     }
 

@@ -3,5 +3,6 @@
 pub(crate) mod address;
 pub(crate) mod link;
 pub(crate) mod netns;
+pub(crate) mod nft;
 pub(crate) mod socket;
 pub(crate) mod sysctl;

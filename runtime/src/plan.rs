@@ -82,6 +82,9 @@ pub struct PodPlan {
     pub resources: Resources,
     /// `<log_dir>/<namespace>_<name>_<uid>`.
     pub log_dir: PathBuf,
+    /// How much of its containers' logs is kept.
+    #[serde(default)]
+    pub log_limits: LogLimits,
     /// The pod's folder under the state directory: volumes, writable layers, `status.json`.
     pub state_dir: PathBuf,
     /// tmpfs mounts shared by the pod's containers, made in the supervisor's mount namespace.
@@ -164,6 +167,15 @@ pub struct ContainerPlan {
     /// Places of the host that it binds from, as they are when it is added by request.
     #[serde(default)]
     pub ties: Vec<SharedMount>,
+    /// Images that it mounts as volumes, if it is added by request.
+    #[serde(default)]
+    pub image_volumes: Vec<ImageVolume>,
+    /// It shares the PID namespace of the container of that name.
+    #[serde(default)]
+    pub processes_of: Option<String>,
+    /// It is added to a pod that has containers of its own, whose end does not wait for it.
+    #[serde(default)]
+    pub ephemeral: bool,
     /// What it has taken over from systemd's services.
     #[serde(default)]
     pub habits: HabitPlan,
@@ -173,6 +185,21 @@ pub struct ContainerPlan {
     /// What is read from files of the pod's each time that it starts.
     #[serde(default)]
     pub file_variables: FileVariables,
+}
+
+/// How much of a container's log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// A file that is longer gives way to a new one.
+    pub file_bytes: u64,
+    /// The one in use, and those that gave way.
+    pub files: u32,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { file_bytes: 10 << 20, files: 5 }
+    }
 }
 
 /// Where a container's output is kept, as CRI log lines.
@@ -243,12 +270,18 @@ pub struct MemoryVolume {
 }
 
 /// An image as a volume: what its layers show, for nobody to change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageVolume {
     /// Where it is mounted, under the pod's folder; containers bind from here.
     pub path: PathBuf,
     /// Unpacked, topmost first.
     pub layers: Vec<PathBuf>,
+    /// Its programs may run.
+    #[serde(default)]
+    pub executable: bool,
+    /// What of it is mounted by itself, and has to be there.
+    #[serde(default)]
+    pub sub_paths: Vec<PathBuf>,
 }
 
 /// A place of the host for mounts that go both ways (`mountPropagation: Bidirectional`).

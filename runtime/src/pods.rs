@@ -277,7 +277,7 @@ impl Runtime {
 
     /// A pod with users of its own knows which of the host's ids they are.
     fn allot_users(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
-        if plan.security.own_users {
+        if plan.security.own_users && plan.security.first_id.is_none() {
             let _one_at_a_time = self.shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
             let first = users::allot(&self.shared.options, &plan.uid).map_err(CreateError::Users)?;
             plan.security.first_id = Some(first);

@@ -31,6 +31,7 @@ use crate::plan::{ContainerPlan, FileVariableError, PodPlan};
 use crate::sys::clone::{Cloned, clone3, exit_now};
 use rustix::fs::{Gid, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -51,6 +52,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) users: Option<&'a Users>,
     /// What its program gets as descriptors 3 and up.
     pub(crate) sockets: &'a [OwnedFd],
+    /// The first process of the container whose PID namespace it shares, if it is to share one.
+    pub(crate) beside: Option<i32>,
 }
 
 /// A container's first process, waiting at the gate or past it.
@@ -85,6 +88,8 @@ pub(crate) enum LaunchError {
     Pipe(#[source] io::Error),
     #[error("cannot make the container's first process")]
     Clone(#[source] io::Error),
+    #[error("the container {container:?}, whose processes it shares, does not run")]
+    NotBeside { container: String },
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     #[error(transparent)]
@@ -107,6 +112,23 @@ enum ChildOutput {
 }
 
 impl Launch<'_> {
+    /// True if the container's end leaves other processes in its PID namespace.
+    pub(crate) const fn shares_processes(&self) -> bool {
+        self.pod.shares_processes() || self.container.processes_of.is_some()
+    }
+
+    /// The PID namespace to be born in, if there is one already.
+    fn namespace(&self) -> Result<Option<File>, LaunchError> {
+        match (&self.container.processes_of, self.beside, self.processes) {
+            (Some(_), Some(pid), _) => {
+                File::open(format!("/proc/{pid}/ns/pid")).map(Some).map_err(LaunchError::Clone)
+            }
+            (Some(container), None, _) => Err(LaunchError::NotBeside { container: container.clone() }),
+            (None, _, Some(shared)) => shared.namespace().try_clone().map(Some).map_err(LaunchError::Clone),
+            (None, _, None) => Ok(None),
+        }
+    }
+
     /// The program's user and group in the host's ids, which files are given to until the
     /// process has joined the pod's users.
     fn owner(&self, identity: &user::Identity) -> (Uid, Gid) {
@@ -172,12 +194,12 @@ impl Launch<'_> {
             ChildEnds { gate: gate_child, report: report_child, stdin: stdin_child, output: output_child };
         let birthplace = cgroups.birthplace(&self.group())?;
         let mut namespaces = libc::CLONE_NEWNS;
-        if !self.pod.shares_processes() && self.pod.security.handler.is_none() {
+        if !self.shares_processes() && self.pod.security.handler.is_none() {
             namespaces |= libc::CLONE_NEWPID;
         }
         let into = birthplace.as_ref().map(AsFd::as_fd);
-        let cloned = match self.processes {
-            Some(shared) => pause::born_in(shared.namespace(), namespaces, into),
+        let cloned = match self.namespace()? {
+            Some(there) => pause::born_in(&there, namespaces, into),
             None => clone3(namespaces, into),
         };
         match cloned.map_err(LaunchError::Clone)? {

@@ -6,6 +6,7 @@
 
 mod conditions;
 mod container;
+mod ephemeral;
 mod phase;
 mod qos;
 mod resize;
@@ -95,6 +96,7 @@ pub fn pod_status(
         observed_generation: pod.metadata.generation,
         init_container_statuses: some(init),
         container_statuses: some(main),
+        ephemeral_container_statuses: some(ephemeral::statuses(spec, state, &before)),
         ..before
     }
 }

@@ -8,6 +8,7 @@ mod attach;
 mod backoff;
 mod check;
 mod clients;
+mod deaf;
 mod doing;
 mod equipment;
 mod foreign;
@@ -27,7 +28,6 @@ mod shared;
 mod shell;
 mod status;
 mod task;
-mod unheard;
 
 #[cfg(fuzzing)]
 pub use clients::receive;

@@ -51,12 +51,18 @@ pub(super) fn container(pod: &Pod, wanted: Option<&str>) -> Result<String, Comma
         }
         return Ok(first.to_owned());
     };
-    let known: Vec<_> = init.iter().chain(&usual).copied().collect();
+    let known: Vec<_> = init.iter().chain(&usual).copied().chain(added(pod)).collect();
     if known.contains(&wanted) {
         return Ok(wanted.to_owned());
     }
     let pod = pod.metadata.name.clone().unwrap_or_default();
     Err(CommandError::NoContainer { container: wanted.to_owned(), pod, known: known.join(", ") })
+}
+
+/// Names of containers that were added to look into the pod.
+pub(super) fn added(pod: &Pod) -> impl Iterator<Item = &str> {
+    let spec = pod.spec.iter();
+    spec.flat_map(|spec| spec.ephemeral_containers.iter().flatten()).map(|container| container.name.as_str())
 }
 
 /// Names of init containers and of containers.

@@ -22,6 +22,16 @@ pub(crate) enum CommandError {
         /// Its name.
         container: String,
     },
+    /// A container does not come to run.
+    #[error("container {container} cannot begin: {reason}: {message}")]
+    NotBegun {
+        /// Its name.
+        container: String,
+        /// One word.
+        reason: String,
+        /// For a person.
+        message: String,
+    },
     /// A pod or service has no such port.
     #[error("there is no port {port}; there are: {known}")]
     NoPort {

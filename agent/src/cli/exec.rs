@@ -93,7 +93,7 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode, CommandError> {
     }
 }
 
-fn exit_code(code: i32) -> ExitCode {
+pub(super) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
@@ -139,7 +139,7 @@ fn on_terminal(inside: &Inside, spec: &ExecSpec, args: &ExecArgs) -> Result<i32,
 
 /// Our input goes to `feed` from now on. The thread ends with the program: nothing can
 /// interrupt the wait for a key.
-fn copy_input(mut feed: File) {
+pub(super) fn copy_input(mut feed: File) {
     std::thread::spawn(move || {
         // Whoever reads may have ended.
         let _ = io::copy(&mut io::stdin().lock(), &mut feed);
@@ -147,7 +147,7 @@ fn copy_input(mut feed: File) {
 }
 
 /// Waits for the process, then for what it has said so far.
-fn end<const N: usize>(execution: Execution, pumps: [Pump; N]) -> Result<i32, CommandError> {
+pub(super) fn end<const N: usize>(execution: Execution, pumps: [Pump; N]) -> Result<i32, CommandError> {
     let ended = execution.wait();
     for pump in pumps {
         pump.finish();
@@ -155,11 +155,11 @@ fn end<const N: usize>(execution: Execution, pumps: [Pump; N]) -> Result<i32, Co
     Ok(ended?)
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), CommandError> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), CommandError> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|error| CommandError::Runtime(error.into()))
 }
 
-fn variable(text: &str) -> Result<String, String> {
+pub(super) fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
         Some(_) | None => Err(format!("{text:?} is no NAME=VALUE")),

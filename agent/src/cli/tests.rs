@@ -106,6 +106,8 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         | Command::Validate(_)
         | Command::Completion(_)
         | Command::Exec(_)
+        | Command::Attach(_)
+        | Command::Debug(_)
         | Command::Cp(_)
         | Command::PortForward(_) => {
             unreachable!("not a command that writes to an output of ours")

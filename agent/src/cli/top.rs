@@ -3,7 +3,7 @@
 use super::CommandError;
 use super::connection::{Connection, WideScope};
 use super::output::{self, Output};
-use crate::client::{Client, ContainerMetrics, Metrics, ObjectPath, Query, Usage};
+use crate::client::{Client, ContainerMetrics, Metrics, Network, ObjectPath, Query, Usage};
 use crate::print::Table;
 use clap::{Args, Subcommand, ValueEnum};
 use manifests::{Kind, Object};
@@ -36,6 +36,9 @@ struct PodArgs {
     /// Each container by itself
     #[arg(long)]
     containers: bool,
+    /// What comes and goes over their networks, too, in bytes per second
+    #[arg(long, conflicts_with = "containers")]
+    network: bool,
     /// Only pods with these labels
     #[arg(long, short = 'l', value_name = "LABELS", conflicts_with = "name")]
     selector: Option<String>,
@@ -95,6 +98,9 @@ async fn pods(args: &PodArgs, output: &mut Output<'_>) -> Result<ExitCode, Comma
     let mut heads = if args.scope.namespace().is_none() { vec!["NAMESPACE"] } else { Vec::new() };
     heads.extend(if args.containers { &["POD", "NAME"][..] } else { &["NAME"] });
     heads.extend(["CPU(cores)", "MEMORY(bytes)"]);
+    if args.network {
+        heads.extend(["IN(bytes/s)", "OUT(bytes/s)"]);
+    }
     let rows = metrics.iter().flat_map(|pod| rows(pod, args)).collect();
     write(heads, rows, args.no_headers, output)
 }
@@ -108,7 +114,14 @@ fn rows(pod: &Metrics, args: &PodArgs) -> Vec<Vec<String>> {
     if args.containers {
         return pod.containers.iter().map(|one| row(Some(&one.name), &one.usage)).collect();
     }
-    vec![row(None, &total(pod))]
+    let mut whole = row(None, &total(pod));
+    if args.network {
+        // In the host's network it has none of its own.
+        let none = || Network { received: "-".to_owned(), sent: "-".to_owned() };
+        let Network { received, sent } = pod.network.clone().unwrap_or_else(none);
+        whole.extend([received, sent]);
+    }
+    vec![whole]
 }
 
 fn total(pod: &Metrics) -> Usage {

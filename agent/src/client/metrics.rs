@@ -19,6 +19,16 @@ pub(crate) struct Metrics {
     pub(crate) containers: Vec<ContainerMetrics>,
     /// Of a node.
     pub(crate) usage: Usage,
+    /// Of a pod with a network of its own.
+    pub(crate) network: Option<Network>,
+}
+
+/// Quantities of bytes per second.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Network {
+    pub(crate) received: String,
+    pub(crate) sent: String,
 }
 
 /// What a container uses.

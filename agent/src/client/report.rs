@@ -128,10 +128,22 @@ pub(crate) struct PodInspection {
     pub(crate) cpu_nanos: Option<u64>,
     /// Processes and threads.
     pub(crate) pids: Option<u64>,
+    /// What came and went over its network; `None` if it has none of its own.
+    pub(crate) network: Option<PodNetwork>,
     /// How long its processes wait; `None` where the kernel keeps no account.
     pub(crate) pressure: Option<PodPressure>,
     /// In the order of the specification.
     pub(crate) containers: Vec<ContainerUsage>,
+}
+
+/// What came and went over a pod's network, since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodNetwork {
+    /// In bytes.
+    pub(crate) received_bytes: u64,
+    /// In bytes.
+    pub(crate) sent_bytes: u64,
 }
 
 /// What a pod's processes waited for in the last ten seconds.

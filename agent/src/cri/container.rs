@@ -5,9 +5,10 @@ use super::sandbox::{internal, new_id};
 use super::{Cri, filter, pod, spec, state, v1};
 use jiff::Timestamp;
 use runtime::image::Image;
-use runtime::plan::{ContainerPlan, Devices, address};
+use runtime::plan::{ContainerPlan, Devices, ImageVolume, address, image_key};
 use runtime::pods::{AddError, PodError};
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
@@ -30,7 +31,7 @@ impl Cri {
         request: v1::CreateContainerRequest,
     ) -> Result<String, Status> {
         let sandbox = self.book.sandbox(&request.pod_sandbox_id)?;
-        let config =
+        let mut config =
             request.config.ok_or_else(|| Status::invalid_argument("the configuration is missing"))?;
         if config.metadata.as_ref().is_none_or(|metadata| metadata.name.is_empty()) {
             return Err(Status::invalid_argument("the container's metadata.name is missing"));
@@ -39,7 +40,9 @@ impl Cri {
         let (image, image_ref) = self.image_for(&wanted).await?;
         let id = new_id()?;
         let image_id = image.id.clone();
-        let plan = self.container_plan(&id, &sandbox, &config, image)?;
+        let mut images = BTreeMap::from([(id.clone(), image)]);
+        self.mounted_images(&id, &mut config, &mut images).await?;
+        let plan = self.container_plan(&id, &sandbox, &config, &images)?;
         make_missing_folders(&config).await?;
         let log_path = spec::log_path(&sandbox.config, &config);
         let container = Container {
@@ -55,6 +58,24 @@ impl Cri {
         self.add(&sandbox, container, &plan).await?;
         self.events.container_created(self, &id);
         Ok(id)
+    }
+
+    /// The images that are mounted as volumes are among `images`, and `config` says which they are.
+    async fn mounted_images(
+        &self,
+        id: &str,
+        config: &mut v1::ContainerConfig,
+        images: &mut BTreeMap<String, Image>,
+    ) -> Result<(), Status> {
+        for (index, mount) in config.mounts.iter_mut().enumerate() {
+            let Some(wanted) = spec::mounted_image(mount).map(str::to_owned) else { continue };
+            let (image, _) = self.image_for(&wanted).await?;
+            if let Some(shown) = &mut mount.image {
+                shown.image_ref.clone_from(&image.id);
+            }
+            images.insert(image_key(&spec::volume_name(id, index)), image);
+        }
+        Ok(())
     }
 
     async fn add(&self, sandbox: &Sandbox, container: Container, plan: &ContainerPlan) -> Result<(), Status> {
@@ -78,7 +99,7 @@ impl Cri {
         id: &str,
         sandbox: &Sandbox,
         config: &v1::ContainerConfig,
-        image: Image,
+        images: &BTreeMap<String, Image>,
     ) -> Result<ContainerPlan, Status> {
         let mut pod = pod::pod(&sandbox.id, &sandbox.config)?;
         let (container, volumes) = spec::container(id, config)?;
@@ -86,10 +107,10 @@ impl Cri {
             spec.containers = vec![container];
             spec.volumes = Some(volumes);
         }
-        let images = BTreeMap::from([(id.to_owned(), image)]);
-        let mut plan = self.plan(&pod, &sandbox.config, &images)?;
+        let mut plan = self.plan(&pod, &sandbox.config, images)?;
         let mut container =
             plan.containers.pop().ok_or_else(|| Status::internal("the plan has no container"))?;
+        container.image_volumes = image_volumes(plan.image_volumes, id, config);
         let folder = self.node.runtime.pod_folder(&sandbox.id);
         let pids = self.node.facts.default_pids;
         spec::complete(&mut container, config, &sandbox.config, &folder, pids)?;
@@ -182,7 +203,7 @@ impl Cri {
             let text = serde_json::json!({
                 "sandboxID": container.sandbox,
                 "pid": pid.unwrap_or(0),
-                "cgroup": format!("{}/pod{}/{}", self.node.facts.cgroup_root, container.sandbox, container.id),
+                "cgroup": pod.as_ref().map(|pod| format!("{}/{}", pod.cgroup, container.id)),
             });
             HashMap::from([("info".to_owned(), text.to_string())])
         });
@@ -233,6 +254,22 @@ impl Cri {
         let reopened = self.node.runtime.reopen_log(&container.sandbox, &container.id).await;
         reopened.map_err(|error| refused(&error))
     }
+}
+
+/// The volumes of the container, in the order of its mounts, with what of them it mounts.
+fn image_volumes(volumes: Vec<ImageVolume>, id: &str, config: &v1::ContainerConfig) -> Vec<ImageVolume> {
+    let sub_paths = |volume: &ImageVolume| {
+        let mounts = config.mounts.iter().enumerate();
+        let own = mounts.filter(|(index, _)| volume.path.ends_with(spec::volume_name(id, *index)));
+        own.map(|(_, mount)| PathBuf::from(&mount.image_sub_path))
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect()
+    };
+    let complete = |volume: ImageVolume| {
+        let sub_paths = sub_paths(&volume);
+        ImageVolume { executable: true, sub_paths, ..volume }
+    };
+    volumes.into_iter().map(complete).collect()
 }
 
 /// What is not said stays as it was.

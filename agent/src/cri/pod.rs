@@ -53,6 +53,7 @@ pub(super) fn pod(id: &str, config: &v1::PodSandboxConfig) -> Result<Pod, Status
         host_network: Some(has_host_network(config)),
         host_ipc: Some(namespaces.ipc() == NamespaceMode::Node),
         host_pid: Some(namespaces.pid() == NamespaceMode::Node),
+        share_process_namespace: Some(shares_processes(config)),
         host_users: user_namespace_is_own(&namespaces).then_some(false),
         dns_policy: config.dns_config.as_ref().map(|_| "None".to_owned()),
         dns_config: config.dns_config.as_ref().map(dns),
@@ -70,6 +71,19 @@ pub(super) fn pod(id: &str, config: &v1::PodSandboxConfig) -> Result<Pod, Status
         ..ObjectMeta::default()
     };
     Ok(Pod { metadata, spec: Some(spec), status: None })
+}
+
+/// True if the sandbox was asked for one PID namespace for all its containers. One that says
+/// nothing of namespaces was not, though an empty message would say so.
+fn shares_processes(config: &v1::PodSandboxConfig) -> bool {
+    let asked = security(config).namespace_options;
+    asked.is_some_and(|options| options.pid() == NamespaceMode::Pod)
+}
+
+/// The host's id of the sandbox's root and how many ids it has, if it has users of its own.
+pub(super) fn user_ids(config: &v1::PodSandboxConfig) -> Option<(u32, u32)> {
+    let options = namespaces(config).userns_options.filter(|one| one.mode() == NamespaceMode::Pod)?;
+    options.uids.first().map(|mapping| (mapping.host_id, mapping.length))
 }
 
 fn user_namespace_is_own(namespaces: &v1::NamespaceOption) -> bool {

@@ -1,7 +1,7 @@
 //! Sandboxes: run, stopped, removed, listed.
 
 use super::book::Sandbox;
-use super::{Cri, filter, pod, state, v1};
+use super::{Cri, filter, pod, ports, state, v1};
 use crate::chain::chain;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -41,6 +41,22 @@ impl Cri {
         for (uid, _) in self.node.runtime.observe().into_iter().filter(|(_, state)| state.by_request) {
             if self.book.find_sandbox(&uid).is_none() {
                 self.clear(&uid).await;
+            }
+        }
+    }
+
+    /// The ports of the node lead to the sandboxes that are ready.
+    pub(super) async fn republish(&self) {
+        let observed = self.node.runtime.observe();
+        for sandbox in self.book.sandboxes() {
+            let ready = state::sandbox_state(observed.get(&sandbox.id)) == v1::PodSandboxState::SandboxReady;
+            let wanted = ports::host_ports(&sandbox.config, &sandbox.addresses);
+            if ready && let Err(error) = self.node.network.publish(&sandbox.id, wanted).await {
+                tracing::warn!(
+                    sandbox = sandbox.id,
+                    error = chain(&error),
+                    "its host ports do not lead to it"
+                );
             }
         }
     }
@@ -103,6 +119,8 @@ impl Cri {
         if !host_network {
             let attached = node.network.attach(id, pid).await.map_err(|error| internal(&error))?;
             addresses.extend(attached.addresses.iter().map(ToString::to_string));
+            let published = node.network.publish(id, ports::host_ports(config, &addresses)).await;
+            published.map_err(|error| internal(&error))?;
         }
         node.runtime.start(id, addresses.clone()).await.map_err(|error| internal(&error))?;
         Ok(addresses)
@@ -123,6 +141,11 @@ impl Cri {
         let input = PodInput { pod, config_maps: &none.0, secrets: &none.1, images, node, identity: None };
         let mut plan = build(&input).map_err(|error| Status::invalid_argument(chain(&error)))?;
         plan.by_request = true;
+        if let Some((first, count)) = pod::user_ids(config) {
+            (plan.security.first_id, plan.security.id_count) = (Some(first), Some(count));
+        }
+        // Which quality of service it is, only the client knows.
+        plan.cgroup = format!("{}/pod{}", self.node.facts.cgroup_root, plan.uid);
         // Nobody knows yet what will be in it.
         plan.resources = Resources::default();
         if !config.log_directory.is_empty() {
@@ -191,7 +214,7 @@ impl Cri {
             let pid = seen.as_ref().map_or(0, |state| state.supervisor_pid);
             let text = serde_json::json!({
                 "pid": pid,
-                "cgroup": self.node.facts.cgroup_root,
+                "cgroup": seen.as_ref().map(|state| state.cgroup.as_str()),
                 "networkNamespace": format!("/proc/{pid}/ns/net"),
             });
             HashMap::from([("info".to_owned(), text.to_string())])

@@ -45,10 +45,9 @@ pub(super) fn container(
     let mut volumes = Vec::new();
     let mut mounts = Vec::new();
     for (index, mount) in config.mounts.iter().enumerate() {
-        let name = format!("m{index}");
+        let name = volume_name(id, index);
         mounts.push(volume_mount(&name, mount)?);
-        let host_path = core::HostPathVolumeSource { path: mount.host_path.clone(), type_: None };
-        volumes.push(core::Volume { name, host_path: Some(host_path), ..core::Volume::default() });
+        volumes.push(volume(name, mount));
     }
     let image = config.image.as_ref().map(|image| image.image.clone());
     let container = core::Container {
@@ -68,9 +67,28 @@ pub(super) fn container(
     Ok((container, volumes))
 }
 
+/// The volume of a mount, by its place among the container's; no two of a sandbox are called so.
+pub(super) fn volume_name(id: &str, index: usize) -> String {
+    format!("{id}.{index}")
+}
+
+/// The image that is to be mounted, if it is one.
+pub(super) fn mounted_image(mount: &v1::Mount) -> Option<&str> {
+    mount.image.as_ref().map(|image| image.image.as_str()).filter(|image| !image.is_empty())
+}
+
+fn volume(name: String, mount: &v1::Mount) -> core::Volume {
+    if let Some(image) = mounted_image(mount) {
+        let image = core::ImageVolumeSource { reference: Some(image.to_owned()), pull_policy: None };
+        return core::Volume { name, image: Some(image), ..core::Volume::default() };
+    }
+    let host_path = core::HostPathVolumeSource { path: mount.host_path.clone(), type_: None };
+    core::Volume { name, host_path: Some(host_path), ..core::Volume::default() }
+}
+
 fn volume_mount(name: &str, mount: &v1::Mount) -> Result<core::VolumeMount, Status> {
-    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-        return Err(Status::unimplemented("images cannot be mounted as volumes"));
+    if mounted_image(mount).is_some() && !mount.readonly {
+        return Err(Status::invalid_argument("an image can only be mounted read-only"));
     }
     if mount.recursive_read_only && !mount.readonly {
         return Err(Status::invalid_argument("a mount that is recursively read-only has to be read-only"));
@@ -90,6 +108,7 @@ fn volume_mount(name: &str, mount: &v1::Mount) -> Result<core::VolumeMount, Stat
         mount_path: mount.container_path.clone(),
         mount_propagation: Some(propagation.to_owned()),
         read_only: Some(mount.readonly),
+        sub_path: Some(mount.image_sub_path.clone()).filter(|path| !path.is_empty()),
         recursive_read_only: mount.recursive_read_only.then(|| "Enabled".to_owned()),
         ..core::VolumeMount::default()
     })
@@ -169,6 +188,11 @@ pub(super) fn complete(
     if let Some(profile) = wanted.seccomp.as_ref().filter(|_| !wanted.privileged) {
         plan.security.seccomp = seccomp(profile);
     }
+    plan.security.strict_groups = wanted.supplemental_groups_policy() == v1::SupplementalGroupsPolicy::Strict;
+    let namespaces = wanted.namespace_options.clone().unwrap_or_default();
+    if namespaces.pid() == v1::NamespaceMode::Target {
+        plan.processes_of = Some(namespaces.target_id);
+    }
     tie(plan, config, folder);
     set_user(&mut plan.spec, &wanted);
     set_process(&mut plan.spec, &wanted, linux.resources.as_ref())?;
@@ -197,7 +221,8 @@ fn seccomp(profile: &v1::SecurityProfile) -> SeccompProfile {
 fn tie(plan: &mut ContainerPlan, config: &v1::ContainerConfig, folder: &Path) {
     let place = folder.join("shared").join(&plan.name);
     let Some(mounts) = plan.spec.mounts_mut() else { return };
-    for (index, wanted) in config.mounts.iter().enumerate() {
+    let of_host = config.mounts.iter().enumerate().filter(|(_, mount)| mounted_image(mount).is_none());
+    for (index, wanted) in of_host {
         let at = place.join(index.to_string());
         let to = Path::new(&wanted.container_path);
         let bind = mounts.iter_mut().find(|mount| {

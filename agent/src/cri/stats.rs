@@ -2,9 +2,9 @@
 
 use super::book::{Container, Sandbox};
 use super::{Cri, filter, image, state, v1};
+use crate::netdev::{self, Interface};
 use jiff::Timestamp;
 use runtime::cgroup::GroupStats;
-use std::fs;
 use tonic::Status;
 
 fn value(value: u64) -> Option<v1::UInt64Value> {
@@ -30,26 +30,14 @@ fn memory(group: &GroupStats) -> v1::MemoryUsage {
     }
 }
 
-/// The interfaces of the process's network namespace, without the loopback.
-pub(super) fn interfaces(pid: i32) -> Vec<v1::NetworkInterfaceUsage> {
-    let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
-    text.lines().filter_map(interface).filter(|one| one.name != "lo").collect()
-}
-
-/// A line of `/proc/net/dev`. Source: proc_pid_net(5).
-fn interface(line: &str) -> Option<v1::NetworkInterfaceUsage> {
-    let (name, numbers) = line.split_once(':')?;
-    let numbers: Vec<u64> = numbers.split_whitespace().map_while(|word| word.parse().ok()).collect();
-    let [rx_bytes, _, rx_errors, _, _, _, _, _, tx_bytes, _, tx_errors, ..] = numbers[..] else {
-        return None;
-    };
-    Some(v1::NetworkInterfaceUsage {
-        name: name.trim().to_owned(),
-        rx_bytes: value(rx_bytes),
-        rx_errors: value(rx_errors),
-        tx_bytes: value(tx_bytes),
-        tx_errors: value(tx_errors),
-    })
+fn interface(one: Interface) -> v1::NetworkInterfaceUsage {
+    v1::NetworkInterfaceUsage {
+        name: one.name,
+        rx_bytes: value(one.received.bytes),
+        rx_errors: value(one.received.errors),
+        tx_bytes: value(one.sent.bytes),
+        tx_errors: value(one.sent.errors),
+    }
 }
 
 impl Cri {
@@ -111,7 +99,7 @@ impl Cri {
         let stats = self.node.runtime.stats(&sandbox.id);
         let own_network = !super::pod::has_host_network(&sandbox.config);
         let pid = seen.as_ref().map(|state| state.supervisor_pid).filter(|_| own_network);
-        let mut interfaces = pid.map(interfaces).unwrap_or_default().into_iter();
+        let mut interfaces = pid.map(netdev::of_process).unwrap_or_default().into_iter().map(interface);
         let network = v1::NetworkUsage {
             timestamp: now(),
             default_interface: interfaces.next(),
@@ -154,23 +142,5 @@ impl Cri {
         };
         let all = self.book.sandboxes();
         all.iter().filter(|sandbox| fits(sandbox)).map(|sandbox| self.stats_of_sandbox(sandbox)).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernels_table_is_read() {
-        let line = "  eth0: 1296 16 1 0 0 0 0 0 936 12 2 0 0 0 0 0";
-        let read = interface(line).expect("an interface");
-        let numbers = [read.rx_bytes, read.rx_errors, read.tx_bytes, read.tx_errors];
-        assert_eq!(
-            (read.name.as_str(), numbers.map(|n| n.map(|n| n.value))),
-            ("eth0", [Some(1296), Some(1), Some(936), Some(2)])
-        );
-        assert!(interface("Inter-|   Receive                            |  Transmit").is_none());
-        assert!(interface(" face |bytes    packets errs drop").is_none());
     }
 }

@@ -33,7 +33,7 @@ impl Cri {
             ..v1::RuntimeCondition::default()
         });
         let features =
-            || Some(v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false });
+            || Some(v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true });
         let handler = |name: &str| v1::RuntimeHandler { name: name.to_owned(), features: features() };
         let info = verbose.then(|| {
             let facts = &self.node.facts;
@@ -49,7 +49,10 @@ impl Cri {
             status: Some(v1::RuntimeStatus { conditions: conditions.to_vec() }),
             info: info.unwrap_or_default(),
             runtime_handlers: vec![handler(""), handler(HANDLER)],
-            features: Some(v1::RuntimeFeatures::default()),
+            features: Some(v1::RuntimeFeatures {
+                supplemental_groups_policy: true,
+                ..v1::RuntimeFeatures::default()
+            }),
         }
     }
 }

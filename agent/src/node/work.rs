@@ -3,7 +3,7 @@
 
 use super::reconcile::Action;
 use super::service_account::{self, Account};
-use super::{Node, pull, runtime_class};
+use super::{Node, host_ports, pod_of, pull, runtime_class};
 use crate::chain::chain;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
@@ -97,6 +97,7 @@ async fn remove(node: &Node, uid: &str) -> Result<(), Problem> {
 async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), Problem> {
     let observed = node.runtime.observe().remove(uid);
     pull::pull_all(node, &object).await?;
+    let asked = Arc::clone(&object);
     let plan = {
         let node = Arc::clone(node);
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &object)).await;
@@ -113,6 +114,9 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
             node.metrics.operation("attach_network", node.network.attach(uid, supervisor_pid)).await;
         let attached = attached.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
         addresses.extend(attached.addresses.iter().map(ToString::to_string));
+        let ports = pod_of(&asked).map(|pod| host_ports::of_pod(pod, &addresses)).unwrap_or_default();
+        let published = node.network.publish(uid, ports).await;
+        published.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
     }
     let started = node.runtime.start(uid, addresses).await;
     started.map_err(|error| pod_problem("CreatePodSandboxError", &error))
@@ -163,6 +167,16 @@ impl Inputs {
         }
     }
 
+    /// The images of `pod` are known, and unpacked. Blocking.
+    pub(super) fn resolve_images(&mut self, node: &Node, pod: &Pod) -> Result<(), Problem> {
+        for wanted in pull::wanted(pod) {
+            let image = node.images.store().resolve(wanted.reference, wanted.policy);
+            let image = image.map_err(|error| wanted.problem(&error))?;
+            self.images.insert(wanted.key(), image);
+        }
+        Ok(())
+    }
+
     /// The pod, with what it did not write itself.
     pub(super) const fn pod(&self) -> &Pod {
         &self.pod
@@ -185,11 +199,7 @@ fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
     let pod: &Pod =
         object.try_into().map_err(|error: manifests::object::WrongKind| pod_problem("InvalidPod", &error))?;
     let mut inputs = Inputs::gather(node, pod);
-    for wanted in pull::wanted(pod) {
-        let image = node.images.store().resolve(wanted.reference, wanted.policy);
-        let image = image.map_err(|error| wanted.problem(&error))?;
-        inputs.images.insert(wanted.key(), image);
-    }
+    inputs.resolve_images(node, pod)?;
     let input = inputs.input(node);
     let mut plan = build(&input).map_err(|error| plan_problem(&error))?;
     runtime_class::choose(node, pod, &mut plan)?;
@@ -220,7 +230,7 @@ fn volume_problem(error: &VolumeError) -> Problem {
     pod_problem("ContainerCreating", error)
 }
 
-fn plan_problem(error: &PlanError) -> Problem {
+pub(super) fn plan_problem(error: &PlanError) -> Problem {
     let (reason, message) = (error.reason().to_owned(), error.to_string());
     match &error.container {
         Some(name) => Problem::Container { name: name.clone(), reason, message },

@@ -3,11 +3,12 @@
 
 use super::Api;
 use super::status::Refusal;
+use crate::netdev;
 use axum::Json;
 use axum::extract::{Path, State as StateExtractor};
 use manifests::{Kind, ObjectKey};
 use runtime::cgroup::{GroupStats, Pressure, Stall};
-use runtime::state::ContainerState;
+use runtime::state::{ContainerState, PodState};
 use serde_json::{Value, json};
 
 /// Answers `GET /evenkeel/v1alpha1/pods/{namespace}/{name}/inspect`.
@@ -46,9 +47,18 @@ pub(crate) async fn answer(
         "memoryBytes": stats.pod.memory_bytes,
         "cpuNanos": stats.pod.cpu_nanoseconds,
         "pids": stats.pod.pids,
+        "network": network(state),
         "pressure": api.node.runtime.pressure(pod.uid()).map(pressure),
         "containers": containers.collect::<Vec<_>>(),
     })))
+}
+
+/// What came and went; nothing of a pod in the host's network, which has none of its own.
+fn network(state: &PodState) -> Option<Value> {
+    (!state.addresses.is_empty()).then(|| {
+        let (received, sent) = netdev::bytes_of_process(state.supervisor_pid);
+        json!({"receivedBytes": received, "sentBytes": sent})
+    })
 }
 
 fn pressure(pressure: Pressure) -> Value {

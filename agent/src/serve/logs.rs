@@ -40,7 +40,10 @@ pub(crate) async fn answer(api: &Api, target: &Target, query: &Query) -> Result<
 /// The container that is meant: the one named, or the only one.
 fn container(pod: &Pod, name: &str, query: &Query) -> Result<String, Refusal> {
     let spec = pod.spec.as_ref().ok_or_else(|| Refusal::internal("a pod without spec"))?;
-    let all = || spec.init_containers.iter().flatten().chain(&spec.containers).map(|c| c.name.as_str());
+    let all = || {
+        let own = spec.init_containers.iter().flatten().chain(&spec.containers).map(|c| c.name.as_str());
+        own.chain(spec.ephemeral_containers.iter().flatten().map(|c| c.name.as_str()))
+    };
     if let Some(wanted) = query.get("container") {
         return match all().find(|known| known == wanted) {
             Some(known) => Ok(known.to_owned()),

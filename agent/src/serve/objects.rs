@@ -7,6 +7,7 @@ use super::status::Refusal;
 use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
+use manifests::parse::{SourceFile, parse};
 use manifests::{Kind, Object, ObjectKey};
 use reconciler::store::{Change, Event, Store, Watch, Write, WriteError};
 use serde_json::{Value, json};
@@ -124,6 +125,35 @@ pub(crate) async fn replace(api: &Api, target: &Target, body: &[u8]) -> Result<R
     written(&api.store, Write::Update(object)).await
 }
 
+/// Answers POST of a collection: the object is there, with every default. What is made so is
+/// nobody's but its maker's.
+pub(crate) async fn create(api: &Api, target: &Target, body: &[u8]) -> Result<Response, Refusal> {
+    if target.name.is_some() {
+        return Err(Refusal::method_not_allowed("POST needs the path of a collection"));
+    }
+    let mut value: Value =
+        serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("body: {e}")))?;
+    value["apiVersion"] = target.kind.api_version().into();
+    value["kind"] = target.kind.as_str().into();
+    if let Some(namespace) = &target.namespace {
+        value["metadata"]["namespace"] = namespace.as_str().into();
+    }
+    let object = check(&value)?;
+    written(&api.store, Write::Create(object)).await
+}
+
+/// The object, with every default, if it is by the rules of manifests.
+pub(crate) fn check(value: &Value) -> Result<Object, Refusal> {
+    let file = SourceFile { path: "body".to_owned(), content: value.to_string().into_bytes() };
+    let mut parsed = parse(vec![file]);
+    let errors = parsed.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+    let errors: Vec<_> = errors.map(|error| format!("{}: {}", error.field, error.message)).collect();
+    match parsed.objects.pop() {
+        Some(parsed) if errors.is_empty() => Ok(parsed.object),
+        Some(_) | None => Err(Refusal::invalid(errors.join("; "))),
+    }
+}
+
 /// Answers DELETE of one object.
 pub(crate) async fn delete(api: &Api, target: &Target, query: &Query) -> Result<Response, Refusal> {
     let name = target
@@ -147,7 +177,7 @@ pub(crate) async fn delete(api: &Api, target: &Target, query: &Query) -> Result<
     Ok(Json(json_of(&object)?).into_response())
 }
 
-async fn written(store: &Store, write: Write) -> Result<Response, Refusal> {
+pub(crate) async fn written(store: &Store, write: Write) -> Result<Response, Refusal> {
     match store.write(vec![write]).await {
         Ok(objects) => match objects.first() {
             Some(object) => Ok(Json(json_of(object)?).into_response()),

@@ -40,7 +40,9 @@ fn find(
     let object = object.ok_or_else(|| Refusal::not_found(format!("pods \"{name}\" not found")))?;
     let pod: &Pod = (&*object).try_into().map_err(|_| Refusal::internal("not a pod"))?;
     let containers = pod.spec.iter().flat_map(|spec| {
-        spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|one| one.name.as_str())
+        let added = spec.ephemeral_containers.iter().flatten().map(|one| one.name.as_str());
+        let own = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        own.map(|one| one.name.as_str()).chain(added)
     });
     let mut containers = containers.peekable();
     let chosen = match container.filter(|name| !name.is_empty()) {

@@ -4,6 +4,7 @@
 use super::query::Filter;
 use super::status::Refusal;
 use super::{Api, objects};
+use crate::netdev;
 use axum::Json;
 use axum::extract::{Path, Query as QueryExtractor, State as StateExtractor};
 use jiff::Timestamp;
@@ -77,9 +78,16 @@ async fn usage_of(api: &Api, pods: Vec<Arc<Object>>) -> Vec<Value> {
             .map(|pod| (pod.uid().to_owned(), api.node.runtime.stats(pod.uid())))
             .collect::<BTreeMap<_, _>>()
     };
+    let traffic = || {
+        let own = observed.values().filter(|state| !state.addresses.is_empty());
+        own.map(|state| (state.uid.clone(), netdev::bytes_of_process(state.supervisor_pid)))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let traffic_before = traffic();
     let (began, before) = (Instant::now(), sample());
     tokio::time::sleep(WINDOW).await;
     let (window, now, after) = (began.elapsed(), Timestamp::now(), sample());
+    let traffic_after = traffic();
     let of_pod = |pod: &Arc<Object>| {
         let stats = |of: &BTreeMap<String, PodStats>| of.get(pod.uid()).cloned().unwrap_or_default();
         let (before, after) = (stats(&before), stats(&after));
@@ -100,10 +108,21 @@ async fn usage_of(api: &Api, pods: Vec<Arc<Object>>) -> Vec<Value> {
             "metadata": {"name": pod.name(), "namespace": pod.namespace(), "labels": pod.metadata().labels},
             "timestamp": now,
             "window": format!("{}ms", window.as_millis()),
+            "network": network(traffic_before.get(pod.uid()), traffic_after.get(pod.uid()), window),
             "containers": containers,
         }))
     };
     running.iter().filter_map(of_pod).collect()
+}
+
+/// Bytes per second; nothing of a pod without a network of its own.
+fn network(before: Option<&(u64, u64)>, after: Option<&(u64, u64)>, window: Duration) -> Option<Value> {
+    let (before, after) = (before?, after?);
+    let rate =
+        |before: u64, after: u64| u128::from(after.saturating_sub(before)) * 1000 / window.as_millis().max(1);
+    Some(
+        json!({"received": rate(before.0, after.0).to_string(), "sent": rate(before.1, after.1).to_string()}),
+    )
 }
 
 fn usage(before: &GroupStats, after: &GroupStats, window: Duration) -> Value {

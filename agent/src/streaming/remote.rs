@@ -159,7 +159,9 @@ pub(super) async fn serve(target: Target, client: Client) {
     let result = match started.await.map_err(InsideError::Talk).and_then(|started| started) {
         Ok(process) => {
             let streams = Streams { stdin, stdout, stderr, resize };
-            connect(process, streams, is_exec, &gone).await
+            let ended = connect(process, streams, is_exec, &gone).await;
+            // Of the container's own end, who looks on is told when he asks.
+            if is_exec { ended } else { ended.map(|_| 0) }
         }
         Err(error) => Err(error),
     };

@@ -39,6 +39,36 @@ pub(crate) fn logs_are_followed_cut_and_kept(machine: &mut Machine) {
     assert_eq!(machine.ok(&["logs", "talker", "--previous"]), all);
 }
 
+pub(crate) fn a_long_log_gives_way_and_is_read_as_one(machine: &mut Machine) {
+    machine.configuration["containerLogMaxSize"] = "64Ki".into();
+    machine.configuration["containerLogMaxFiles"] = 3.into();
+    machine.start();
+    let script = format!("trap 'exit 0' TERM; seq -f 'line %06g' 1 60000; {SERVE}");
+    machine.repository.push_file("talker.yaml", &pod("talker", &spec(&script)));
+    let talker = machine.until_running("talker");
+    until("the last line", || {
+        (machine.keel(&["logs", "talker", "--tail", "1"]).stdout == "up\n").then_some(())
+    });
+    let uid = talker["metadata"]["uid"].as_str().unwrap();
+    let folder = machine.folder.join(format!("logs/default_talker_{uid}/main"));
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    for file in &files {
+        let (name, length) = (file.file_name(), file.metadata().unwrap().len());
+        // A batch of what was written goes into one file.
+        assert!(name.to_str().unwrap().starts_with("0.log") && length < 2 * 512 * 1024, "{name:?}: {length}");
+    }
+    let all = machine.ok(&["logs", "talker"]);
+    let numbers = all.lines().filter_map(|line| line.strip_prefix("line ")?.parse::<u32>().ok());
+    let numbers: Vec<_> = numbers.collect();
+    let first = 60_000 - u32::try_from(numbers.len()).unwrap() + 1;
+    assert!(first > 1, "the oldest are gone");
+    assert_eq!(numbers, (first..=60_000).collect::<Vec<_>>(), "and nothing between is");
+    // More than one file holds.
+    let in_use = std::fs::read_to_string(folder.join("0.log")).unwrap().lines().count();
+    assert!(numbers.len() >= in_use, "{} lines, {in_use} in the last file", numbers.len());
+}
+
 pub(crate) fn a_watched_list_shows_each_change(machine: &mut Machine) {
     machine.start();
     let said = machine.keel(&["get", "pods"]);

@@ -201,6 +201,15 @@ pub(crate) fn a_sandbox_lives_by_the_words_of_its_client(machine: &mut Machine) 
     assert!(address.starts_with("10.77.0."), "{address}");
     until("the log", || fs::read_to_string(&log).ok()?.contains(" F began $(green)\n").then_some(()));
 
+    // Whoever moves the log away gets a new one.
+    let old = log.with_extension("old");
+    fs::rename(&log, &old).unwrap();
+    runtime.block_on(async {
+        let request = v1::ReopenContainerLogRequest { container_id: main.clone() };
+        Kubelet::connect(&socket).await.runtime.reopen_container_log(request).await.unwrap();
+    });
+    assert_eq!(fs::read_to_string(&log).unwrap(), "");
+
     // Neither an agent that is killed nor the pods of the store have to do with it.
     let before = runtime.block_on(async { Kubelet::connect(&socket).await.status(&main).await });
     machine.kill_agent();
@@ -208,6 +217,82 @@ pub(crate) fn a_sandbox_lives_by_the_words_of_its_client(machine: &mut Machine) 
     runtime.block_on(end(&socket, &id, &before));
     assert_eq!(machine.pid("own"), own);
     assert!(fs::read_to_string(&log).unwrap().ends_with(" stdout F over\n"));
+    assert!(fs::read_to_string(&old).unwrap().ends_with(" F began $(green)\n"));
+}
+
+fn namespaces(pid: v1::NamespaceMode, target: &str) -> v1::NamespaceOption {
+    v1::NamespaceOption { pid: pid.into(), target_id: target.to_owned(), ..Default::default() }
+}
+
+/// Of which container, under the words of the sandbox's own, `pid` is.
+fn with_processes(config: v1::ContainerConfig, pid: v1::NamespaceMode, target: &str) -> v1::ContainerConfig {
+    let security_context = Some(v1::LinuxContainerSecurityContext {
+        namespace_options: Some(namespaces(pid, target)),
+        ..Default::default()
+    });
+    v1::ContainerConfig {
+        linux: Some(v1::LinuxContainerConfig { security_context, ..Default::default() }),
+        ..config
+    }
+}
+
+impl Kubelet {
+    /// A sandbox with two containers, the second beside the first's processes if that is named.
+    async fn two(&mut self, config: &v1::PodSandboxConfig, pid: v1::NamespaceMode) -> [String; 3] {
+        let mut config = config.clone();
+        config.linux = Some(v1::LinuxPodSandboxConfig {
+            security_context: Some(v1::LinuxSandboxSecurityContext {
+                namespace_options: Some(namespaces(pid, "")),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let id = self.run_sandbox(&config).await;
+        let first = with_processes(container("first", "exec sleep 4242"), pid, "");
+        let first = self.create(&id, first).await;
+        self.start(&first).await.unwrap();
+        let (mode, target) = match pid {
+            v1::NamespaceMode::Container => (v1::NamespaceMode::Target, first.as_str()),
+            v1::NamespaceMode::Pod | v1::NamespaceMode::Node | v1::NamespaceMode::Target => (pid, ""),
+        };
+        let second = with_processes(container("second", "exec sleep 4343"), mode, target);
+        let second = self.create(&id, second).await;
+        self.start(&second).await.unwrap();
+        [id, first, second]
+    }
+}
+
+pub(crate) fn containers_share_processes_as_they_are_asked_to(machine: &mut Machine) {
+    let runtime = prepare(machine);
+    let (socket, config) = (machine.folder.join("cri.sock"), sandbox(machine));
+    runtime.block_on(async {
+        let mut kubelet = Kubelet::connect(&socket).await;
+        let processes = "cat /proc/1/comm; cat /proc/[0-9]*/cmdline | tr '\\0' ' '";
+        for (mode, first_process) in
+            [(v1::NamespaceMode::Pod, "pause\n"), (v1::NamespaceMode::Container, "sleep\n")]
+        {
+            let [id, first, second] = kubelet.two(&config, mode).await;
+            let said = kubelet.exec(&second, processes, 0).await.unwrap();
+            let text = String::from_utf8(said.stdout).unwrap();
+            assert!(text.starts_with(first_process), "{mode:?}: {text}");
+            assert!(text.contains("sleep 4242") && text.contains("sleep 4343"), "{mode:?}: {text}");
+            // Its end takes nobody along but its own.
+            let stop = v1::StopContainerRequest { container_id: second.clone(), timeout: 0 };
+            kubelet.runtime.stop_container(stop).await.unwrap();
+            assert!(running(&kubelet.status(&first).await));
+            let gone = v1::RemovePodSandboxRequest { pod_sandbox_id: id };
+            kubelet.runtime.remove_pod_sandbox(gone).await.unwrap();
+        }
+        // Told to end before it could hear that, it ends as soon as it hears.
+        let id = kubelet.run_sandbox(&config).await;
+        let slow = "sleep 0.3; trap 'exit 5' TERM; while :; do sleep 0.1; done";
+        let slow = kubelet.create(&id, container("slow", slow)).await;
+        kubelet.start(&slow).await.unwrap();
+        let stop = v1::StopContainerRequest { container_id: slow.clone(), timeout: 60 };
+        kubelet.runtime.stop_container(stop).await.unwrap();
+        assert_eq!(kubelet.status(&slow).await.exit_code, 5);
+        kubelet.runtime.remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id }).await.unwrap();
+    });
 }
 
 /// A program that tries to get out, compiled into a folder of the machine's.

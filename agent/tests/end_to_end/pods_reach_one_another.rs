@@ -1,4 +1,4 @@
-use crate::machine::Machine;
+use crate::machine::{Machine, PODS};
 use crate::yaml::{config_map, pod, spec};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -10,11 +10,41 @@ fn address(pod: &Value) -> IpAddr {
 
 /// The answer of the web server at `address`; `None` while nobody listens.
 fn page(address: IpAddr) -> Option<String> {
-    let mut stream = TcpStream::connect((address, 8080)).ok()?;
+    page_at(address, 8080)
+}
+
+fn page_at(address: IpAddr, port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect((address, port)).ok()?;
     stream.write_all(b"GET /word HTTP/1.0\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     Some(text)
+}
+
+pub(crate) fn a_port_of_the_node_leads_to_a_pod(machine: &mut Machine) {
+    machine.start();
+    let mut server = spec("exec busybox httpd -f -p 8080 -h /www");
+    server["terminationGracePeriodSeconds"] = 0.into();
+    server["volumes"] = json!([{"name": "www", "configMap": {"name": "www"}}]);
+    server["containers"][0]["volumeMounts"] = json!([{"name": "www", "mountPath": "/www"}]);
+    server["containers"][0]["ports"] = json!([{"containerPort": 8080, "hostPort": 18080}]);
+    machine.repository.write("www.yaml", &config_map("www", "word", "well met\n"));
+    machine.repository.push_file("server.yaml", &pod("server", &server));
+    machine.until_running("server");
+    let (loopback, gateway): (IpAddr, IpAddr) = ("127.0.0.1".parse().unwrap(), "10.77.0.1".parse().unwrap());
+    let answers = |address: IpAddr| {
+        crate::machine::until("the port to answer", || page_at(address, 18080)).ends_with("well met\n")
+    };
+    assert!(answers(gateway) && answers(loopback));
+    // Neither an agent that is dead nor the next one is in its way.
+    machine.kill_agent();
+    assert!(answers(gateway));
+    machine.start();
+    assert!(answers(loopback));
+    machine.repository.remove("server.yaml");
+    machine.repository.push_file("text.yaml", &config_map("text", "a", "b"));
+    machine.until_gone(PODS);
+    assert_eq!(page_at(gateway, 18080), None);
 }
 
 pub(crate) fn pods_and_host_reach_one_another(machine: &mut Machine) {

@@ -1,5 +1,5 @@
 use crate::machine::{KEEL, Machine};
-use crate::yaml::{SERVE, config_map, deployment, spec};
+use crate::yaml::{SERVE, config_map, deployment, pod, spec};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -74,6 +74,56 @@ pub(crate) fn metrics_tell_what_runs(machine: &mut Machine) {
     });
     assert_eq!(now.keys().filter(|name| name.starts_with("keel_git_revision_info")).count(), 1);
     check_with_promtool(&scrape("/metrics"));
+}
+
+/// The sample of that name with these labels, whatever others it has.
+fn value(samples: &BTreeMap<String, f64>, name: &str, labels: &[&str]) -> Option<f64> {
+    let fits =
+        |key: &String| key.split('{').next() == Some(name) && labels.iter().all(|label| key.contains(label));
+    samples.iter().find(|(key, _)| fits(key)).map(|(_, value)| *value)
+}
+
+pub(crate) fn metrics_of_pods_have_cadvisors_names(machine: &mut Machine) {
+    machine.start();
+    let mut web = spec("cd /tmp; head -c 1048576 /dev/zero > much; exec busybox httpd -f -p 8080");
+    web["containers"][0]["readinessProbe"] = serde_json::json!({"httpGet": {"path": "/much", "port": 8080}, "failureThreshold": 100, "periodSeconds": 1});
+    web["containers"][0]["resources"] = serde_json::json!({"limits": {"memory": "64Mi", "cpu": "2"}});
+    machine.repository.push_file("web.yaml", &pod("web", &web));
+    let web = machine.until_running("web");
+    let address = web["status"]["podIP"].as_str().unwrap();
+    let of_pod = [r#"namespace="default""#, r#"pod="web""#, r#"container="""#, r#"interface="eth0""#];
+    let of_container = [r#"namespace="default""#, r#"pod="web""#, r#"container="main""#, r#"image="host:""#];
+    let look = || samples(&scrape("/metrics/cadvisor"));
+    let sent = |now: &BTreeMap<String, f64>| value(now, "container_network_transmit_bytes_total", &of_pod);
+    let before = look();
+    for name in ["container_memory_working_set_bytes", "container_start_time_seconds", "container_processes"]
+    {
+        assert!(value(&before, name, &of_container).is_some_and(|value| value > 0.0), "{name}: {before:#?}");
+    }
+    let limit = value(&before, "container_spec_memory_limit_bytes", &of_container);
+    assert_eq!(limit, Some(f64::from(64 << 20)));
+    assert!(
+        value(&before, "container_cpu_usage_seconds_total", &[r#"cpu="total""#, of_container[2]]).is_some()
+    );
+    let disk = value(&before, "container_fs_usage_bytes", &of_container);
+    assert!(disk.is_some(), "{before:#?}");
+
+    let mut stream = TcpStream::connect((address, 8080)).unwrap();
+    write!(stream, "GET /much HTTP/1.0\r\n\r\n").unwrap();
+    let mut much = Vec::new();
+    stream.read_to_end(&mut much).unwrap();
+    assert!(much.len() > 1 << 20);
+    let after = look();
+    let (before, now) = (sent(&before).unwrap(), sent(&after).unwrap());
+    assert!(now - before >= f64::from(1 << 20), "{before} bytes before, {now} after");
+    check_with_promtool(&scrape("/metrics/cadvisor"));
+    let status = machine.ok(&["status", "pod/web"]);
+    assert!(status.contains("Network: ") && status.contains("M out"), "{status}");
+    let top = machine.ok(&["top", "pods", "--network"]);
+    let heads = ["NAME", "CPU(cores)", "MEMORY(bytes)", "IN(bytes/s)", "OUT(bytes/s)"];
+    assert!(top.lines().next().unwrap().split_whitespace().eq(heads), "{top}");
+    let row: Vec<_> = top.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(row[3].parse::<u64>().is_ok() && row[4].parse::<u64>().is_ok(), "{top}");
 }
 
 /// Prometheus' own opinion, where its program is installed.

@@ -6,6 +6,7 @@ use crate::duration;
 use crate::names;
 use crate::parse::SourceFile;
 use crate::path::Path;
+use crate::quantity::Quantity;
 use crate::report::{Findings, Report};
 use crate::schema::{Checker, for_configuration};
 use crate::source::Source;
@@ -81,6 +82,18 @@ fn read(source: &Source<'_>, findings: &mut Findings) -> Option<AgentConfigurati
     }
 }
 
+fn logs(configuration: &AgentConfiguration, report: &mut Report<'_>) {
+    let size = Quantity::parse(&configuration.container_log_max_size);
+    if !size.is_ok_and(|size| size.bytes_ceil() > 0) {
+        let message = "expected an amount of bytes, as `10Mi`";
+        report.error(&Path::ROOT.field("containerLogMaxSize"), "bad-value", message);
+    }
+    if configuration.container_log_max_files < 2 {
+        let message = "at least 2: the file in use, and one that gave way to it";
+        report.error(&Path::ROOT.field("containerLogMaxFiles"), "bad-value", message);
+    }
+}
+
 fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     let root = &Path::ROOT;
     if configuration.api_version != API_VERSION {
@@ -117,6 +130,7 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
         }
     }
     cgroup_root(configuration, report);
+    logs(configuration, report);
     if configuration.cri.socket.as_ref().is_some_and(|path| !path.is_absolute()) {
         report.error(&root.field("cri").field("socket"), "bad-path", "the socket must be an absolute path");
     }

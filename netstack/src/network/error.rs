@@ -70,6 +70,13 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// Ports of the node cannot lead to pods.
+    #[error("cannot make ports of the node lead to pods (nftables)")]
+    HostPorts {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A link cannot be removed.
     #[error("cannot remove link {name}")]
     RemoveLink {

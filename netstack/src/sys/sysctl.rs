@@ -16,3 +16,12 @@ pub(crate) fn ensure_ipv4_forwarding() -> io::Result<bool> {
     fs::write(IPV4_FORWARDING, "1")?;
     Ok(true)
 }
+
+/// Whether packets from and for the loopback's addresses may pass this interface.
+///
+/// # Errors
+/// As `open(2)` and `write(2)`.
+pub(crate) fn route_loopback(interface: &str, allowed: bool) -> io::Result<()> {
+    let word = if allowed { "1" } else { "0" };
+    fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/route_localnet"), word)
+}

@@ -17,6 +17,7 @@ fuzz_target!(|content: &[u8]| {
         host_ips: vec!["192.0.2.1".into()],
         state_dir: "/state".into(),
         log_dir: "/logs".into(),
+        log_limits: Default::default(),
         cgroup_root: "keel".into(),
         hidden: Vec::new(),
         cpu_millis: 4000,

@@ -41,6 +41,8 @@ pub struct NodeFacts {
     pub state_dir: PathBuf,
     /// Where pods' log folders are.
     pub log_dir: PathBuf,
+    /// How much of a container's log is kept.
+    pub log_limits: super::LogLimits,
     /// The cgroup over all pods, from the hierarchy's root.
     pub cgroup_root: String,
     /// What a container on the host's root must not see: the agent's own folders.
@@ -175,6 +177,7 @@ pub fn build(input: &PodInput<'_>) -> Result<PodPlan, PlanError> {
         ),
         resources: resource::pod(&spec, input.node).map_err(Cause::in_pod)?,
         log_dir: input.node.log_dir.join(log_name),
+        log_limits: input.node.log_limits,
         state_dir: input.pod_dir(),
         memory_volumes: memory::volumes(&spec, input).map_err(Cause::in_pod)?,
         shared_mounts: mounts::shared(input),
@@ -260,6 +263,9 @@ fn plan_container(container: &Container, input: &PodInput<'_>) -> Result<Contain
         stdin_once: container.stdin_once == Some(true),
         log: LogPlace::Own,
         ties: Vec::new(),
+        image_volumes: Vec::new(),
+        processes_of: None,
+        ephemeral: false,
         habits,
         security: security::of_container(container, input)?,
         file_variables: file_variable::of_container(container, input)?,

@@ -22,7 +22,9 @@ pub(super) fn volumes(input: &PodInput<'_>) -> Result<Vec<ImageVolume>, Cause> {
         let Some(path) = volume::path(&input.pod_dir(), wanted) else { continue };
         let image = input.images.get(&image_key(&wanted.name)).ok_or(Cause::ImageNotResolved)?;
         match &image.rootfs {
-            Rootfs::Layers(layers) => all.push(ImageVolume { path, layers: layers.clone() }),
+            Rootfs::Layers(layers) => {
+                all.push(ImageVolume { path, layers: layers.clone(), ..ImageVolume::default() })
+            }
             Rootfs::Host { .. } => {
                 return Err(Cause::Unsupported { feature: "the host's root as a volume".to_owned() });
             }

@@ -16,6 +16,8 @@ pub struct PodSecurity {
     pub own_users: bool,
     /// The host's id of such a pod's root; the runtime chooses it when the pod is made.
     pub first_id: Option<u32>,
+    /// How many ids it has; 65536 if `None`.
+    pub id_count: Option<u32>,
     /// The OCI runtime that makes its containers, if that is another program.
     pub handler: Option<Handler>,
 }
@@ -96,6 +98,7 @@ pub(super) fn of_pod(spec: &api::PodSpec) -> PodSecurity {
         share_processes: spec.share_process_namespace == Some(true),
         own_users: spec.host_users == Some(false),
         first_id: None,
+        id_count: None,
         handler: None,
     }
 }

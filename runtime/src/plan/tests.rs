@@ -45,6 +45,7 @@ impl World {
                 host_ips: vec!["192.0.2.1".into(), "2001:db8::1".into()],
                 state_dir: "/state".into(),
                 log_dir: "/logs".into(),
+                log_limits: Default::default(),
                 cgroup_root: "keel".into(),
                 hidden: vec!["/state".into()],
                 cpu_millis: 2000,

@@ -56,6 +56,8 @@ pub(super) fn resolve_in(
         identity.groups.clear();
     }
     identity.groups.extend(user.additional_gids().iter().flatten());
+    // As in every other runtime.
+    identity.groups.push(identity.gid.as_raw());
     identity.groups.sort_unstable();
     identity.groups.dedup();
     Ok(identity)

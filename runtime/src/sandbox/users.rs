@@ -21,9 +21,9 @@ pub(crate) struct Users {
 }
 
 impl Users {
-    /// A user namespace in which the ids from `first` on are the pod's from 0 on. This process is
+    /// A user namespace in which `count` ids from `first` on are the pod's from 0 on. This process is
     /// in the new `namespaces` (`CLONE_NEW*`), which belong to it, and stays the host's root.
-    pub(crate) fn make(first: u32, namespaces: CloneFlags) -> io::Result<Self> {
+    pub(crate) fn make(first: u32, count: u32, namespaces: CloneFlags) -> io::Result<Self> {
         let (gate_child, gate) = pipe_with(PipeFlags::CLOEXEC)?;
         match clone3(namespaces.bits() | libc::CLONE_NEWUSER, None)? {
             Cloned::Child => {
@@ -34,7 +34,7 @@ impl Users {
             }
             Cloned::Parent { pid, pidfd } => {
                 drop(gate_child);
-                let made = Self::take(pid, &pidfd, first, namespaces);
+                let made = Self::take(pid, &pidfd, (first, count), namespaces);
                 drop(gate);
                 let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
                 made
@@ -42,9 +42,14 @@ impl Users {
         }
     }
 
-    fn take(pid: i32, pidfd: &OwnedFd, first: u32, namespaces: CloneFlags) -> io::Result<Self> {
+    fn take(
+        pid: i32,
+        pidfd: &OwnedFd,
+        (first, count): (u32, u32),
+        namespaces: CloneFlags,
+    ) -> io::Result<Self> {
         for map in ["uid_map", "gid_map"] {
-            fs::write(format!("/proc/{pid}/{map}"), format!("0 {first} {IDS}"))?;
+            fs::write(format!("/proc/{pid}/{map}"), format!("0 {first} {count}"))?;
         }
         setns(pidfd, namespaces)?;
         Ok(Self { namespace: File::open(format!("/proc/{pid}/ns/user"))?, first })

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub(super) enum Group {
     Init,
     Main,
+    Ephemeral,
 }
 
 /// The statuses of one group, in the specification's order.
@@ -34,6 +35,8 @@ pub(super) fn statuses(
             state.map(|state| &state.containers),
             before.container_statuses.as_deref().unwrap_or_default(),
         ),
+        // Theirs have rules of their own.
+        Group::Ephemeral => return Vec::new(),
     };
     let is_lost = state.is_some_and(|state| state.stage == Stage::Lost);
     let is_held_up = is_lost && matches!(problem, Some(Problem::Pod { .. }));
@@ -94,7 +97,7 @@ fn not_started(
     }
 }
 
-fn from_report(
+pub(super) fn from_report(
     reported: &state::ContainerStatus,
     group: Group,
     sidecar: bool,

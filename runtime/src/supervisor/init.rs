@@ -6,7 +6,7 @@ use super::shell::{Ends, Shell};
 use super::{READY, image_volume, memory, shared, status};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::PodPlan;
-use crate::sandbox::Users;
+use crate::sandbox::{IDS, Users};
 use crate::sys::link;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
@@ -155,7 +155,10 @@ fn make_namespaces(plan: &PodPlan, has_mounts: bool) -> Result<Option<Users>, In
     let users = match plan.security.first_id {
         Some(first) => {
             doing(unshare(mounts), "make the pod's mount namespace")?;
-            Some(doing(Users::make(first, flags), "make the pod's users (hostUsers: false)")?)
+            Some(doing(
+                Users::make(first, plan.security.id_count.unwrap_or(IDS), flags),
+                "make the pod's users (hostUsers: false)",
+            )?)
         }
         None => {
             doing(unshare(flags | mounts), "make the pod's namespaces")?;

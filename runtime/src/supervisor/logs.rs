@@ -2,6 +2,7 @@
 //!
 //! A log that cannot be written is lost, never waited for: a full disk stops no container.
 
+use crate::plan::LogLimits;
 use jiff::Timestamp;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -9,13 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Longer lines are cut into parts marked `P`.
 const LINE_BYTES: usize = 16 * 1024;
-/// A file that is longer gives way to a new one.
-const ROTATE_BYTES: u64 = 10 * 1024 * 1024;
 /// As much of a log as stands for a termination message.
 const LAST_WORDS_BYTES: usize = 2048;
 const LAST_WORDS_LINES: usize = 80;
-/// Files kept beside the present one.
-const KEPT: usize = 4;
 /// Runs whose logs are kept beside the present one's: a crash loop must not fill the disk.
 const KEPT_RUNS: u32 = 4;
 
@@ -113,15 +110,15 @@ pub(crate) struct LogFile {
     path: Option<PathBuf>,
     file: Option<File>,
     bytes: u64,
-    /// Whoever asked for the file does this himself.
-    rotates: bool,
+    /// `None` if whoever asked for the file sees to it.
+    limits: Option<LogLimits>,
 }
 
 impl LogFile {
     /// `<folder>/<run>.log`, continued if it exists. Logs of runs long ago are gone.
-    pub(crate) fn open(folder: &Path, run: u32) -> Self {
+    pub(crate) fn open(folder: &Path, run: u32, limits: LogLimits) -> Self {
         let path = Some(folder.join(format!("{run}.log")));
-        let mut log = Self { path, file: None, bytes: 0, rotates: true };
+        let mut log = Self { path, file: None, bytes: 0, limits: Some(limits) };
         let _ = fs::create_dir_all(folder);
         let _ = log.reopen();
         drop_old_runs(folder, run);
@@ -130,7 +127,7 @@ impl LogFile {
 
     /// This file, which others rotate.
     pub(crate) fn at(path: &Path) -> Self {
-        let mut log = Self { path: Some(path.to_owned()), file: None, bytes: 0, rotates: false };
+        let mut log = Self { path: Some(path.to_owned()), file: None, bytes: 0, limits: None };
         if let Some(folder) = path.parent() {
             let _ = fs::create_dir_all(folder);
         }
@@ -140,7 +137,7 @@ impl LogFile {
 
     /// Keeps nothing.
     pub(crate) fn nowhere() -> Self {
-        Self { path: None, file: None, bytes: 0, rotates: false }
+        Self { path: None, file: None, bytes: 0, limits: None }
     }
 
     /// What comes from now on is written to the file of that name, a new one if it was moved away.
@@ -166,8 +163,9 @@ impl LogFile {
                 Err(_) => self.file = None,
             }
         }
-        if self.rotates && self.bytes >= ROTATE_BYTES {
+        if let Some(limits) = self.limits.filter(|limits| self.bytes >= limits.file_bytes) {
             self.rotate(now);
+            self.drop_oldest(limits.files);
         }
     }
 
@@ -194,17 +192,25 @@ impl LogFile {
 
     fn rotate(&mut self, now: Timestamp) {
         let Some(path) = &self.path else { return };
-        let mut old = path.clone().into_os_string();
-        old.push(now.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
+        let mut at = now;
+        let old = loop {
+            let mut old = path.clone().into_os_string();
+            old.push(at.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
+            // Two can give way at what is one time to us.
+            match at.checked_add(jiff::SignedDuration::from_nanos(1)) {
+                Ok(next) if Path::new(&old).exists() => at = next,
+                Ok(_) | Err(_) => break old,
+            }
+        };
         if fs::rename(path, old).is_ok() {
             self.file = None;
             let _ = self.reopen();
-            self.drop_oldest();
         }
         self.bytes = 0;
     }
 
-    fn drop_oldest(&self) {
+    /// Of all files, so many are left.
+    fn drop_oldest(&self, files: u32) {
         let Some(path) = &self.path else { return };
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
         let prefix = format!("{}.", name.to_string_lossy());
@@ -215,7 +221,8 @@ impl LogFile {
             .map(|entry| entry.path())
             .collect();
         old.sort();
-        for path in old.iter().rev().skip(KEPT) {
+        let kept = usize::try_from(files.saturating_sub(1)).unwrap_or(usize::MAX);
+        for path in old.iter().rev().skip(kept) {
             let _ = fs::remove_file(path);
         }
     }
@@ -241,7 +248,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("other"), "").expect("write");
         for run in 0..20 {
-            let mut log = LogFile::open(folder.path(), run);
+            let mut log = LogFile::open(folder.path(), run, LogLimits::default());
             log.append(&vec![b'x'; 11 * 1024 * 1024], Timestamp::UNIX_EPOCH);
         }
         let entries = fs::read_dir(folder.path()).expect("read");
@@ -322,13 +329,14 @@ mod tests {
     #[test]
     fn a_long_file_gives_way_and_the_oldest_go() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut log = LogFile::open(folder.path(), 0);
+        let limits = LogLimits { file_bytes: 10 << 20, files: 3 };
+        let mut log = LogFile::open(folder.path(), 0, limits);
         let batch = vec![b'x'; 1024 * 1024];
         for second in 0..70_i64 {
             log.append(&batch, Timestamp::from_second(second).expect("a time"));
         }
         let count = fs::read_dir(folder.path()).expect("read").count();
-        assert_eq!(count, KEPT + 1);
-        assert!(fs::metadata(folder.path().join("0.log")).expect("present").len() < ROTATE_BYTES);
+        assert_eq!(count, 3);
+        assert!(fs::metadata(folder.path().join("0.log")).expect("present").len() < limits.file_bytes);
     }
 }

@@ -127,6 +127,8 @@ struct Slot {
     probes: Probes,
     /// It was added by request, and is started by one.
     waits: bool,
+    /// It was added by request: the pod's end does not wait for it.
+    added: bool,
     /// It was asked to end, or is about to be.
     ending: Option<Ending>,
     /// It has been started, its startup probe included: those after it need not wait.
@@ -430,7 +432,9 @@ impl PodMachine {
             None => inits..self.slots.len(),
         };
         let sidecars = (0..candidates.start).filter(|index| self.slots[*index].sidecar);
-        for index in sidecars.chain(candidates.clone()).collect::<Vec<_>>() {
+        // Whoever looks into the pod may want to see why it does not come to its containers.
+        let added = (candidates.end..self.slots.len()).filter(|index| self.slots[*index].added);
+        for index in sidecars.chain(candidates.clone()).chain(added).collect::<Vec<_>>() {
             if self.is_due(index, now) {
                 self.begin(index);
                 self.slots[index].habits.begin(now.mono);
@@ -444,11 +448,19 @@ impl PodMachine {
             let slot = &self.slots[index];
             !slot.busy && slot.retry_at.is_none() && ended(&self.container(index).state).is_some()
         };
-        let is_over = candidates.clone().all(over);
-        if is_over && self.slots.iter().any(|slot| slot.sidecar && (slot.busy || slot.retry_at.is_some())) {
+        if !candidates.filter(|index| !self.slots[*index].added).all(over) {
+            return;
+        }
+        // What was added to look into the pod goes first; its end brings us back.
+        let added: Vec<usize> = (0..self.slots.len())
+            .filter(|index| self.slots[*index].added && self.slots[*index].busy)
+            .collect();
+        if !added.is_empty() {
+            effects.extend(added.into_iter().map(|index| Effect::KillContainer { index }));
+        } else if self.slots.iter().any(|slot| slot.sidecar && (slot.busy || slot.retry_at.is_some())) {
             // What the containers came to stands; what served them goes.
             self.stop_sidecars(now, effects);
-        } else if is_over {
+        } else {
             self.state.stage = Stage::Finished;
             effects.push(Effect::Kill);
             effects.push(Effect::Finish);

@@ -1,11 +1,12 @@
 //! What others want of single containers: add, start, stop and remove them, look at their streams.
 
 use super::attach::Attachment;
+use super::init::InitError;
 use super::machine::Input;
 use super::protocol::Reply;
-use super::shared;
 use super::shell::Shell;
 use super::task::Purpose;
+use super::{image_volume, shared};
 use crate::plan::ContainerPlan;
 use crate::sandbox;
 use rustix::process::Signal;
@@ -22,6 +23,8 @@ pub(crate) const CONTAINERS_FOLDER: &str = "containers";
 pub(crate) fn container_plan_path(pod_folder: &Path, container: &str) -> PathBuf {
     pod_folder.join(CONTAINERS_FOLDER).join(format!("{container}.json"))
 }
+
+const OWN_CONTAINERS: &str = "this pod's containers are those of its specification";
 
 /// The last output of a container that has ended, on its way to somebody who was attached.
 #[derive(Debug)]
@@ -40,20 +43,32 @@ fn refuse(message: String) -> Reply {
     Reply::Error { message }
 }
 
+/// What only such a container mounts is there.
+fn mount(plan: &ContainerPlan) -> Result<(), InitError> {
+    shared::tie(&plan.ties)?;
+    for volume in &plan.image_volumes {
+        image_volume::mount(volume)
+            .map_err(|source| InitError::ImageVolume { path: volume.path.clone(), source })?;
+    }
+    Ok(())
+}
+
+fn unmount(plan: &ContainerPlan) {
+    shared::untie(&plan.ties);
+    image_volume::unmount_all(&plan.image_volumes);
+}
+
 fn unknown(container: &str) -> Reply {
     refuse(format!("the pod has no container {container:?}"))
 }
 
 impl Shell {
-    fn index_of(&self, container: &str) -> Option<usize> {
+    pub(super) fn index_of(&self, container: &str) -> Option<usize> {
         (0..self.runs.len()).find(|index| self.container(*index).name == container)
     }
 
     /// The container waits for its start. Repeating it is harmless.
     pub(super) fn add_container(&mut self, container: &str) -> Reply {
-        if !self.plan.by_request {
-            return refuse("this pod's containers are those of its specification".to_owned());
-        }
         if self.index_of(container).is_some() {
             return Reply::Done;
         }
@@ -63,9 +78,10 @@ impl Shell {
             serde_json::from_slice::<ContainerPlan>(&text).map_err(|error| error.to_string())
         });
         match plan {
+            Ok(plan) if !self.plan.by_request && !plan.ephemeral => refuse(OWN_CONTAINERS.to_owned()),
             Ok(plan) if plan.name == container => {
-                if let Err(error) = shared::tie(&plan.ties) {
-                    shared::untie(&plan.ties);
+                if let Err(error) = mount(&plan) {
+                    unmount(&plan);
                     let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
                     return refuse(format!("{error}{source}"));
                 }
@@ -105,8 +121,8 @@ impl Shell {
     /// Nothing of the container is left but its log. One that is not known is gone.
     pub(super) fn remove_container(&mut self, container: &str) -> Reply {
         let Some(index) = self.index_of(container) else { return Reply::Done };
-        if !self.plan.by_request {
-            return refuse("this pod's containers are those of its specification".to_owned());
+        if !self.plan.by_request && !self.container(index).ephemeral {
+            return refuse(OWN_CONTAINERS.to_owned());
         }
         if !self.machine.is_idle(index) {
             return refuse(format!("the container {container:?} still runs"));
@@ -119,7 +135,7 @@ impl Shell {
         }
         self.cgroups.kill(&group);
         let _ = self.cgroups.remove(&group);
-        shared::untie(&self.container(index).ties);
+        unmount(self.container(index));
         let _ = fs::remove_file(message);
         sandbox::aside(|| drop(fs::remove_dir_all(&layers)));
         self.machine.remove(index);

@@ -1,10 +1,10 @@
 //! One run of a container: its process, its output, its end.
 
 use super::attach::Attachment;
+use super::deaf::{self, Unheard};
 use super::foreign::Foreign;
 use super::logs::{LogFile, Pending, Stream};
 use super::machine::Outcome;
-use super::unheard::Unheard;
 use crate::sandbox::{Launched, Output, StartFailure};
 use crate::sys::descriptors;
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use nix::sys::wait::WaitStatus;
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// How much is read from a pipe at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -37,6 +38,8 @@ pub(super) struct Run {
     /// Told to the machine.
     pub(super) started: bool,
     pub(super) exit: Option<WaitStatus>,
+    /// A signal to end that came before the program could hear it.
+    pub(super) unheard: Option<Unheard>,
     /// Of a container that another runtime makes.
     pub(super) foreign: Option<Foreign>,
     report: Vec<u8>,
@@ -44,7 +47,6 @@ pub(super) struct Run {
     pending: [Pending; 2],
     log: LogFile,
     pub(super) attachments: Vec<Attachment>,
-    pub(super) unheard: Option<Unheard>,
 }
 
 impl Run {
@@ -56,13 +58,13 @@ impl Run {
             released: false,
             started: false,
             exit: None,
+            unheard: None,
             foreign: None,
             report: Vec::new(),
             open: [true, true, two],
             pending: [Pending::default(), Pending::default()],
             log,
             attachments: Vec::new(),
-            unheard: None,
         };
         for (_, fd) in run.open_pipes() {
             let _ = rustix::io::ioctl_fionbio(fd, true);
@@ -164,6 +166,24 @@ impl Run {
     /// Sends a signal to the first process.
     pub(super) fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
         rustix::process::pidfd_send_signal(&self.launched.pidfd, signal)
+    }
+
+    /// When to see whether the first process hears by now.
+    pub(super) fn wake_at(&self) -> Option<Duration> {
+        self.unheard.as_ref().filter(|_| self.exit.is_none()).map(|unheard| unheard.at)
+    }
+
+    /// The signal that was not heard is sent again, if it is time and it will be.
+    pub(super) fn repeat_signal(&mut self, now: Duration) {
+        let pid = self.launched.pid;
+        let Some(unheard) = self.unheard.as_mut().filter(|unheard| unheard.at <= now) else { return };
+        let signal = unheard.signal;
+        if deaf::catches(pid, signal) {
+            self.unheard = None;
+            let _ = self.signal(signal);
+        } else {
+            unheard.wait_longer(now);
+        }
     }
 
     /// Takes the rest of the output of a process that has ended.

@@ -2,6 +2,7 @@
 
 use super::attach::Attachment;
 use super::clients::Client;
+use super::deaf::{self, Unheard};
 use super::doing::ClientExec;
 use super::equipment::Equipment;
 use super::foreign::Foreign;
@@ -125,8 +126,8 @@ impl Shell {
                 self.serve(source);
             }
             self.go_on();
-            self.tell_again();
             self.step(Input::Tick);
+            self.repeat_signals();
             self.clients.retain(Client::is_open);
             self.flush_attachments();
             changed = self.tell();
@@ -178,9 +179,8 @@ impl Shell {
             }
         }
         let attached = self.attachments().filter_map(Attachment::wake_at);
-        let unheard = self.runs.iter().flatten().filter_map(|run| run.unheard.as_ref());
-        let attached = attached.chain(unheard.map(|unheard| unheard.wake_at));
-        let tasks = self.tasks.iter().filter_map(Task::wake_at).chain(attached);
+        let unheard = self.runs.iter().flatten().filter_map(Run::wake_at);
+        let tasks = self.tasks.iter().filter_map(Task::wake_at).chain(attached).chain(unheard);
         let left =
             tasks.chain(self.machine.wake_at()).min().map(|at| at.saturating_sub(self.began.elapsed()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -266,7 +266,7 @@ impl Shell {
         let _ = self.ends.equipment.hear(index);
         let launch = self.launch(index);
         let group = launch.group();
-        if self.plan.shares_processes() {
+        if launch.shares_processes() {
             // No process namespace has taken its orphans with it.
             self.cgroups.kill(&group);
         }
@@ -343,7 +343,15 @@ impl Shell {
             processes: self.processes.as_ref(),
             users: self.ends.users.as_ref(),
             sockets: self.ends.equipment.sockets(index),
+            beside: self.beside(index),
         }
+    }
+
+    /// The first process of the container whose processes this one shares, while it runs.
+    fn beside(&self, index: usize) -> Option<i32> {
+        let other = self.index_of(self.container(index).processes_of.as_deref()?)?;
+        let run = self.runs.get(other)?.as_ref().filter(|run| run.started && run.exit.is_none())?;
+        Some(run.launched.pid)
     }
 
     /// Brings the first containers to their gates, so that the start finds them there.
@@ -383,7 +391,9 @@ impl Shell {
         let group = launch.group();
         self.cgroups.ensure_container(&group, &launch.container.resources)?;
         let log = match &launch.container.log {
-            LogPlace::Own => LogFile::open(&self.plan.log_dir.join(&launch.container.name), run),
+            LogPlace::Own => {
+                LogFile::open(&self.plan.log_dir.join(&launch.container.name), run, self.plan.log_limits)
+            }
             LogPlace::File(path) => LogFile::at(path),
             LogPlace::Nowhere => LogFile::nowhere(),
         };
@@ -420,14 +430,27 @@ impl Shell {
     fn terminate(&mut self, index: usize) {
         let Some(run) = &self.runs[index] else { return };
         let signal = if run.started { self.stop_signal(index) } else { Signal::KILL };
-        self.tell_to_end(index, signal);
+        let _ = run.signal(signal);
+        let is_deaf = deaf::is_deaf(run.launched.pid, signal);
+        let now = self.began.elapsed();
+        if let Some(run) = self.runs[index].as_mut().filter(|_| is_deaf) {
+            run.unheard = Some(Unheard::new(signal, now));
+        }
+    }
+
+    /// Signals that came too early are sent again to those who hear them now.
+    fn repeat_signals(&mut self) {
+        let now = self.began.elapsed();
+        for run in self.runs.iter_mut().flatten() {
+            run.repeat_signal(now);
+        }
     }
 
     /// A program that wants to leave a picture of itself can; another is killed.
     fn abort(&self, index: usize) {
         let Some(run) = &self.runs[index] else { return };
-        let caught = catches(run.launched.pid, Signal::ABORT);
-        let signal = if caught { Signal::ABORT } else { Signal::KILL };
+        let signal =
+            if deaf::catches(run.launched.pid, Signal::ABORT) { Signal::ABORT } else { Signal::KILL };
         let _ = run.signal(signal);
     }
 
@@ -566,14 +589,6 @@ impl Shell {
             None => Reply::Error { message: format!("the container {container:?} does not run") },
         }
     }
-}
-
-/// The first process of a process namespace does not hear what it does not catch.
-pub(super) fn catches(pid: i32, signal: Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
-    caught & (1 << (signal.as_raw() - 1)) != 0
 }
 
 fn parse_signal(text: &str) -> Option<Signal> {

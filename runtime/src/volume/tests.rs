@@ -32,6 +32,7 @@ impl World {
                 host_ips: Vec::new(),
                 state_dir: folder.path().to_owned(),
                 log_dir: "/logs".into(),
+                log_limits: Default::default(),
                 cgroup_root: "keel".into(),
                 hidden: Vec::new(),
                 cpu_millis: 1000,

@@ -1,7 +1,7 @@
 //! Pods that are made by request, and the streams of containers that run.
 
 use crate::node::{Node, Script, until};
-use runtime::plan::{ContainerPlan, LogPlace, PodPlan, Resources, SharedMount};
+use runtime::plan::{ContainerPlan, ImageVolume, LogPlace, PodPlan, Resources, SharedMount};
 use runtime::pods::{Attached, PodError, attach};
 use runtime::state::{ContainerState, PodState, Stage};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -9,6 +9,7 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 /// A sandbox without a container.
@@ -116,6 +117,50 @@ pub(crate) async fn a_container_sees_the_host_as_it_is_when_it_comes(node: Node)
     node.runtime().start_container("ties", "main").await.unwrap();
     until("the file", || fs::read_to_string(&log).ok().filter(|text| text.contains(" F yes"))).await;
     node.runtime().stop("ties", 0).await.unwrap();
+}
+
+/// An image of two layers at `/mnt`, the second of which lies over the first.
+fn with_image(node: &Node, mut container: ContainerPlan, sub_path: &str) -> ContainerPlan {
+    let layers = ["upper", "lower"].map(|name| {
+        let layer = node.folder(&format!("{name}-{}", container.name));
+        fs::create_dir(layer.join("etc")).unwrap();
+        fs::write(layer.join("etc/word"), name).unwrap();
+        fs::write(layer.join(name), "#!/bin/sh\necho ran\n").unwrap();
+        fs::set_permissions(layer.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        layer
+    });
+    let path = node.folder(&format!("image-{}", container.name));
+    crate::node::bind(&mut container.spec, &path, &PathBuf::from("/mnt"));
+    let sub_paths = vec![PathBuf::from(sub_path)];
+    container.image_volumes =
+        vec![ImageVolume { path, layers: layers.to_vec(), executable: true, sub_paths }];
+    container
+}
+
+pub(crate) async fn a_container_that_is_added_can_mount_an_image(node: Node) {
+    node.launch_plan(&empty(&node, "images")).await;
+    let log = node.folder("log-of-images").join("0.log");
+    let text = "cat /mnt/etc/word; echo; /mnt/lower; touch /mnt/new || echo refused; exec sleep 1000";
+    let mut main = with_image(&node, container(&node, "main", text), "etc/word");
+    main.log = LogPlace::File(log.clone());
+    node.runtime().add_container("images", &main).await.unwrap();
+    node.runtime().start_container("images", "main").await.unwrap();
+    let said =
+        until("its word", || fs::read_to_string(&log).ok().filter(|text| text.contains("refused"))).await;
+    assert!(said.contains(" F upper\n") && said.contains(" F ran\n"), "{said}");
+    // What is to be mounted has to be there; nothing is left of what is not.
+    let other = with_image(&node, container(&node, "other", "true"), "etc/none");
+    let refused = node.runtime().add_container("images", &other).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("etc/none"), "{refused:?}");
+    let pid = node.runtime().observe()["images"].supervisor_pid;
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    assert!(mounts.contains("image-main") && !mounts.contains("image-other"), "{mounts}");
+    node.runtime().stop_container("images", "main", 0).await.unwrap();
+    node.wait("images", |state| !runs(state, "main")).await;
+    node.runtime().remove_container("images", "main").await.unwrap();
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    assert!(!mounts.contains("image-main"), "{mounts}");
+    node.runtime().stop("images", 0).await.unwrap();
 }
 
 struct Viewer {

@@ -98,3 +98,16 @@ pub(crate) async fn a_pod_can_have_users_of_its_own(mut node: Node) {
         node.runtime().stop(uid, 0).await.unwrap();
     }
 }
+
+pub(crate) async fn a_pod_has_the_users_that_it_is_asked_to(node: Node) {
+    if !kernel_can() {
+        return;
+    }
+    let script = "cat /proc/self/uid_map /proc/self/gid_map";
+    let object = pod("asked", script, &json!({}), &json!({"hostUsers": false, "restartPolicy": "Never"}));
+    let mut plan = node.built_from("asked", image(&node, ""), &object);
+    (plan.security.first_id, plan.security.id_count) = (Some(300_000), Some(100_000));
+    let said = node.output_of(&plan).await;
+    let maps = said.lines().filter(|line| line.split_whitespace().skip(3).eq(["0", "300000", "100000"]));
+    assert_eq!(maps.count(), 2, "{said}");
+}

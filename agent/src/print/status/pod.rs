@@ -116,6 +116,7 @@ fn containers(
     let status = pod.status.clone().unwrap_or_default();
     let usual = status.container_statuses.unwrap_or_default();
     let init = status.init_container_statuses.unwrap_or_default();
+    let added = status.ephemeral_container_statuses.unwrap_or_default();
     let pid = |name: &str| {
         let found = inspection?.containers.iter().find(|container| container.name == name)?;
         found.pid
@@ -129,6 +130,7 @@ fn containers(
         .iter()
         .map(|container| (container, " (init)"))
         .chain(usual.iter().map(|container| (container, "")))
+        .chain(added.iter().map(|container| (container, " (ephemeral)")))
         .map(|(container, role)| container_line(container, role, pid(&container.name), paint))
         .collect();
     sheet.field(if lines.len() == 1 { "Container" } else { "Containers" }, &lines.join("\n"));
@@ -200,6 +202,10 @@ fn usage(inspection: &PodInspection, sheet: &mut Sheet) {
     }
     if let Some(memory) = inspection.memory_bytes {
         sheet.field("Memory", &bytes(memory));
+    }
+    if let Some(network) = inspection.network {
+        let (received, sent) = (bytes(network.received_bytes), bytes(network.sent_bytes));
+        sheet.field("Network", &format!("{received} in, {sent} out"));
     }
     if let Some(cpu) = inspection.cpu_nanos {
         sheet.field("CPU", &cpu_time(cpu));

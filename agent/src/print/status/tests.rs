@@ -75,6 +75,7 @@ fn a_running_pod_reads_like_a_unit_of_systemd() {
             memory_bytes: Some(2_097_152),
             cpu_nanos: Some(1_500_000_000),
             pids: Some(3),
+            network: None,
             pressure: Some(pressure()),
             containers: vec![usage],
         }),

@@ -72,6 +72,7 @@ fn keep_given(next: &mut Object, have: &Object) {
         (Object::Pod(next), Object::Pod(have)) => {
             if let (Some(next), Some(have)) = (&mut next.spec, &have.spec) {
                 keep(&mut next.node_name, &have.node_name);
+                keep(&mut next.ephemeral_containers, &have.ephemeral_containers);
                 if next.priority_class_name == have.priority_class_name {
                     keep(&mut next.priority, &have.priority);
                     keep(&mut next.preemption_policy, &have.preemption_policy);

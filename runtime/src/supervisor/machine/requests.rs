@@ -12,7 +12,12 @@ impl PodMachine {
     /// The container is known and waits for its start; returns its index.
     pub(crate) fn add(&mut self, plan: &ContainerPlan) -> usize {
         let policy = RestartPolicy::Never;
-        let slot = Slot { waits: true, rules: RestartRules::of(plan, policy), ..Slot::new(plan, policy) };
+        let slot = Slot {
+            waits: true,
+            added: true,
+            rules: RestartRules::of(plan, policy),
+            ..Slot::new(plan, policy)
+        };
         self.slots.push(slot);
         self.state.containers.push(fresh(plan, ADDED));
         self.slots.len() - 1

@@ -23,6 +23,9 @@ fn container(name: &str) -> ContainerPlan {
         stdin_once: false,
         log: LogPlace::Own,
         ties: Vec::new(),
+        image_volumes: Vec::new(),
+        processes_of: None,
+        ephemeral: false,
         habits: HabitPlan::default(),
         security: crate::plan::ContainerSecurity::default(),
         file_variables: crate::plan::FileVariables::default(),
@@ -44,6 +47,7 @@ fn plan(policy: RestartPolicy, inits: &[&str], containers: &[&str]) -> PodPlan {
         cgroup: "c".into(),
         resources: Resources::default(),
         log_dir: "/l".into(),
+        log_limits: Default::default(),
         state_dir: "/s".into(),
         memory_volumes: Vec::new(),
         shared_mounts: Vec::new(),
@@ -103,6 +107,18 @@ fn init_containers_run_one_by_one_and_again_until_they_succeed() {
     assert_eq!(machine.step(exit(0, 1), at(1)), [run(0)]);
     assert_eq!(machine.step(exit(0, 0), at(2)), [run(1)]);
     assert_eq!(machine.step(exit(1, 0), at(3)), [run(2)]);
+}
+
+#[test]
+fn what_is_added_runs_beside_an_init_container_and_holds_no_end_up() {
+    let mut machine = machine(&plan(RestartPolicy::Never, &["i"], &["a"]));
+    machine.step(start(), at(0));
+    let added = machine.add(&container("d"));
+    assert!(machine.step(Input::Tick, at(1)).is_empty());
+    assert_eq!(machine.step(Input::StartOne { index: added }, at(1)), [run(added)]);
+    assert_eq!(machine.step(exit(0, 0), at(2)), [run(1)]);
+    assert_eq!(machine.step(exit(1, 0), at(3)), [Effect::KillContainer { index: added }]);
+    assert_eq!(machine.step(exit(added, 137), at(4)), OVER);
 }
 
 #[test]

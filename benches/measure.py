@@ -43,6 +43,17 @@ def processes(wanted) -> list[int]:
     return found
 
 
+def programs(word: str) -> list[int]:
+    """The numbers of all processes of our program whose command line has a word that ends so."""
+    found = []
+    for pid in processes(lambda path: path.endswith("/stamp")):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if any(one.endswith(f"/{word}") for one in words):
+                found.append(pid)
+    return found
+
+
 def pss_mib(pids: list[int]) -> float:
     """Their memory in MiB, what is shared counted in parts."""
     total = 0

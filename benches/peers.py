@@ -3,14 +3,17 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from measure import cpu_percent, processes, pss_mib, remove_cgroup, timed_ms, wait_for_stamps
+from measure import cpu_percent, processes, programs, pss_mib, remove_cgroup, timed_ms, wait_for_stamps
 
 ONE = "1 pod declared → its process running, ms"
+RESTART = "1 pod: its process killed → running again, ms"
+RUNNING = "declared → all running, ms"
 CGROUPS = Path("/sys/fs/cgroup")
 PARENT = CGROUPS / "memory/libpod_parent"
 
@@ -24,10 +27,31 @@ def make_image(folder: Path) -> Path:
     return root
 
 
+def pack(root: Path, parts: Path) -> Path:
+    """The image as `docker save` writes it, by hand: podman may not be there."""
+    parts.mkdir()
+    subprocess.run(["tar", "--owner=0", "--group=0", "-C", root, "-cf", parts / "layer.tar", "."], check=True)
+    digest = subprocess.run(["sha256sum", parts / "layer.tar"], check=True, capture_output=True, text=True)
+    layers = ["sha256:" + digest.stdout.split()[0]]
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": layers}}
+    (parts / "config.json").write_text(json.dumps(config))
+    manifest = [{"Config": "config.json", "RepoTags": ["stamp:latest"], "Layers": ["layer.tar"]}]
+    (parts / "manifest.json").write_text(json.dumps(manifest))
+    archive = parts / "image.tar"
+    subprocess.run(["tar", "-C", parts, "-cf", archive, "manifest.json", "config.json", "layer.tar"], check=True)
+    return archive
+
+
+def clear_groups(name: str):
+    """Nothing is left of the cgroup in any hierarchy of version 1."""
+    for root in CGROUPS.glob(f"*/{name}"):
+        # There it was never a cgroup: see apart.py.
+        if root.parent.name != "unified":
+            remove_cgroup(root)
+
+
 class Podman:
     """`podman kube play`, each pod on a bridge of podman's, or without any network."""
-
-    one_measures = [ONE]
 
     def __init__(self, folder: Path, image: Path, network: str):
         self.name = f"podman kube play --network={network}"
@@ -41,6 +65,12 @@ class Podman:
         self.foreign = PARENT.exists()
 
     def open(self):
+        self.configure()
+        # The first pod pays for what is made once (the pause image, the bridge).
+        self.start_one()
+
+    def configure(self):
+        """It has the image."""
         self.out.mkdir(parents=True)
         # Podman's own limits are higher, and refused without CAP_SYS_RESOURCE.
         (self.folder / "containers.conf").write_text(
@@ -51,20 +81,27 @@ class Podman:
         archive = self.folder / "image.tar"
         subprocess.run(["tar", "-C", self.image, "-cf", archive, "."], check=True)
         timed_ms([*self.base, "import", archive, "localhost/stamp:latest"], self.env)
-        # The first pod pays for what is made once (the pause image, the bridge).
-        self.start_one()
 
     def there(self) -> bool:
         return all(shutil.which(program) for program in ["podman", "crun", "catatonit"])
 
     def start_one(self) -> dict[str, float]:
         start, last = self.play(1)
+        restarted = self.crash()
         self.stop_many()
-        return {ONE: (last - start) / 1e6}
+        return {ONE: (last - start) / 1e6, RESTART: restarted}
 
-    def start_many(self, pods: int) -> float:
+    def crash(self) -> float:
+        """Milliseconds from SIGKILL to the program until its next act."""
+        file = self.out / f"round-{self.rounds}"
+        [pid] = programs(str(file.name))
+        killed = time.time_ns()
+        os.kill(pid, signal.SIGKILL)
+        return (wait_for_stamps(file, 2) - killed) / 1e6
+
+    def start_many(self, pods: int) -> dict[str, float]:
         start, last = self.play(pods)
-        return (last - start) / 1e6
+        return {RUNNING: (last - start) / 1e6}
 
     def play(self, pods: int) -> tuple[int, int]:
         self.rounds += 1
@@ -79,13 +116,13 @@ class Podman:
         container = {"name": "main", "image": "localhost/stamp:latest", "imagePullPolicy": "Never"}
         container |= {"command": ["/stamp", f"/out/{file}"]}
         container |= {"volumeMounts": [{"name": "out", "mountPath": "/out"}]}
-        spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 1, "restartPolicy": "Always"}
         spec |= {"volumes": [{"name": "out", "hostPath": {"path": str(self.out)}}]}
         meta = {"name": f"bench-{os.getpid()}-{self.rounds}-{number}"}
         return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}) + "\n"
 
-    def stop_many(self):
-        timed_ms([*self.base, "kube", "down", self.manifest], self.env)
+    def stop_many(self) -> float:
+        return timed_ms([*self.base, "kube", "down", self.manifest], self.env)
 
     def weigh(self, window: float) -> dict[str, float]:
         conmons = [pid for pid in processes(lambda path: path.endswith("/conmon")) if self.owns(pid)]
@@ -98,53 +135,7 @@ class Podman:
         for what in [["pod", "rm", "-fa", "-t", "0"], ["system", "reset", "-f"]]:
             subprocess.run([*self.base, *what], env=self.env, capture_output=True, stdin=subprocess.DEVNULL)
         if not self.foreign:
-            for root in CGROUPS.glob(f"*/{PARENT.name}"):
-                if root.parent.name != "unified":
-                    remove_cgroup(root)
-
-
-class Crun:
-    """One container by `crun run`, with namespaces and cgroup but no network to anywhere."""
-
-    name = "crun run (one container, no pod, no network)"
-    one_measures = [ONE]
-
-    def __init__(self, folder: Path, image: Path):
-        self.folder = folder / "crun"
-        self.image = image
-        self.out = self.folder / "out"
-        self.rounds = 0
-        self.base = ["crun", "--root", self.folder / "state", "--cgroup-manager=cgroupfs"]
-
-    def open(self):
-        self.out.mkdir(parents=True)
-        subprocess.run(["crun", "spec"], cwd=self.folder, check=True)
-        self.spec = json.loads((self.folder / "config.json").read_text())
-        self.spec["process"]["terminal"] = False
-        self.spec["root"]["path"] = str(self.image)
-        mount = {"destination": "/out", "source": str(self.out), "type": "bind", "options": ["rbind", "rw"]}
-        self.spec["mounts"].append(mount)
-
-    def there(self) -> bool:
-        return shutil.which("crun") is not None
-
-    def start_one(self) -> dict[str, float]:
-        self.rounds += 1
-        name, file = f"keel-bench-{os.getpid()}-{self.rounds}", f"round-{self.rounds}"
-        self.spec["process"]["args"] = ["/stamp", f"/out/{file}"]
-        self.spec["linux"]["cgroupsPath"] = f"/{name}"
-        (self.folder / "config.json").write_text(json.dumps(self.spec))
-        start = time.time_ns()
-        # Its output goes to a file: the container would hold a pipe open.
-        with (self.folder / "log").open("w") as log:
-            command = [*self.base, "run", "--detach", "--bundle", self.folder, name]
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        last = wait_for_stamps(self.out / file, 1)
-        timed_ms([*self.base, "delete", "--force", name])
-        return {ONE: (last - start) / 1e6}
-
-    def close(self):
-        pass
+            clear_groups(PARENT.name)
 
 
 class Kubectl:

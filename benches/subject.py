@@ -1,15 +1,20 @@
 """keel itself: an agent of its own, fed from a bare repository."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
-from measure import cpu_percent, processes, pss_mib, remove_cgroup, timed_ms, wait, wait_for_stamps
-from peers import ONE
+from measure import cpu_percent, processes, programs, pss_mib, timed_ms, wait, wait_for_stamps
+from peers import CGROUPS, ONE, RESTART, RUNNING, clear_groups, pack
 
+BOUND = "1 pod bound → its process running, ms"
+READY = "declared → all Ready, ms"
 PUSHED = "1 pod: `git push` begun → its process running, ms"
 BRANCH = "refs/heads/main"
 
@@ -18,8 +23,6 @@ class Keel:
     """An agent with folders, bridge and cgroup of its own."""
 
     name = "keel"
-    one_measures = [ONE, PUSHED]
-
     def __init__(self, folder: Path, image: Path, program: Path):
         self.folder = folder / "keel"
         self.root = image
@@ -32,7 +35,7 @@ class Keel:
 
     def open(self):
         self.out.mkdir(parents=True)
-        self.image = f"docker-archive:{self.pack(self.root)}"
+        self.image = f"docker-archive:{pack(self.root, self.folder / 'image')}"
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.bare], check=True)
         subprocess.run(["git", "clone", "-q", self.bare, self.work], check=True, capture_output=True)
         for key, value in {"user.name": "bench", "user.email": "bench@example.com", "gc.auto": "0"}.items():
@@ -46,22 +49,7 @@ class Keel:
     def there(self) -> bool:
         return True
 
-    def pack(self, image: Path) -> Path:
-        """The image as `docker save` writes it, by hand: podman may not be there."""
-        parts = self.folder / "image"
-        parts.mkdir()
-        subprocess.run(["tar", "--owner=0", "--group=0", "-C", image, "-cf", parts / "layer.tar", "."], check=True)
-        digest = subprocess.run(["sha256sum", parts / "layer.tar"], check=True, capture_output=True, text=True)
-        layers = ["sha256:" + digest.stdout.split()[0]]
-        config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": layers}}
-        (parts / "config.json").write_text(json.dumps(config))
-        manifest = [{"Config": "config.json", "RepoTags": ["stamp:latest"], "Layers": ["layer.tar"]}]
-        (parts / "manifest.json").write_text(json.dumps(manifest))
-        archive = self.folder / "image.tar"
-        subprocess.run(["tar", "-C", parts, "-cf", archive, "manifest.json", "config.json", "layer.tar"], check=True)
-        return archive
-
-    def start(self):
+    def start(self, **more):
         number = os.getpid()
         config = {
             "apiVersion": "evenkeel.dev/v1alpha1",
@@ -77,6 +65,7 @@ class Keel:
             # Long: what is measured is that the agent sees the change by itself.
             "sources": [{"name": "main", "url": f"file://{self.bare}", "branch": "main", "interval": "1h", "allowEmpty": True}],
         }
+        config |= more
         self.config = self.folder / "config.yaml"
         self.config.write_text(json.dumps(config))
         log = (self.folder / "agent.log").open("w")
@@ -84,6 +73,7 @@ class Keel:
             [self.program, "agent", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         wait(self.serves, "the agent to answer")
+        self.watch = Watch(self.folder / "run/keel.sock")
         # The first pod pays for the unpacking of the image, as with the peers.
         self.start_one()
 
@@ -122,19 +112,38 @@ class Keel:
     def start_one(self) -> dict[str, float]:
         self.offer(self.declare("one.yaml", self.pod))
         start = self.land(self.git("rev-parse", "HEAD"))
-        landed = (wait_for_stamps(self.out / f"round-{self.rounds}", 1) - start) / 1e6
+        ran = wait_for_stamps(self.out / f"round-{self.rounds}", 1)
+        bound = self.watch.when(f"bench-{self.rounds}", "bound")
+        restarted = self.crash()
         self.stop_many()
         self.declare("one.yaml", self.pod)
-        start = time.time_ns()
+        pushed = time.time_ns()
         self.git("push", "-q", "origin", "HEAD:main")
-        pushed = (wait_for_stamps(self.out / f"round-{self.rounds}", 1) - start) / 1e6
+        ran_again = wait_for_stamps(self.out / f"round-{self.rounds}", 1)
         self.stop_many()
-        return {ONE: landed, PUSHED: pushed}
+        return {
+            ONE: (ran - start) / 1e6,
+            BOUND: (ran - bound) / 1e6,
+            PUSHED: (ran_again - pushed) / 1e6,
+            RESTART: restarted,
+        }
 
-    def start_many(self, pods: int) -> float:
+    def crash(self) -> float:
+        """Milliseconds from SIGKILL to the program until its next act."""
+        file = self.out / f"round-{self.rounds}"
+        # It is known to run.
+        wait(lambda: self.watch.count("ready") == 1, "the pod to be Ready")
+        [pid] = programs(file.name)
+        killed = time.time_ns()
+        os.kill(pid, signal.SIGKILL)
+        return (wait_for_stamps(file, 2) - killed) / 1e6
+
+    def start_many(self, pods: int) -> dict[str, float]:
         self.offer(self.declare("many.yaml", lambda: self.deployment(pods)))
         start = self.land(self.git("rev-parse", "HEAD"))
-        return (wait_for_stamps(self.out / f"round-{self.rounds}", pods) - start) / 1e6
+        last = wait_for_stamps(self.out / f"round-{self.rounds}", pods)
+        wait(lambda: self.watch.count("ready") == pods, "the pods to be Ready")
+        return {RUNNING: (last - start) / 1e6, READY: (self.watch.last("ready") - start) / 1e6}
 
     def declare(self, name: str, text) -> str:
         self.rounds += 1
@@ -158,13 +167,21 @@ class Keel:
         meta = {"name": f"bench-{self.rounds}"}
         return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})
 
-    def stop_many(self):
+    def stop_many(self) -> float:
+        """Milliseconds from the commit without pods until no object, group or folder of one is left."""
         for name in ["one.yaml", "many.yaml"]:
             (self.work / name).unlink(missing_ok=True)
         self.rounds += 1
-        self.commit()
-        self.git("push", "-q", "origin", "HEAD:main")
-        wait(lambda: not self.supervisors(), "the pods to be gone")
+        self.offer(self.commit())
+        start = self.land(self.git("rev-parse", "HEAD"))
+        wait(lambda: 0 < self.watch.count("bound") == self.watch.count("gone"), "the pods to be gone")
+        groups = list(CGROUPS.glob(f"*/keel-bench-{os.getpid()}/**/pod*"))
+        folders = list((self.folder / "state/pods").iterdir())
+        if groups or folders or self.supervisors():
+            raise RuntimeError(f"left: {groups} {folders} {self.supervisors()}")
+        gone = self.watch.last("gone")
+        self.watch.forget()
+        return (gone - start) / 1e6
 
     def supervisors(self) -> list[int]:
         """The agent's other processes run the same program."""
@@ -187,15 +204,15 @@ class Keel:
             return
         try:
             if self.agent.poll() is None:
-                self.stop_many()
+                if self.watch.count("bound"):
+                    self.stop_many()
                 self.agent.send_signal(signal.SIGTERM)
                 self.agent.wait(timeout=30)
         finally:
             # Only after a failure is there anything to kill.
             for pid in [*([self.agent.pid] if self.agent.poll() is None else []), *self.supervisors()]:
                 os.kill(pid, signal.SIGKILL)
-            for root in Path("/sys/fs/cgroup").glob(f"**/keel-bench-{os.getpid()}"):
-                remove_cgroup(root)
+            clear_groups(f"keel-bench-{os.getpid()}")
 
 
 def environment_of(pid: int) -> str:
@@ -205,3 +222,48 @@ def environment_of(pid: int) -> str:
         return (folder / "cmdline").read_text() + (folder / "environ").read_text() + str((folder / "cwd").readlink())
     except OSError:
         return ""
+
+
+class Watch:
+    """When the pods of an agent were first seen bound, Ready and gone, in nanoseconds."""
+
+    def __init__(self, path: Path):
+        self.times = {}
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))
+        # Without chunks, for what is answered until the connection ends.
+        self.socket.sendall(b"GET /api/v1/pods?watch=1 HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        with self.socket.makefile("rb") as lines, contextlib.suppress(OSError):
+            for line in lines:
+                if line.startswith(b"{"):
+                    self.hear(time.time_ns(), json.loads(line))
+
+    def hear(self, now: int, event: dict):
+        pod = event["object"]
+        times = self.times.setdefault(pod["metadata"]["name"], {})
+        if pod["spec"].get("nodeName"):
+            times.setdefault("bound", now)
+        conditions = pod.get("status", {}).get("conditions", [])
+        if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+            times.setdefault("ready", now)
+        if event["type"] == "DELETED":
+            times["gone"] = now
+
+    def when(self, pod: str, what: str) -> int:
+        wait(lambda: what in self.times.get(pod, {}), f"{pod} to be {what}")
+        return self.times[pod][what]
+
+    def all(self, what: str) -> list[int]:
+        return [times[what] for times in list(self.times.values()) if what in times]
+
+    def count(self, what: str) -> int:
+        return len(self.all(what))
+
+    def last(self, what: str) -> int:
+        return max(self.all(what), default=time.time_ns())
+
+    def forget(self):
+        self.times = {}

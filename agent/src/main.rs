@@ -11,6 +11,7 @@ mod netdev;
 mod node;
 mod print;
 mod probe;
+mod rest;
 mod run;
 mod serve;
 mod stall;

@@ -322,6 +322,7 @@ impl Parts {
             add(part);
         }
         add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
+        add(crate::rest::run(Arc::clone(&self.store), stop.clone()).boxed());
         add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());

@@ -80,6 +80,8 @@ def layer(files, links):
             folder(os.path.dirname(path))
             info = tarfile.TarInfo(path)
             info.type, info.linkname = tarfile.LNKTYPE, target
+            # Some give it to the file.
+            info.mode = files[target][1]
             tar.addfile(info)
     return out.getvalue()
 

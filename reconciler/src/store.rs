@@ -156,6 +156,12 @@ impl Store {
         }
     }
 
+    /// Of the changes so far only the newest can be watched from: nothing has happened for a while,
+    /// and whoever follows has seen the others.
+    pub fn forget_changes(&self) {
+        self.shared.0.write().unwrap_or_else(PoisonError::into_inner).ring.shrink();
+    }
+
     /// The newest resource version, as a level to wait on.
     #[must_use]
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {

@@ -54,6 +54,22 @@ pub enum CgroupError {
     Remove { path: PathBuf, source: io::Error },
 }
 
+impl CgroupError {
+    /// What the kernel said, if it was asked.
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            Self::Create { source, .. }
+            | Self::Write { source, .. }
+            | Self::Read { source, .. }
+            | Self::Guard { source, .. }
+            | Self::Remove { source, .. } => source,
+            other @ (Self::Controller(_) | Self::Limit { .. } | Self::InUse { .. }) => {
+                io::Error::other(other)
+            }
+        }
+    }
+}
+
 /// The machine's control group hierarchies.
 #[derive(Debug, Clone)]
 pub struct Cgroups {
@@ -151,8 +167,11 @@ impl Cgroups {
 
     /// This process is in the supervisor's place in the pod's group.
     pub(crate) fn enter_as_supervisor(&self, pod: &str) -> Result<(), CgroupError> {
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
-        self.attach(&self.supervisor_group(pod), own)
+        let group = self.supervisor_group(pod);
+        match &self.kind {
+            Kind::V1(v1) => v1.enter(&group),
+            Kind::V2(v2) => v2.enter(&group),
+        }
     }
 
     /// This process is in the supervisor's place of the pod's group, which others made: on v2
@@ -164,7 +183,7 @@ impl Cgroups {
         self.enter_as_supervisor(pod)
     }
 
-    /// What a process can be born into; `None` on v1, where it has to be attached after.
+    /// What a process can be born into; `None` on v1, where it has to [`Cgroups::enter`].
     pub(crate) fn birthplace(&self, group: &str) -> Result<Option<OwnedFd>, CgroupError> {
         match &self.kind {
             Kind::V1(_) => Ok(None),
@@ -172,12 +191,12 @@ impl Cgroups {
         }
     }
 
-    /// The process is in the group, in every hierarchy. On v1 the first write in a while
-    /// waits about 10 ms for the kernel; those right after it are fast.
-    pub(crate) fn attach(&self, group: &str, pid: i32) -> Result<(), CgroupError> {
+    /// This process, which has one thread and was born at the group's birthplace if it has one,
+    /// is in the group.
+    pub(crate) fn enter(&self, group: &str) -> Result<(), CgroupError> {
         match &self.kind {
-            Kind::V1(v1) => v1.attach(group, pid),
-            Kind::V2(v2) => v2.attach(group, pid),
+            Kind::V1(v1) => v1.enter(group),
+            Kind::V2(_) => Ok(()),
         }
     }
 

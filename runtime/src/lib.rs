@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod image;
 pub mod logs;
+pub mod memory;
 mod overlay;
 pub mod plan;
 pub mod pods;

@@ -1,8 +1,7 @@
 //! One container from its OCI specification: namespaces, cgroup, root, mounts, privileges, exec.
 //!
-//! A launch prepares everything up to the exec and then waits at a gate, so that the slow
-//! parts (mounts, and on cgroup v1 the kernel's 10 ms for an attach) pass while the pod's
-//! network is being made. Whatever is mounted lives in the container's own mount namespace
+//! A launch prepares everything up to the exec and then waits at a gate, so that the mounts
+//! are made while the pod's network is. Whatever is mounted lives in the container's own mount namespace
 //! and goes with it: a crash leaves nothing on the host.
 
 mod child;
@@ -38,8 +37,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-/// Written to the gate when the process is in its cgroup.
-const ATTACHED: u8 = b'a';
 /// Written to the gate when the program may run.
 const GO: u8 = b'g';
 
@@ -221,16 +218,6 @@ impl Launched {
         let number = rustix::process::Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
         self.pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
         self.pid = pid;
-        Ok(())
-    }
-
-    /// The process is in its cgroup, in every hierarchy, and knows.
-    pub(crate) fn attach(&self, cgroups: &Cgroups, group: &str) -> Result<(), CgroupError> {
-        if !cgroups.is_v2() {
-            cgroups.attach(group, self.pid)?;
-        }
-        // A process that is already gone has said why in its report.
-        let _ = rustix::io::write(&self.gate, &[ATTACHED]);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod clone;
+pub(crate) mod code;
 pub(crate) mod descriptors;
 pub(crate) mod heap;
 pub(crate) mod link;
@@ -9,3 +10,4 @@ pub(crate) mod mount;
 pub(crate) mod seccomp;
 pub(crate) mod signals;
 pub(crate) mod terminal;
+pub(crate) mod writeback;

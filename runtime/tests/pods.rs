@@ -89,6 +89,7 @@ const TESTS: &[(&str, Test)] = tests![
     a_cpu_quota_holds_a_spinner,
     a_pids_limit_stops_a_fork_bomb,
     grace_ends_in_sigkill_for_everything,
+    a_program_is_told_to_end_when_it_can_hear_it,
     a_crash_is_repaired_while_no_agent_is_there,
     containers_die_with_their_supervisor,
     a_pod_stopped_by_a_shutdown_goes_on_after_it,
@@ -315,6 +316,20 @@ async fn grace_ends_in_sigkill_for_everything(node: Node) {
     let end = to_the_end(&node, "deaf").await;
     assert_eq!((end.exit_code, end.signal), (137, Some(9)));
     assert!(pids.iter().all(|pid| !is_alive(*pid)), "{pids:?}");
+}
+
+async fn a_program_is_told_to_end_when_it_can_hear_it(node: Node) {
+    let folder = node.folder("slow-tools");
+    let text = "echo up; until [ -e /t/go ]; do sleep 0.05; done
+        trap 'exit 7' TERM; while :; do sleep 0.05; done";
+    let mounts = serde_json::json!({"volumeMounts": [{"name": "t", "mountPath": "/t"}]});
+    let volumes = serde_json::json!({"volumes": [{"name": "t", "hostPath": {"path": folder}}]});
+    node.launch_plan(&node.built("slow", text, &mounts, &volumes)).await;
+    until("the program's word", || node.log("slow", 0).contains("up").then_some(())).await;
+    node.runtime().stop("slow", 3000).await.unwrap();
+    std::fs::write(folder.join("go"), "").unwrap();
+    let end = to_the_end(&node, "slow").await;
+    assert_eq!((end.exit_code, end.signal), (7, None));
 }
 
 async fn a_crash_is_repaired_while_no_agent_is_there(mut node: Node) {

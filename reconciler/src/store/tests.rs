@@ -198,6 +198,22 @@ async fn a_watcher_that_falls_behind_is_told() {
 }
 
 #[tokio::test]
+async fn at_rest_only_the_newest_changes_can_be_watched_from() {
+    let (_dir, store) = fresh();
+    let mut follower = store.watch(None, 0).unwrap();
+    for i in 0..100 {
+        write_one(&store, Write::Create(config(&format!("c{i}"), &"x".repeat(8 << 10)))).await.unwrap();
+        assert_eq!(follower.next().await.unwrap().revision, i + 1);
+    }
+    assert!(store.watch(None, 0).is_ok());
+    store.forget_changes();
+    assert!(store.watch(None, 0).is_err());
+    assert!(store.watch(None, 99).is_ok());
+    write_one(&store, Write::Create(config("last", ""))).await.unwrap();
+    assert_eq!(follower.next().await.unwrap().revision, 101, "what it has seen cannot expire");
+}
+
+#[tokio::test]
 async fn a_watch_ends_when_the_store_is_closed() {
     let (_dir, store) = fresh();
     let mut watch = store.watch(None, 0).unwrap();

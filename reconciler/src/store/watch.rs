@@ -15,6 +15,8 @@ const MOST: usize = 10_000;
 const LEAST: usize = 64;
 /// JSON text of the remembered changes, in bytes, beyond [`LEAST`].
 const BUDGET_BYTES: usize = 4 << 20;
+/// The same, of what is kept while nothing happens. Whoever follows has seen the rest.
+const RESTING_BYTES: usize = 256 << 10;
 
 /// What happened to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,17 @@ impl Ring {
     pub(super) fn push(&mut self, event: Event, size_bytes: usize) {
         self.events.push_back((event, size_bytes));
         self.size_bytes += size_bytes;
-        while self.events.len() > MOST || (self.size_bytes > BUDGET_BYTES && self.events.len() > LEAST) {
+        self.cut(BUDGET_BYTES);
+    }
+
+    /// Only the newest changes are remembered.
+    pub(super) fn shrink(&mut self) {
+        self.cut(RESTING_BYTES);
+        self.events.shrink_to_fit();
+    }
+
+    fn cut(&mut self, budget_bytes: usize) {
+        while self.events.len() > MOST || (self.size_bytes > budget_bytes && self.events.len() > LEAST) {
             let Some((oldest, size_bytes)) = self.events.pop_front() else { break };
             self.size_bytes -= size_bytes;
             self.floor = oldest.revision;

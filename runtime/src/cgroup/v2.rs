@@ -91,8 +91,9 @@ impl V2 {
         }
     }
 
-    pub(super) fn attach(&self, group: &str, pid: i32) -> Result<(), CgroupError> {
-        write(&self.path(group).join("cgroup.procs"), &pid.to_string())
+    /// This process is in the group.
+    pub(super) fn enter(&self, group: &str) -> Result<(), CgroupError> {
+        write(&self.path(group).join("cgroup.procs"), "0")
     }
 
     /// Linux 5.14.

@@ -53,7 +53,7 @@ impl Blobs {
     ///
     /// # Errors
     /// [`ImageError::MissingFile`] if it is not there.
-    pub(super) fn open(&self, name: &str) -> Result<(Box<dyn Read>, u64), ImageError> {
+    pub(super) fn open(&self, name: &str) -> Result<(Box<dyn Read + Send>, u64), ImageError> {
         let missing = || ImageError::MissingFile { file: name.to_owned() };
         match self {
             Self::Folder(folder) => {

@@ -1,4 +1,6 @@
 //! One layer: decompressed, unpacked and verified in one pass over its file.
+//!
+//! A thread of its own reads and decompresses ahead of the one that writes.
 
 use super::blobs::Blobs;
 use super::digest::Hashing;
@@ -10,6 +12,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// What one layer may cost: an archive that claims more is refused, so that no
 /// small file fills the disk.
@@ -59,6 +62,11 @@ pub(super) fn decompress(reader: Box<dyn Read>) -> io::Result<Box<dyn Read>> {
     Ok(Box::new(reader))
 }
 
+/// How much is decompressed at a time.
+const PIECE_BYTES: usize = 64 << 10;
+/// Pieces that are decompressed before the one that is being written.
+const AHEAD: usize = 32;
+
 /// Unpacks `source` into the empty folder `into`, and checks the digests of
 /// its file and of its uncompressed archive.
 ///
@@ -77,28 +85,104 @@ pub(super) fn extract(
             problem: "has a layer of another size than its manifest says",
         });
     }
+    let (sender, pieces) = sync_channel(AHEAD);
+    std::thread::scope(|scope| {
+        let digest = source.blob.as_ref().map(|(digest, _)| digest.as_str());
+        let reading = scope.spawn(move || read_ahead(file, digest, &sender));
+        let left = Cell::new(limits.bytes);
+        let pieces = Pieces { coming: pieces, piece: Vec::new(), at: 0 };
+        let mut plain = Hashing::new(Bounded { inner: pieces, left: &left });
+        let unpacked = unpack(&mut plain, into, limits);
+        let too_large = || in_layer(LayerError::TooManyBytes { limit: limits.bytes });
+        if left.get() == 0 {
+            return Err(too_large());
+        }
+        unpacked.map_err(in_layer)?;
+        let verified = plain.verify("uncompressed layer", &source.diff_id);
+        if left.get() == 0 {
+            return Err(too_large());
+        }
+        // Nothing more is wanted of whoever reads.
+        drop(verified?);
+        reading.join().unwrap_or(Err(ImageError::Inconsistent { problem: "could not be read to its end" }))
+    })
+}
+
+type Piece = io::Result<Vec<u8>>;
+
+/// All of `file` was sent, decompressed, or the error that it ended with; or nobody wants it.
+///
+/// # Errors
+/// If it was read to its end, and has another digest.
+fn read_ahead(
+    file: Box<dyn Read + Send>,
+    digest: Option<&str>,
+    pieces: &SyncSender<Piece>,
+) -> Result<(), ImageError> {
     let compressed = SharedReader::new(Hashing::new(file));
-    let plain =
-        decompress(Box::new(compressed.clone())).map_err(|error| in_layer(LayerError::Read(error)))?;
-    let left = Cell::new(limits.bytes);
-    let mut plain = Hashing::new(Bounded { inner: plain, left: &left });
-    let unpacked = unpack(&mut plain, into, limits);
-    let too_large = || in_layer(LayerError::TooManyBytes { limit: limits.bytes });
-    if left.get() == 0 {
-        return Err(too_large());
+    let mut plain = match decompress(Box::new(compressed.clone())) {
+        Ok(plain) => plain,
+        Err(error) => {
+            let _ = pieces.send(Err(error));
+            return Ok(());
+        }
+    };
+    loop {
+        let mut piece = vec![0; PIECE_BYTES];
+        let piece = match fill(&mut plain, &mut piece) {
+            Ok(0) => break,
+            Ok(count) => {
+                piece.truncate(count);
+                Ok(piece)
+            }
+            Err(error) => Err(error),
+        };
+        let is_last = piece.is_err();
+        if pieces.send(piece).is_err() || is_last {
+            return Ok(());
+        }
     }
-    unpacked.map_err(in_layer)?;
-    let verified = plain.verify("uncompressed layer", &source.diff_id);
-    if left.get() == 0 {
-        return Err(too_large());
+    drop(plain);
+    match (digest, compressed.into_inner()) {
+        (Some(digest), Some(file)) => file.verify("blob", digest).map(drop),
+        (Some(_), None) => Err(ImageError::Inconsistent { problem: "has a layer that is still read" }),
+        (None, _) => Ok(()),
     }
-    drop(verified?);
-    if let Some((digest, _)) = &source.blob {
-        let file = compressed.into_inner();
-        file.ok_or(ImageError::Inconsistent { problem: "has a layer that is still read" })?
-            .verify("blob", digest)?;
+}
+
+/// What another thread reads.
+struct Pieces {
+    coming: Receiver<Piece>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.piece.len() {
+            // It has hung up at the end.
+            self.piece = self.coming.recv().unwrap_or(Ok(Vec::new()))?;
+            self.at = 0;
+        }
+        let count = buffer.len().min(self.piece.len() - self.at);
+        buffer[..count].copy_from_slice(&self.piece[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
     }
-    Ok(())
+}
+
+/// Reads until `buffer` is full or nothing is left.
+pub(super) fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Ends with an error after so many bytes.

@@ -186,10 +186,19 @@ impl ImageStore {
         hex_of(diff_id).is_ok_and(|hex| self.layers().join(hex).join("fs").is_dir())
     }
 
-    /// The layer is in the store. Blocking.
+    /// The layer is in the store. Blocking. While it goes to the disk, another can be unpacked.
     pub(super) fn add_layer(&self, blobs: &Blobs, source: &LayerSource) -> Result<(), ImageError> {
+        let scratch = self.scratch()?;
+        {
+            let _one_at_a_time = self.lock_import();
+            if self.has_layer(&source.diff_id) {
+                return Ok(());
+            }
+            self.extract(blobs, source, &scratch)?;
+        }
+        sync(&scratch)?;
         let _one_at_a_time = self.lock_import();
-        self.unpack(blobs, source, &self.scratch()?)
+        self.keep(source, &scratch)
     }
 
     /// The store knows the image, whose layers it has. Blocking.
@@ -255,20 +264,35 @@ impl ImageStore {
         source: &LayerSource,
         scratch: &Scratch,
     ) -> Result<(), ImageError> {
-        let layer = self.layers().join(hex_of(&source.diff_id)?);
-        if layer.join("fs").is_dir() {
+        if self.has_layer(&source.diff_id) {
             return Ok(());
         }
-        let unfinished = scratch.0.join("layer");
-        let folder = unfinished.join("fs");
+        self.extract(blobs, source, scratch)?;
+        sync(scratch)?;
+        self.keep(source, scratch)
+    }
+
+    /// The layer is whole and verified in the scratch folder.
+    fn extract(&self, blobs: &Blobs, source: &LayerSource, scratch: &Scratch) -> Result<(), ImageError> {
+        // Refused before anything is read by it.
+        hex_of(&source.diff_id)?;
+        let folder = scratch.layer().join("fs");
         let made = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
         // A container's root must be open to its users, whatever our umask.
         let made = made.and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(0o755)));
         made.map_err(|source| ImageError::io("create", &folder, source))?;
-        layer::extract(blobs, source, &folder, self.limits)?;
-        let synced = File::open(&folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
-        synced.map_err(|source| ImageError::io("write", &folder, source))?;
-        let renamed = fs::rename(&unfinished, &layer).and_then(|()| File::open(self.layers())?.sync_all());
+        layer::extract(blobs, source, &folder, self.limits)
+    }
+
+    /// The layer that is on the disk in the scratch folder is in the store, unless somebody else
+    /// has brought it meanwhile.
+    fn keep(&self, source: &LayerSource, scratch: &Scratch) -> Result<(), ImageError> {
+        let layer = self.layers().join(hex_of(&source.diff_id)?);
+        if self.has_layer(&source.diff_id) {
+            return Ok(());
+        }
+        let renamed = fs::rename(scratch.layer(), &layer);
+        let renamed = renamed.and_then(|()| File::open(self.layers())?.sync_all());
         renamed.map_err(|source| ImageError::io("rename", &layer, source))
     }
 
@@ -299,6 +323,13 @@ impl Drop for Expected<'_> {
     }
 }
 
+/// What is in the scratch folder is on the disk.
+fn sync(scratch: &Scratch) -> Result<(), ImageError> {
+    let folder = scratch.layer();
+    let synced = File::open(&folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
+    synced.map_err(|source| ImageError::io("write", &folder, source))
+}
+
 /// A folder for unfinished work, removed when it is done or given up.
 pub(super) struct Scratch(pub(super) PathBuf);
 
@@ -307,6 +338,11 @@ impl Scratch {
         let path = tmp.join(number.to_string());
         fs::create_dir(&path).map_err(|source| ImageError::io("create", &path, source))?;
         Ok(Self(path))
+    }
+
+    /// Where a layer is unpacked.
+    fn layer(&self) -> PathBuf {
+        self.0.join("layer")
     }
 }
 

@@ -36,7 +36,14 @@ pub(super) fn unpack(reader: impl Read, into: &Path, limits: Limits) -> Result<(
     let allowance = Cell::new(u64::MAX);
     let mut archive = Archive::new(Metered { inner: reader, allowance: &allowance });
     let tree = Tree::open(into).map_err(|source| LayerError::Write { path: String::new(), source })?;
-    let mut unpacker = Unpacker { tree, limits, entries: 0, bytes: 0, folder_times: Vec::new() };
+    let mut unpacker = Unpacker {
+        tree,
+        limits,
+        entries: 0,
+        bytes: 0,
+        folder_times: Vec::new(),
+        buffer: vec![0; content::CHUNK_BYTES],
+    };
     let mut entries = archive.entries().map_err(LayerError::Read)?;
     loop {
         allowance.set(MAX_HEADER_BYTES);
@@ -74,6 +81,7 @@ struct Unpacker {
     bytes: u64,
     /// Set at the end, as each file made in a folder changes the folder's.
     folder_times: Vec<(PathBuf, Metadata)>,
+    buffer: Vec<u8>,
 }
 
 impl Unpacker {
@@ -114,10 +122,8 @@ impl Unpacker {
         #[allow(clippy::wildcard_enum_match_arm, reason = "all that is not known is refused")]
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                content::file(&parent, last, entry, &metadata).map_err(|error| match error {
-                    content::FileError::Read(source) => LayerError::Read(source),
-                    content::FileError::Write(source) => write(source),
-                })
+                let made = content::file(&parent, last, entry, &metadata, &mut self.buffer);
+                made.map_err(|error| error.in_layer(write))
             }
             EntryType::Directory => {
                 tree::folder(&parent, last, &metadata).map_err(write)?;

@@ -3,10 +3,10 @@
 use super::error::{Failure, Step};
 use super::filter::Filter;
 use super::{
-    ATTACHED, ChildEnds, ChildOutput, GO, Launch, Users, credentials, foreign, mounts, privileges, program,
-    rootfs, terminal, user,
+    ChildEnds, ChildOutput, GO, Launch, Users, credentials, foreign, mounts, privileges, program, rootfs,
+    terminal, user,
 };
-use crate::cgroup::Cgroups;
+use crate::cgroup::{CgroupError, Cgroups};
 use crate::sys::clone::exit_now;
 use crate::sys::{descriptors, signals};
 use nix::sched::{CloneFlags, unshare};
@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 pub(super) fn run(launch: &Launch<'_>, cgroups: &Cgroups, ends: ChildEnds) -> ! {
     if let Some(handler) = &launch.pod.security.handler {
         let report = ends.report.try_clone();
-        foreign::run(launch, handler, ends, report);
+        foreign::run(launch, handler, cgroups, ends, report);
     }
     let ChildEnds { gate, report, stdin, output } = ends;
     // Where the program expects its sockets, others may be.
@@ -47,6 +47,8 @@ fn become_container(
     let spec = &launch.container.spec;
     let process = spec.process().as_ref().ok_or_else(missing_process)?;
     let filter = Filter::of(launch.container)?;
+    // While the host's tree of them is still to be seen.
+    enter(cgroups, &launch.group())?;
     set_input(stdin)?;
     rustix::process::umask(Mode::empty());
     let tied = mounts::take_tied(spec)?;
@@ -57,8 +59,6 @@ fn become_container(
     rootfs::enter(&launch.layer().join(rootfs::ROOT))?;
     // A terminal is one of the container's own /dev/pts.
     let streams = set_outputs(output)?;
-    // Only now is the place known that the cgroup namespace shall take for its root.
-    wait_for(gate, ATTACHED)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make a cgroup namespace".to_owned())?;
     mounts::mount_late(launch, cgroups)?;
     mounts::protect(spec)?;
@@ -81,7 +81,7 @@ fn become_container(
     // before this line, the gate is closed and the next one fails.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .step(|| "bind the container's life to its supervisor".to_owned())?;
-    wait_for(gate, GO)?;
+    wait_for_go(gate)?;
     signals::reset();
     descriptors::close_on_exec_from(3).step(|| "close descriptors".to_owned())?;
     descriptors::pass_on(launch.sockets).step(|| "pass sockets on".to_owned())?;
@@ -95,6 +95,11 @@ pub(super) fn missing_process() -> Failure {
         Err(failure) => failure,
         Ok(never) => match never {},
     }
+}
+
+/// This process is in the container's cgroup.
+pub(super) fn enter(cgroups: &Cgroups, group: &str) -> Result<(), Failure> {
+    cgroups.enter(group).map_err(CgroupError::into_io).step(|| format!("enter the cgroup {group}"))
 }
 
 pub(super) fn set_input(stdin: Option<OwnedFd>) -> Result<(), Failure> {
@@ -124,7 +129,7 @@ pub(super) fn set_outputs(output: ChildOutput) -> Result<Vec<OwnedFd>, Failure> 
 }
 
 /// Blocks until the supervisor lets this process on.
-pub(super) fn wait_for(gate: std::os::fd::BorrowedFd<'_>, word: u8) -> Result<(), Failure> {
+fn wait_for_go(gate: std::os::fd::BorrowedFd<'_>) -> Result<(), Failure> {
     let mut byte = [0];
     let read = loop {
         match rustix::io::read(gate, &mut byte) {
@@ -133,7 +138,7 @@ pub(super) fn wait_for(gate: std::os::fd::BorrowedFd<'_>, word: u8) -> Result<()
         }
     };
     match read {
-        Ok(1) if byte[0] == word => Ok(()),
+        Ok(1) if byte[0] == GO => Ok(()),
         Ok(_) => {
             Err(io::Error::from(io::ErrorKind::UnexpectedEof)).step(|| "wait for the supervisor".to_owned())
         }

@@ -5,9 +5,7 @@
 
 use super::error::{Failure, Step};
 use super::filter::Filter;
-use super::{
-    ATTACHED, Launch, LaunchError, child, foreign, mounts, pause, privileges, program, terminal, user,
-};
+use super::{Launch, LaunchError, child, foreign, mounts, pause, privileges, program, terminal, user};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::{Cloned, clone3, exit_now};
 use crate::sys::{descriptors, signals};
@@ -57,7 +55,6 @@ impl Exec<'_> {
     /// Starts the process. Its end is the supervisor's to reap.
     pub(crate) fn start(&self, cgroups: &Cgroups, streams: ExecStreams) -> Result<Executed, LaunchError> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LaunchError::Pipe(error.into()));
-        let (gate_child, gate) = pipe()?;
         let (report, report_child) = pipe()?;
         let group = self.launch.group();
         let birthplace = cgroups.birthplace(&group)?;
@@ -69,16 +66,10 @@ impl Exec<'_> {
         };
         let cloned = cloned.map_err(LaunchError::Clone)?;
         match cloned {
-            Cloned::Parent { pid, pidfd } => {
-                if !cgroups.is_v2() {
-                    cgroups.attach(&group, pid)?;
-                }
-                let _ = rustix::io::write(&gate, &[ATTACHED]);
-                Ok(Executed { pid, pidfd, report })
-            }
+            Cloned::Parent { pid, pidfd } => Ok(Executed { pid, pidfd, report }),
             Cloned::Child => {
-                drop((gate, report, birthplace));
-                self.run(&target, &gate_child, &report_child, streams)
+                drop((report, birthplace));
+                self.run(&target, cgroups, &report_child, streams)
             }
         }
     }
@@ -94,11 +85,12 @@ impl Exec<'_> {
         pause::born_in(&there, 0, birthplace.map(AsFd::as_fd))
     }
 
-    fn run(&self, target: &OwnedFd, gate: &OwnedFd, report: &OwnedFd, streams: ExecStreams) -> ! {
+    fn run(&self, target: &OwnedFd, cgroups: &Cgroups, report: &OwnedFd, streams: ExecStreams) -> ! {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            child::enter(cgroups, &self.launch.group())?;
             match &self.launch.pod.security.handler {
-                Some(handler) => foreign::exec(self, handler, gate, streams),
-                None => self.join(target, gate, streams),
+                Some(handler) => foreign::exec(self, handler, streams),
+                None => self.join(target, streams),
             }
         }));
         let (code, message) = match outcome {
@@ -110,12 +102,11 @@ impl Exec<'_> {
         exit_now(code)
     }
 
-    fn join(&self, target: &OwnedFd, gate: &OwnedFd, streams: ExecStreams) -> Result<Infallible, Failure> {
+    fn join(&self, target: &OwnedFd, streams: ExecStreams) -> Result<Infallible, Failure> {
         let spec = &self.launch.container.spec;
         let process = spec.process().as_ref().ok_or_else(child::missing_process)?;
         let process = self.process(process);
         let filter = Filter::of(self.launch.container)?;
-        child::wait_for(gate.as_fd(), ATTACHED)?;
         let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
         setns(target, namespaces).step(|| "join the container's namespaces".to_owned())?;
         match streams {

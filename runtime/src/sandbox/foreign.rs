@@ -4,10 +4,11 @@
 //! leads out; the cgroup, which it is born into; its streams, its supervision and its end. The
 //! runtime gets them as a bundle, creates the container, and starts it when it is told to.
 
-use super::child::{self, wait_for};
+use super::child;
 use super::error::{Failure, Step};
 use super::target::Root;
-use super::{ATTACHED, ChildEnds, ChildOutput, Exec, ExecStreams, Launch, mounts, rootfs, user};
+use super::{ChildEnds, ChildOutput, Exec, ExecStreams, Launch, mounts, rootfs, user};
+use crate::cgroup::Cgroups;
 use crate::plan::Handler;
 use crate::sys::clone::{Cloned, clone3, exit_now};
 use crate::sys::{descriptors, signals};
@@ -22,7 +23,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -72,8 +73,14 @@ impl Launch<'_> {
 }
 
 /// Becomes the runtime, or reports why not and ends.
-pub(super) fn run(launch: &Launch<'_>, handler: &Handler, ends: ChildEnds, report: io::Result<OwnedFd>) -> ! {
-    let failed = create(launch, handler, ends);
+pub(super) fn run(
+    launch: &Launch<'_>,
+    handler: &Handler,
+    cgroups: &Cgroups,
+    ends: ChildEnds,
+    report: io::Result<OwnedFd>,
+) -> ! {
+    let failed = child::enter(cgroups, &launch.group()).and_then(|()| create(launch, handler, ends));
     if let (Ok(report), Err(failure)) = (report, &failed) {
         let _ = rustix::io::write(&report, failure.encode().as_bytes());
     }
@@ -82,7 +89,7 @@ pub(super) fn run(launch: &Launch<'_>, handler: &Handler, ends: ChildEnds, repor
 
 /// Becomes the runtime, which creates the container from a bundle; or says why not.
 fn create(launch: &Launch<'_>, handler: &Handler, ends: ChildEnds) -> Result<Infallible, Failure> {
-    let ChildEnds { gate, report: _report, stdin, output } = ends;
+    let ChildEnds { gate: _gate, report: _report, stdin, output } = ends;
     child::set_input(stdin)?;
     let ChildOutput::Pipes(_) = &output else {
         let no_terminal = Err(io::Error::from(io::ErrorKind::Unsupported));
@@ -106,7 +113,6 @@ fn create(launch: &Launch<'_>, handler: &Handler, ends: ChildEnds) -> Result<Inf
     if let Some(linux) = spec.linux_mut() {
         linux.set_namespaces(Some(namespaces(launch)));
     }
-    wait_for(gate.as_fd(), ATTACHED)?;
     let file = bundle.join("config.json");
     let text = serde_json::to_vec(&spec).map_err(io::Error::from);
     text.and_then(|text| fs::write(&file, text)).step(|| format!("write {}", file.display()))?;
@@ -190,13 +196,7 @@ fn resolved(
 }
 
 /// Becomes the runtime, which runs one more process in the container.
-pub(super) fn exec(
-    exec: &Exec<'_>,
-    handler: &Handler,
-    gate: &OwnedFd,
-    streams: ExecStreams,
-) -> Result<Infallible, Failure> {
-    wait_for(gate.as_fd(), ATTACHED)?;
+pub(super) fn exec(exec: &Exec<'_>, handler: &Handler, streams: ExecStreams) -> Result<Infallible, Failure> {
     let ExecStreams::Three(three) = streams else {
         let no_terminal = Err(io::Error::from(io::ErrorKind::Unsupported));
         return no_terminal.step(|| format!("give a process of {} a terminal", handler.name));

@@ -4,9 +4,9 @@
 //! so that it costs hardly any memory. What the containers see of it must lead nowhere: it has
 //! an empty root, no descriptor, no capability, and cannot be traced.
 
-use super::LaunchError;
 use super::error::{Failure, Step};
 use super::rootfs::{self, new_filesystem};
+use super::{LaunchError, child};
 use crate::cgroup::Cgroups;
 use crate::sys::clone::{Cloned, clone3, exit_now};
 use crate::sys::{descriptors, signals};
@@ -37,14 +37,14 @@ impl Pause {
         match clone3(namespaces, into).map_err(LaunchError::Clone)? {
             Cloned::Parent { pid, pidfd } => {
                 let namespace = File::open(format!("/proc/{pid}/ns/pid")).map_err(LaunchError::Clone)?;
-                if !cgroups.is_v2() {
-                    cgroups.attach(&group, pid)?;
-                }
                 Ok(Self { pidfd, namespace })
             }
             Cloned::Child => {
                 drop(birthplace);
-                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hold(folder)));
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    child::enter(cgroups, &group)?;
+                    hold(folder)
+                }));
                 exit_now(i32::from(!matches!(ended, Ok(Ok(())))))
             }
         }

@@ -17,7 +17,7 @@ use crate::cgroup::{CgroupError, Cgroups};
 use crate::plan::{ContainerPlan, LogPlace, PodPlan};
 use crate::sandbox::{self, Launch, LaunchError, Pause, StartFailure, Users};
 use crate::state::{PodState, Stage};
-use crate::sys::heap;
+use crate::sys::{code, heap};
 use jiff::Timestamp;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -120,6 +120,7 @@ impl Shell {
                 // Nothing more may happen for weeks.
                 heap::trim();
                 heap::trim_stack();
+                code::forget();
             }
             for source in self.wait() {
                 self.serve(source);
@@ -355,20 +356,10 @@ impl Shell {
 
     /// Brings the first containers to their gates, so that the start finds them there.
     fn prepare_first(&mut self) {
-        let first = self.machine.first();
-        for index in &first {
-            if let Ok(run) = self.launch_run(*index, self.machine.next_run_number(*index)) {
-                self.runs[*index] = Some(run);
-            }
-        }
-        for index in first {
-            let group = self.launch(index).group();
-            if let Some(run) = &self.runs[index]
-                && run.launched.attach(&self.cgroups, &group).is_err()
-            {
-                // It is tried again, and the error told, when the container is to run.
-                let _ = run.signal(Signal::KILL);
-                self.runs[index] = None;
+        for index in self.machine.first() {
+            // If it fails it is tried again, and the error told, when the container is to run.
+            if let Ok(run) = self.launch_run(index, self.machine.next_run_number(index)) {
+                self.runs[index] = Some(run);
             }
         }
     }
@@ -415,13 +406,7 @@ impl Shell {
 
     fn run_container(&mut self, index: usize) {
         if self.runs[index].is_none() {
-            let started = self.launch_run(index, self.machine.run_number(index)).and_then(|run| {
-                run.launched.attach(&self.cgroups, &self.launch(index).group()).inspect_err(|_| {
-                    let _ = run.signal(Signal::KILL);
-                })?;
-                Ok(run)
-            });
-            match started {
+            match self.launch_run(index, self.machine.run_number(index)) {
                 Ok(run) => self.runs[index] = Some(run),
                 Err(error) => {
                     let failure = StartFailure::of_setup(&error);

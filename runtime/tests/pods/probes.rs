@@ -48,9 +48,10 @@ pub(crate) async fn a_probe_asks_where_and_what_it_was_told_to(node: Node) {
 const TRIES: &str = "echo try >> /d/tries; sleep 1.2; echo long >> /d/tries; exec sleep 1000";
 
 pub(crate) async fn a_probe_waits_and_counts_as_it_was_told(node: Node) {
-    // What hangs is given three seconds, twice; then the container has one second for its end.
+    // What hangs is given three seconds, twice; then the container has one second for its end. The
+    // next run's first try comes when that run has looked at those before.
     let hangs = json!({
-        "livenessProbe": {"exec": {"command": ["sh", "-c", TRIES]}, "periodSeconds": 1,
+        "livenessProbe": {"exec": {"command": ["sh", "-c", TRIES]}, "periodSeconds": 1, "initialDelaySeconds": 1,
             "timeoutSeconds": 3, "failureThreshold": 2, "terminationGracePeriodSeconds": 1},
         "volumeMounts": [{"name": "d", "mountPath": "/d"}],
     });

@@ -1,6 +1,9 @@
 //! What an entry holds: its metadata, and a file's bytes.
 
 use super::tree::clear;
+use crate::image::error::LayerError;
+use crate::image::layer::fill;
+use crate::sys::writeback;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fsetxattr,
     ftruncate, futimens, makedev, openat, utimensat,
@@ -11,7 +14,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use tar::Entry;
 
 /// Written at once; a run of zeros this long becomes a hole.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
+/// Files from this size on go to the disk while the next ones are unpacked; the layer is on the
+/// disk sooner. Smaller ones go there better together.
+const EARLY_BYTES: u64 = 256 << 10;
 
 /// Mode, owner, time and attributes of an entry.
 #[derive(Debug)]
@@ -116,57 +122,57 @@ pub(super) enum FileError {
     Write(io::Error),
 }
 
-/// Makes the file `name` with what `entry` holds; long runs of zeros become holes.
+impl FileError {
+    /// What that means for the layer; `write` says it of a file that could not be written.
+    pub(super) fn in_layer(self, write: impl FnOnce(io::Error) -> LayerError) -> LayerError {
+        match self {
+            Self::Read(source) => LayerError::Read(source),
+            Self::Write(source) => write(source),
+        }
+    }
+}
+
+/// Makes the file `name` with what `entry` holds; runs of zeros as long as `buffer` become holes.
 pub(super) fn file<R: Read>(
     parent: &OwnedFd,
     name: &[u8],
     entry: &mut Entry<'_, R>,
     metadata: &Metadata,
+    buffer: &mut [u8],
 ) -> Result<(), FileError> {
     clear(parent, name).map_err(FileError::Write)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = openat(parent, name, flags, Mode::from_raw_mode(0o600));
     let mut out = File::from(made.map_err(|errno| FileError::Write(errno.into()))?);
     let wanted = entry.size();
-    let bytes = copy(entry, &mut out)?;
+    let bytes = copy(entry, &mut out, buffer)?;
     if bytes != wanted {
         return Err(FileError::Read(io::ErrorKind::UnexpectedEof.into()));
     }
     let finish = ftruncate(&out, bytes).map_err(io::Error::from).and_then(|()| metadata.apply(&out));
-    finish.and_then(|()| metadata.apply_times(&out)).map_err(FileError::Write)
+    finish.and_then(|()| metadata.apply_times(&out)).map_err(FileError::Write)?;
+    if bytes >= EARLY_BYTES {
+        writeback::begin(&out);
+    }
+    Ok(())
 }
 
-fn copy(from: &mut impl Read, to: &mut File) -> Result<u64, FileError> {
-    let mut buffer = vec![0; CHUNK_BYTES];
+fn copy(from: &mut impl Read, to: &mut File, buffer: &mut [u8]) -> Result<u64, FileError> {
     let mut bytes = 0;
     loop {
-        let count = fill(from, &mut buffer).map_err(FileError::Read)?;
+        let count = fill(from, buffer).map_err(FileError::Read)?;
         let chunk = &buffer[..count];
-        let is_hole = count == CHUNK_BYTES && chunk.iter().all(|&byte| byte == 0);
+        let is_hole = count == buffer.len() && chunk.iter().all(|&byte| byte == 0);
         let written = match i64::try_from(count) {
             Ok(count) if is_hole => to.seek(SeekFrom::Current(count)).map(|_| ()),
             _ => to.write_all(chunk),
         };
         written.map_err(FileError::Write)?;
         bytes += count as u64;
-        if count < CHUNK_BYTES {
+        if count < buffer.len() {
             return Ok(bytes);
         }
     }
-}
-
-/// Reads until `buffer` is full or nothing is left.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// What node an entry is.

@@ -35,6 +35,7 @@ class Node:
     def __init__(self, keel: str, folder: Path, **configuration) -> None:
         self.keel_program, self.folder = keel, folder
         self.name = folder.name
+        self.cgroup_root = configuration.get("cgroupRoot", self.name)
         self.agent = None
         self.repository = folder / "repository"
         self.repository.mkdir(parents=True)
@@ -140,4 +141,8 @@ class Node:
         until("the pods' end", lambda: not self.get("pods", "-A").get("items"))
         self.agent.terminate()
         self.agent.wait()
+        roots = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
+        for group in (root / self.cgroup_root for root in roots):
+            for below in sorted(group.glob("**/"), reverse=True):
+                below.rmdir()
         shutil.rmtree(self.folder)

@@ -9,6 +9,7 @@ and below a temporary folder, and removed at the end.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -255,7 +256,16 @@ def main() -> None:
     in_own_network()
     packed, diff_id = layer(given.cache)
     folder = Path(tempfile.mkdtemp(prefix="keel-real-"))
-    registry = Registry(folder / "registry")
+    with contextlib.ExitStack() as last:
+        last.callback(subprocess.check_call, ["rm", "-rf", str(folder)])
+        registry = Registry(folder / "registry")
+        last.callback(registry.close)
+        tell(folder, registry, given.keel, (packed, diff_id), last)
+    say("✔ all is removed")
+
+
+def tell(folder: Path, registry: Registry, keel: str, layer_of_all: tuple[Path, str], last: contextlib.ExitStack) -> None:
+    packed, diff_id = layer_of_all
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     config = {
         "postgres": {"User": "postgres", "Env": [path]},
@@ -263,7 +273,8 @@ def main() -> None:
         "redis": {"User": "redis", "Env": [path]},
     }
     images = {name: registry.push_image(name, "v1", packed, diff_id, one) for name, one in config.items()}
-    node = Node(given.keel, folder / "node", cgroupRoot=folder.name, metricsAddress="")
+    node = Node(keel, folder / "node", cgroupRoot=folder.name, metricsAddress="")
+    last.callback(node.clear)
     node.push(
         "Serve",
         postgres=[postgres(images["postgres"], folder / "pgdata")],
@@ -280,10 +291,6 @@ def main() -> None:
     tell_postgres(node, images["postgres"])
     tell_nginx(node)
     tell_redis(node, images["redis"], folder / "redis")
-    node.clear()
-    registry.close()
-    subprocess.check_call(["rm", "-rf", str(folder)])
-    say("✔ all is removed")
 
 
 if __name__ == "__main__":

@@ -131,6 +131,14 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="keel-many-"))
     node = Node(given.keel, folder / "node", cgroupRoot=folder.name, metricsAddress="")
     node.name = folder.name
+    try:
+        tell(node, chance, given.rounds, given.pods)
+    finally:
+        node.clear()
+        subprocess.check_call(["rm", "-rf", str(folder)])
+
+
+def tell(node: Node, chance: random.Random, rounds: int, pods: int) -> None:
     node.push("None", many=[deployment(0)])
     node.start()
     until("the deployment", lambda: "many" in node.keel("get", "deployments"))
@@ -142,15 +150,15 @@ def main() -> None:
     before, open_before = traces(node), descriptors(node)
 
     kills = 0
-    for round in range(1, given.rounds + 1):
+    for round in range(1, rounds + 1):
         begun = time.monotonic()
-        kills += killed_meanwhile(node, chance, lambda: node.push("Many", many=[deployment(given.pods)]))
-        until("all pods", lambda: running(node) == given.pods)
+        kills += killed_meanwhile(node, chance, lambda: node.push("Many", many=[deployment(pods)]))
+        until("all pods", lambda: running(node) == pods)
         there = time.monotonic()
         kills += killed_meanwhile(node, chance, lambda: node.push("None", many=[deployment(0)]))
         until("their end", lambda: not node.get("pods").get("items") and not supervisors(node))
         gone = time.monotonic()
-        print(f"round {round}: {given.pods} pods in {there - begun:.1f} s, gone in {gone - there:.1f} s", flush=True)
+        print(f"round {round}: {pods} pods in {there - begun:.1f} s, gone in {gone - there:.1f} s", flush=True)
 
     # Its last words may still be on their way to the kernel.
     left = lambda: {name: found - before[name] for name, found in traces(node).items() if found - before[name]}
@@ -160,10 +168,8 @@ def main() -> None:
         raise SystemExit(f"left: {left()}") from None
     opened = descriptors(node) - open_before
     assert opened <= 0, f"the agent has {opened} more descriptors open than before"
-    total = given.rounds * given.pods
+    total = rounds * pods
     print(f"✔ {total} pods, the agent killed {kills} times, nothing left", flush=True)
-    node.clear()
-    subprocess.check_call(["rm", "-rf", str(folder)])
 
 
 if __name__ == "__main__":

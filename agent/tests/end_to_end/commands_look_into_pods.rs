@@ -84,7 +84,7 @@ pub(crate) fn a_container_is_added_to_a_pod_that_runs(machine: &mut Machine) {
         "--",
         "sh",
         "-c",
-        "tr '\\0' ' ' < /proc/1/cmdline; ip link add d0 type bridge",
+        "tr '\\0' ' ' < /proc/1/cmdline; busybox ip link add d0 type bridge",
     ];
     assert_eq!(machine.ok(&inside), "sleep 4321 ");
     assert!(machine.ok(&["exec", "two", "-c", "main", "--", "cat", "/proc/net/dev"]).contains("d0:"));

@@ -55,7 +55,7 @@ pub(crate) async fn a_container_cannot_reach_the_host(node: Node) {
         "test -w /sys/kernel/profiling",
         "mkdir /sys/fs/cgroup/memory/own || mkdir /sys/fs/cgroup/own",
         "hostname other",
-        "ip link add dummy0 type dummy",
+        "busybox ip link add dummy0 type dummy",
         "dmesg > /dev/null",
         "head -c 1 /proc/kcore | grep .",
         "ls /sys/firmware | grep .",
@@ -86,7 +86,7 @@ pub(crate) async fn a_container_cannot_reach_the_host(node: Node) {
 
 pub(crate) async fn a_privileged_container_may_nearly_all(node: Node) {
     let text = "set -e; mount -t tmpfs none /mnt; mknod /tmp/disk b 8 0; \
-                echo 1 > /proc/sys/net/ipv4/ip_forward; umount /mnt; ip link add dummy0 type dummy || true; \
+                echo 1 > /proc/sys/net/ipv4/ip_forward; umount /mnt; busybox ip link add dummy0 type dummy || true; \
                 cat /proc/self/mountinfo; echo all";
     let container = json!({"securityContext": {"privileged": true}});
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();

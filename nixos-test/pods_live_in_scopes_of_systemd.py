@@ -165,7 +165,7 @@ with subtest("without the bus, pods run beside systemd's tree, and that is said 
     machine.succeed("systemctl start keel", timeout=300)
     push({"direct.yaml": pod("direct", "exec sleep 1000008", {})}, "Add one more")
     direct = pid("sleep 1000008")
-    assert cgroup(direct).startswith("/keel/pod"), cgroup(direct)
+    assert cgroup(direct).startswith("/keel/besteffort/pod"), cgroup(direct)
     assert machine.succeed("journalctl -b -u keel --no-pager | grep -c 'cannot reach systemd over D-Bus'").strip() == "1"
     machine.succeed("systemctl restart keel", timeout=300)
     machine.wait_until_succeeds("keel get pod direct | grep -q Running")

@@ -86,6 +86,7 @@ fn relieve(node: &Node, configuration: &AgentConfiguration, exceeded: Exceeded) 
         node.runtime.reclaim();
         let age = configuration.images.minimum_age();
         match node.images.store().prune(&image_gc::in_use(node), age, enough) {
+            Ok(removed) if removed.references.is_empty() && removed.layers == 0 => {}
             Ok(removed) => tracing::info!(?removed, "unused images were removed: the disk is full"),
             Err(error) => {
                 tracing::warn!(
@@ -106,7 +107,13 @@ fn relieve(node: &Node, configuration: &AgentConfiguration, exceeded: Exceeded) 
         Some(candidate(node, object.uid(), pod, signal, &mut disks))
     });
     let Some(first) = rank(candidates.collect()).into_iter().next() else {
-        tracing::warn!(signal = signal.name(), "the node runs short, and there is no pod to end");
+        let [available, least] = [exceeded.available, exceeded.least].map(super::amount::binary);
+        tracing::warn!(
+            signal = signal.name(),
+            available,
+            least,
+            "the node runs short, and there is no pod to end: it takes no more (node.evictionHard)"
+        );
         return;
     };
     let Some(object) = pods.iter().find(|object| object.uid() == first.uid) else { return };

@@ -2,12 +2,14 @@
 //! `evenkeel.dev/v1alpha1`: every path, port, cgroup root and interface name
 //! that an agent uses comes from here, so that several agents fit one machine.
 
+mod cluster;
 mod images;
 mod node;
 mod read;
 mod runtimes;
 mod security;
 
+pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
@@ -63,6 +65,9 @@ pub struct AgentConfiguration {
     pub node: NodeConfiguration,
     /// The Container Runtime Interface, for who wants to run pods by request.
     pub cri: CriConfiguration,
+    /// The node's peers; without it, it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterConfiguration>,
     /// The Git repositories that say what runs.
     pub sources: Vec<GitSource>,
 }
@@ -88,6 +93,7 @@ impl Default for AgentConfiguration {
             images: ImagesConfiguration::default(),
             node: NodeConfiguration::default(),
             cri: CriConfiguration::default(),
+            cluster: None,
             sources: Vec::new(),
         }
     }

@@ -149,6 +149,9 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     super::runtimes::check(&configuration.runtimes, &root.field("runtimes"), report);
     super::security::check(&configuration.security, &root.field("security"), report);
     super::images::check(&configuration.images, &root.field("images"), report);
+    if let Some(cluster) = &configuration.cluster {
+        super::cluster::check(cluster, &root.field("cluster"), report);
+    }
     super::node::check(&configuration.node, &root.field("node"), report);
     sources(&configuration.sources, report);
 }

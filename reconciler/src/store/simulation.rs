@@ -69,35 +69,32 @@ impl World {
         Place { dir: self.root.path().join(&name), name, beginning, store: None, task: None }
     }
 
-    /// Starts the member again from its files.
-    pub(super) async fn start(&mut self, index: usize) {
+    fn options(&self, index: usize) -> StoreOptions {
         let me = self.peer(index);
         let place = &self.places[index];
-        let options = StoreOptions {
-            me: me.clone(),
+        StoreOptions {
             transport: Some(Arc::new(self.switch.port(&me.name))),
+            me,
             beginning: place.beginning.clone(),
             seed: self.seed.wrapping_add(index as u64),
             ..StoreOptions::alone(&place.dir)
-        };
-        let (store, running) = Store::start(options).await.unwrap();
-        self.switch.plug(&me.name, store.cluster().clone());
+        }
+    }
+
+    /// Starts the member again from its files.
+    pub(super) async fn start(&mut self, index: usize) {
+        let (store, running) = Store::start(self.options(index)).await.unwrap();
         let place = &mut self.places[index];
+        self.switch.plug(&place.name, store.cluster().clone());
         place.task = Some(tokio::spawn(running));
         place.store = Some(Arc::new(store));
     }
 
-    /// Ends the member at once, as SIGKILL does: nothing is flushed, nobody is told.
+    /// Ends the member at once, as SIGKILL does: nobody is told.
     pub(super) async fn kill(&mut self, index: usize) {
         let place = &mut self.places[index];
         self.switch.unplug(&place.name);
-        if let Some(store) = place.store.take() {
-            store.cluster().kill().await;
-        }
-        if let Some(task) = place.task.take() {
-            task.abort();
-            let _ended = task.await;
-        }
+        end(place.store.take(), place.task.take()).await;
     }
 
     /// The member that leads, once there is one that a majority follows.
@@ -143,6 +140,18 @@ impl World {
 
     pub(super) fn numbers(&self) -> Vec<NodeId> {
         self.places.iter().filter_map(|p| p.store.as_ref()).map(|s| s.cluster().node()).collect()
+    }
+}
+
+/// Ends what a member consists of.
+async fn end(store: Option<Arc<Store>>, task: Option<JoinHandle<()>>) {
+    if let Some(store) = store {
+        store.cluster().kill().await;
+    }
+    if let Some(task) = task {
+        task.abort();
+        // Ended by force.
+        drop(task.await);
     }
 }
 

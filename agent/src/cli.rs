@@ -14,7 +14,9 @@ mod exec;
 mod get;
 mod image;
 mod inside;
+mod join;
 mod logs;
+mod member;
 mod output;
 mod port_forward;
 mod pump;
@@ -22,6 +24,7 @@ mod status;
 mod sync;
 mod target;
 mod terminal;
+mod token;
 mod top;
 mod validate;
 
@@ -64,6 +67,12 @@ Act:
   sync         Look at the Git sources now
   image        List, pull, import and remove images
   delete       Delete objects (what Git wants will come back)
+
+Be one of many:
+  token        Who may join the cluster
+  join         Become a member of a cluster
+  certificate  Who this node is to its peers, and until when
+  node         Remove nodes from the cluster
 
 Options:
 {options}
@@ -125,6 +134,14 @@ enum Command {
     Image(image::ImageArgs),
     /// Delete objects (what Git wants will come back)
     Delete(delete::DeleteArgs),
+    /// Who may join the cluster
+    Token(token::TokenArgs),
+    /// Become a member of a cluster
+    Join(join::JoinArgs),
+    /// Who this node is to its peers, and until when
+    Certificate(member::CertificateArgs),
+    /// Remove nodes from the cluster
+    Node(member::NodeArgs),
     /// Print the completions of a shell
     Completion(completion::CompletionArgs),
 }
@@ -162,6 +179,12 @@ impl Command {
             Self::Demo(args) => crate::demo::run(&args),
             Self::Validate(args) => finish(validate::run(&args, &mut Output::stdout())),
             Self::Completion(args) => finish(completion::run(&args, &mut Output::stdout())),
+            Self::Join(args) => finish(join::run(&args, &mut Output::stdout())),
+            Self::Token(args) => block_on(async move { token::run(&args, &mut Output::stdout()).await }),
+            Self::Certificate(args) => {
+                block_on(async move { member::certificate(&args, &mut Output::stdout()).await })
+            }
+            Self::Node(args) => block_on(async move { member::node(&args, &mut Output::stdout()).await }),
             Self::Exec(args) => finish(exec::run(&args)),
             Self::Attach(args) => finish(attach::run(&args)),
             Self::Debug(args) => finish(debug::run(&args)),

@@ -8,6 +8,7 @@ mod error;
 mod images;
 mod metrics;
 mod path;
+mod peers;
 mod report;
 mod stream;
 
@@ -15,6 +16,7 @@ pub(crate) use error::ClientError;
 pub(crate) use images::{ListedImage, PullLine, RemovedImages};
 pub(crate) use metrics::{ContainerMetrics, Metrics, Network, Usage};
 pub(crate) use path::{ObjectPath, Query, Selectors};
+pub(crate) use peers::{ListedToken, NodeCertificate};
 pub(crate) use report::{
     AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, PullStatus, SourceStatus,
     Stall, SyncReport,

@@ -9,7 +9,6 @@ mod demo;
 mod metrics;
 mod netdev;
 mod node;
-#[allow(dead_code, reason = "the replicated store takes it in")]
 mod peers;
 mod print;
 mod probe;

@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     pub(crate) sync_time: GaugeVec,
     /// One look at a source, seconds, by `source`.
     pub(crate) sync_seconds: HistogramVec,
+    /// Unix time at which a `certificate` ends.
+    pub(crate) certificate_expiration: GaugeVec,
     /// By `resource` and `tasks`, seconds.
     stalled: GaugeVec,
     process: ProcessMetrics,
@@ -111,6 +113,11 @@ fn sync_result(make: &Maker) -> prometheus::Result<GaugeVec> {
     make.gauges("keel_git_last_sync_result", "1 for the newest sync's result.", &["source", "result"])
 }
 
+fn certificate_expiration(make: &Maker) -> prometheus::Result<GaugeVec> {
+    let name = "keel_certificate_expiration_timestamp_seconds";
+    make.gauges(name, "When a certificate of this node ends.", &["certificate"])
+}
+
 fn stalled(make: &Maker) -> prometheus::Result<GaugeVec> {
     let help = "How long some or all programs of the machine had to wait.";
     make.gauges("keel_pressure_stalled_seconds_total", help, &["resource", "tasks"])
@@ -173,6 +180,7 @@ impl Metrics {
                 "One look at a source.",
                 &["source"],
             )?,
+            certificate_expiration: certificate_expiration(&make)?,
             stalled: stalled(&make)?,
             process: ProcessMetrics::new(&make)?,
             registry: make.0,

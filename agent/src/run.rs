@@ -6,6 +6,7 @@ use crate::node::ending::Endings;
 use crate::node::registration::{self, Machine};
 use crate::node::resources::Resources;
 use crate::node::{self, Node};
+use crate::peers::{Alone, Peers};
 use crate::serve::{self, Api};
 use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
@@ -30,7 +31,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -88,7 +89,7 @@ fn start(configuration: AgentConfiguration) -> anyhow::Result<()> {
 }
 
 /// The name of this node: as configured, or the host's.
-fn node_name(configuration: &AgentConfiguration) -> String {
+pub(crate) fn node_name(configuration: &AgentConfiguration) -> String {
     if configuration.node_name.is_empty() {
         return rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     }
@@ -144,6 +145,7 @@ struct Parts {
     syncer: Syncer,
     metrics: Metrics,
     warnings: Arc<Vec<String>>,
+    peers: Option<(Arc<Peers>, TcpListener)>,
     started_at: jiff::Timestamp,
 }
 
@@ -179,8 +181,32 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     node.republish().await;
     let (sync, syncer) =
         syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
+    let peers = open_peers(&configuration).await?;
     let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
-    Ok(Parts { configuration, store, node, recorder, events, sync, syncer, metrics, warnings, started_at })
+    Ok(Parts {
+        configuration,
+        store,
+        node,
+        recorder,
+        events,
+        sync,
+        syncer,
+        metrics,
+        warnings,
+        peers,
+        started_at,
+    })
+}
+
+/// The node's peers, if it is to have any.
+async fn open_peers(configuration: &AgentConfiguration) -> anyhow::Result<Option<(Arc<Peers>, TcpListener)>> {
+    let Some(cluster) = &configuration.cluster else { return Ok(None) };
+    let state_dir = &configuration.state_dir;
+    let records = Arc::new(crate::peers::local_records(state_dir)?);
+    let opened = Peers::open((cluster, &configuration.node_name), state_dir, records).await;
+    let (peers, listener) = opened.context("the node cannot be a member of a cluster")?;
+    tracing::info!(address = peers.me().address, cluster = peers.passport().cluster, "answering peers");
+    Ok(Some((Arc::new(peers), listener)))
 }
 
 /// The store, as soon as it is free: a child that a killed agent was about to start
@@ -302,6 +328,7 @@ impl Parts {
             node: Arc::clone(&self.node),
             sync: self.sync.clone(),
             metrics: self.metrics.clone(),
+            peers: self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
             pods: Arc::clone(&pods),
             configuration: Arc::clone(&self.configuration),
             started_at: self.started_at,
@@ -330,6 +357,10 @@ impl Parts {
         add(serve::control(listener, api, stop.clone())
             .map(|result| result.context("the control socket"))
             .boxed());
+        if let Some((peers, listener)) = self.peers {
+            let expiration = self.metrics.certificate_expiration.clone();
+            add(peers.run(listener, Arc::new(Alone), expiration, stop.clone()).boxed());
+        }
         if let Some(listener) = cri {
             add(crate::cri::run(listener, self.node, stop.clone()).boxed());
         }

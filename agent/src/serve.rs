@@ -9,6 +9,7 @@ mod objects;
 mod openid;
 mod overview;
 mod path;
+mod peers;
 mod query;
 mod status;
 mod streams;
@@ -17,12 +18,13 @@ mod usage;
 use crate::cadvisor::Scraper;
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::peers::Peers;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Query as QueryExtractor, State as StateExtractor};
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use manifests::Kind;
 use manifests::config::AgentConfiguration;
 use reconciler::store::Store;
@@ -47,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
     pub(crate) sync: SyncHandle,
     pub(crate) metrics: Metrics,
+    /// None if the node has none.
+    pub(crate) peers: Option<Arc<Peers>>,
     /// Of pods and containers.
     pub(crate) pods: Arc<Scraper>,
     pub(crate) configuration: Arc<AgentConfiguration>,
@@ -113,6 +117,10 @@ pub(crate) async fn control(
         .route("/.well-known/openid-configuration", get(openid::configuration))
         .route("/evenkeel/v1alpha1/status", get(overview::answer))
         .route("/evenkeel/v1alpha1/sync", post(sync))
+        .route("/evenkeel/v1alpha1/tokens", get(peers::tokens).post(peers::create_token))
+        .route("/evenkeel/v1alpha1/tokens/{id}", delete(peers::delete_token))
+        .route("/evenkeel/v1alpha1/certificate", get(peers::certificate))
+        .route("/evenkeel/v1alpha1/members/{name}", delete(peers::remove))
         .route("/evenkeel/v1alpha1/images", get(images::list).delete(images::remove))
         .route("/evenkeel/v1alpha1/images/pull", post(images::pull))
         .route("/evenkeel/v1alpha1/images/import", post(images::import))

@@ -13,6 +13,9 @@ pub(crate) enum CommandError {
     /// Nobody came into the pod.
     #[error(transparent)]
     Inside(#[from] runtime::pods::InsideError),
+    /// The node did not become a member.
+    #[error(transparent)]
+    Join(#[from] crate::peers::MembershipError),
     /// Files were not all copied.
     #[error(transparent)]
     Copy(#[from] super::cp::CopyError),

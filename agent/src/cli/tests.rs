@@ -96,6 +96,9 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         Command::Get(args) => get::run(&args, &mut output).await,
         Command::Logs(args) => logs::run(&args, &mut output).await,
         Command::Events(args) => events::run(&args, &mut output).await,
+        Command::Token(args) => token::run(&args, &mut output).await,
+        Command::Certificate(args) => member::certificate(&args, &mut output).await,
+        Command::Node(args) => member::node(&args, &mut output).await,
         Command::Sync(args) => sync::run(&args, &mut output).await,
         Command::Image(args) => image::run(&args, &mut output).await,
         Command::Delete(args) => delete::run(&args, &mut output).await,
@@ -103,6 +106,7 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         Command::Top(args) => top::run(&args, &mut output).await,
         Command::Agent(_)
         | Command::Demo(_)
+        | Command::Join(_)
         | Command::Validate(_)
         | Command::Completion(_)
         | Command::Exec(_)

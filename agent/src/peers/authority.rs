@@ -3,7 +3,7 @@
 
 use super::key_hash::KeyHash;
 use super::passport::{GROUP, USER, uri};
-use super::trust::{Trust, TrustError};
+use super::trust::TrustError;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -158,6 +158,7 @@ impl ClusterCa {
     }
 
     /// The cluster that it is of.
+    #[cfg(test)]
     pub(crate) fn cluster(&self) -> &str {
         &self.cluster
     }
@@ -168,11 +169,12 @@ impl ClusterCa {
     }
 
     /// Belief in this authority alone.
+    #[cfg(test)]
     ///
     /// # Errors
     /// If it can be no authority, whatever its file says.
-    pub(crate) fn trust(&self) -> Result<Trust, AuthorityError> {
-        Ok(Trust::new(&self.cluster, vec![self.certificate.clone()])?)
+    pub(crate) fn trust(&self) -> Result<super::trust::Trust, AuthorityError> {
+        Ok(super::trust::Trust::new(&self.cluster, vec![self.certificate.clone()])?)
     }
 
     /// A certificate for `subject` and the key that signed `request` (PKCS #10, DER), good from an
@@ -199,6 +201,16 @@ impl ClusterCa {
         let signed: Result<Certificate, _> = params.signed_by(&request.public_key, &self.issuer);
         Ok(signed.map_err(AuthorityError::Sign)?.pem() + &self.certificate_pem)
     }
+}
+
+/// The key that signed `request` (PKCS #10, DER).
+///
+/// # Errors
+/// If it is none, or the signature is not that key's.
+pub(super) fn key_of_request(request: &[u8]) -> Result<KeyHash, AuthorityError> {
+    let request = CertificateSigningRequestDer::from(request);
+    let read = CertificateSigningRequestParams::from_der(&request).map_err(AuthorityError::Request)?;
+    Ok(KeyHash::of(&read.public_key.subject_public_key_info()))
 }
 
 /// What every certificate of a node says.

@@ -2,12 +2,17 @@
 //!
 //! Whatever comes in on a connection, at worst that connection ends.
 
+use super::desk::Desk;
 use super::ears::Ears;
 use super::papers::Papers;
 use super::passport::Passport;
 use super::trust::Stranger;
+use super::wire::v1::enrolment_server::EnrolmentServer;
 use super::wire::v1::peers_server::PeersServer;
-use super::wire::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_MESSAGE_BYTES, PEERS_PATH, STREAM_WINDOW_BYTES};
+use super::wire::{
+    CONNECTION_WINDOW_BYTES, ENROLMENT_PATH, FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, PEERS_PATH,
+    STREAM_WINDOW_BYTES,
+};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -57,17 +62,20 @@ pub(super) struct Caller {
 pub(super) struct Door {
     papers: Papers,
     peers: PeersServer<Ears>,
+    enrolment: Option<EnrolmentServer<Desk>>,
     handshakes: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
 }
 
 impl Door {
-    pub(super) fn new(papers: Papers, answerer: Arc<dyn Answerer>) -> Self {
+    pub(super) fn new(papers: Papers, answerer: Arc<dyn Answerer>, desk: Option<Desk>) -> Self {
         let peers = PeersServer::new(Ears(answerer))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let enrolment =
+            desk.map(|desk| EnrolmentServer::new(desk).max_decoding_message_size(MAX_REQUEST_BYTES));
         let (handshakes, strangers) = (Semaphore::new(HANDSHAKES), Semaphore::new(STRANGERS));
-        Self { papers, peers, handshakes: Arc::new(handshakes), strangers: Arc::new(strangers) }
+        Self { papers, peers, enrolment, handshakes: Arc::new(handshakes), strangers: Arc::new(strangers) }
     }
 
     /// Answers on `listener` until `stop`.
@@ -179,6 +187,12 @@ impl Door {
                 Err(stranger) => return Status::permission_denied(stranger.to_string()).into_http(),
             };
             return settled(self.peers.call(request).await);
+        }
+        if path.starts_with(ENROLMENT_PATH)
+            && let Some(mut enrolment) = self.enrolment
+        {
+            request.extensions_mut().insert(caller);
+            return settled(enrolment.call(request).await);
         }
         Status::unimplemented(format!("this version of keel does not know {path}")).into_http()
     }

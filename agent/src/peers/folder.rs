@@ -71,6 +71,20 @@ pub(crate) struct Membership {
     pub(crate) authorities: String,
 }
 
+/// The file holds `content`, or what it held before, whatever happens meanwhile; root's only.
+///
+/// # Errors
+/// If it cannot be written.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
 impl Folder {
     /// The folder under `state_dir`, made if it was not there, for root only.
     ///
@@ -94,18 +108,9 @@ impl Folder {
         }
     }
 
-    /// The file is the old one or the new one, whatever happens meanwhile.
     fn write(&self, name: &str, text: &str) -> Result<(), FolderError> {
         let path = self.0.join(name);
-        let written = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            std::fs::File::open(&self.0)?.sync_all()
-        };
-        written().map_err(|source| FolderError::Write { path: path.clone(), source })
+        write_whole(&path, text.as_bytes()).map_err(|source| FolderError::Write { path, source })
     }
 
     /// The node's key, PEM, if it was made.

@@ -1,5 +1,6 @@
 //! Who this node is to its peers: its key, its certificate, and whom it believes.
 
+use super::folder::Membership;
 use super::passport::{NoPassport, Passport};
 use super::trust::{Trust, TrustError};
 use rcgen::{CertificateParams, KeyPair};
@@ -101,6 +102,18 @@ impl Identity {
         let certified = CertifiedKey::from_der(chain, key, &super::trust::provider());
         let certified = Arc::new(certified.map_err(IdentityError::Mismatch)?);
         Ok(Self { passport, certified, trust })
+    }
+
+    /// The node that `membership` makes, with `key`.
+    ///
+    /// # Errors
+    /// If they do not fit.
+    pub(crate) fn kept(membership: &Membership, key: &NodeKey) -> Result<Self, IdentityError> {
+        let own = CertificateDer::from_pem_slice(membership.certificates.as_bytes());
+        let passport =
+            Passport::read(&own.map_err(IdentityError::Pem)?).map_err(IdentityError::Certificate)?;
+        let trust = Trust::from_pem(&passport.cluster, &membership.authorities)?;
+        Self::new(&membership.certificates, key, Arc::new(trust))
     }
 
     /// What the certificate says.

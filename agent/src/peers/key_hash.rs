@@ -27,6 +27,11 @@ impl KeyHash {
         Self(hash)
     }
 
+    /// Whether both are of the same secret; takes as long whether or not.
+    pub(crate) fn is_same_secret(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+
     /// The hash of the key of `certificate`, if that can be read.
     pub(crate) fn of_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;

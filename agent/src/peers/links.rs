@@ -42,6 +42,7 @@ impl Links {
     }
 
     /// What connections are made with.
+    #[cfg(test)]
     pub(super) fn papers(&self) -> &Papers {
         &self.papers
     }

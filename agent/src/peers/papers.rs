@@ -34,11 +34,6 @@ impl Papers {
         self.identity.send_replace(Arc::new(identity));
     }
 
-    /// Tells of each renewal.
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Identity>> {
-        self.identity.subscribe()
-    }
-
     /// From here on, exactly the keys `removed` are members' no more.
     pub(crate) fn set_removed(&self, removed: BTreeSet<KeyHash>) {
         *self.removed.write().unwrap_or_else(PoisonError::into_inner) = removed;

@@ -2,4 +2,5 @@
 
 mod cluster;
 mod handshakes;
+mod joining;
 mod messages;

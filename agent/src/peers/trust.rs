@@ -2,6 +2,7 @@
 
 use super::key_hash::KeyHash;
 use super::passport::{NoPassport, Passport};
+use base64::Engine as _;
 use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -121,9 +122,18 @@ impl Trust {
         &self.cluster
     }
 
-    /// Its authorities.
-    pub(crate) fn authorities(&self) -> &[CertificateDer<'static>] {
-        &self.authorities
+    /// Its authorities, PEM.
+    pub(crate) fn to_pem(&self) -> String {
+        let pem = |authority: &CertificateDer<'_>| {
+            let text = base64::engine::general_purpose::STANDARD.encode(authority);
+            let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+            for line in text.as_bytes().chunks(64) {
+                pem.push_str(&String::from_utf8_lossy(line));
+                pem.push('\n');
+            }
+            pem + "-----END CERTIFICATE-----\n"
+        };
+        self.authorities.iter().map(pem).collect()
     }
 
     /// The keys of its authorities.

@@ -81,7 +81,7 @@ impl Running {
         let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let stop = CancellationToken::new();
-        let door = Door::new(papers.clone(), Arc::new(Parrot));
+        let door = Door::new(papers.clone(), Arc::new(Parrot), None);
         let task = tokio::spawn(door.serve(listener, stop.clone()));
         let peer = Peer { name: name.to_owned(), address, zone: String::new() };
         Self { peer, papers, stop, task }

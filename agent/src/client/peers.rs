@@ -1,0 +1,103 @@
+//! The node's part in its cluster.
+
+use super::{Client, ClientError, Query};
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::Value;
+
+const TOKENS: &str = "/evenkeel/v1alpha1/tokens";
+
+/// A join token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ListedToken {
+    /// Names it.
+    pub(crate) id: String,
+    /// RFC 3339.
+    pub(crate) created_at: String,
+    /// RFC 3339; never without.
+    pub(crate) expires_at: Option<String>,
+    /// Any number without.
+    pub(crate) uses_left: Option<u32>,
+    /// RFC 3339.
+    pub(crate) deleted_at: Option<String>,
+    /// What a node joins with; told only once.
+    pub(crate) token: String,
+    /// Where it joins.
+    pub(crate) server: String,
+}
+
+/// The node's certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct NodeCertificate {
+    /// The node.
+    pub(crate) node: String,
+    /// Where its peers find it.
+    pub(crate) address: String,
+    /// Its cluster.
+    pub(crate) cluster: String,
+    /// The hash of its key.
+    pub(crate) key: String,
+    /// The hashes of the authorities' keys.
+    pub(crate) authorities: Vec<String>,
+    /// Whether the node has an authority's key.
+    pub(crate) signs: bool,
+    /// RFC 3339.
+    pub(crate) expires_at: String,
+    /// RFC 3339.
+    pub(crate) renewed_by: String,
+}
+
+impl Client {
+    /// Every join token.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`] if the node has no peers; the connection's errors.
+    pub(crate) async fn tokens(&self) -> Result<Vec<ListedToken>, ClientError> {
+        self.json(Method::GET, TOKENS, None).await
+    }
+
+    /// A new join token.
+    ///
+    /// # Errors
+    /// As [`Client::tokens`].
+    pub(crate) async fn create_token(
+        &self,
+        ttl_seconds: Option<u32>,
+        uses: Option<u32>,
+    ) -> Result<ListedToken, ClientError> {
+        let mut query = Query::default();
+        for (name, value) in [("ttlSeconds", ttl_seconds), ("uses", uses)] {
+            if let Some(value) = value {
+                query.push(name, &value.to_string());
+            }
+        }
+        self.json(Method::POST, &query.on(TOKENS), None).await
+    }
+
+    /// The token lets nobody in any more.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`] if there is none; the connection's errors.
+    pub(crate) async fn delete_token(&self, id: &str) -> Result<(), ClientError> {
+        self.json::<Value>(Method::DELETE, &format!("{TOKENS}/{id}"), None).await.map(drop)
+    }
+
+    /// The node's certificate.
+    ///
+    /// # Errors
+    /// As [`Client::tokens`].
+    pub(crate) async fn certificate(&self) -> Result<NodeCertificate, ClientError> {
+        self.json(Method::GET, "/evenkeel/v1alpha1/certificate", None).await
+    }
+
+    /// The node is a member no more, and does not come back with its key.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`] if there is none; the connection's errors.
+    pub(crate) async fn remove_member(&self, name: &str) -> Result<(), ClientError> {
+        let target = format!("/evenkeel/v1alpha1/members/{name}");
+        self.json::<Value>(Method::DELETE, &target, None).await.map(drop)
+    }
+}

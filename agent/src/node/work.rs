@@ -125,11 +125,15 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
 async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
     let created = node.metrics.operation("run_podsandbox", node.runtime.create(plan)).await;
     created.map(|created| created.supervisor_pid).map_err(|error| {
-        if let CreateError::Seccomp { container, source } = &error {
-            let (name, reason) = (container.clone(), "CreateContainerError".to_owned());
-            return Problem::Container { name, reason, message: chain(source) };
+        let of_container = |container: &str, source: &dyn Error| {
+            let (name, reason) = (container.to_owned(), "CreateContainerError".to_owned());
+            Problem::Container { name, reason, message: chain(source) }
+        };
+        match &error {
+            CreateError::Seccomp { container, source } => of_container(container, source),
+            CreateError::AppArmor { container, source } => of_container(container, source),
+            _ => pod_problem("CreatePodSandboxError", &error),
         }
-        pod_problem("CreatePodSandboxError", &error)
     })
 }
 

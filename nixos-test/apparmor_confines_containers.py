@@ -26,7 +26,7 @@ profile no-secrets flags=(attach_disconnected) {
 
 ANNOTATION = "container.apparmor.security.beta.kubernetes.io/main"
 # What the kernel says, and what it lets happen.
-LOOK = "cat /proc/self/attr/current; touch /tmp/free && echo free; touch /tmp/secret && echo secret; "
+LOOK = "exec 2>/dev/null; cat /proc/self/attr/current; touch /tmp/free && echo free; touch /tmp/secret && echo secret; "
 MOUNT = "mkdir -p /tmp/m && mount -t tmpfs none /tmp/m && echo mounted; "
 WAIT = "echo looked; exec sleep 1000001"
 LOCAL = {"type": "Localhost", "localhostProfile": "no-secrets"}
@@ -108,12 +108,10 @@ with subtest("the runtime's own is loaded when it is needed, and lets nobody mou
 with subtest("what is privileged has none"):
     assert seen("mighty") == ["unconfined", "free", "secret", "mounted", "looked"], seen("mighty")
 
-with subtest("confined containers hear signals, and are traced by nobody in them"):
-    started = machine.succeed("keel get pod silent -o json")
+with subtest("a signal of the host's reaches a confined container, which is started again"):
     pid = machine.succeed("grep -lx 'keel-default (enforce)' /proc/[0-9]*/attr/current | head -1 | cut -d/ -f3").strip()
     machine.succeed(f"kill -KILL {pid}")
     machine.wait_until_succeeds("keel get pods | grep -E '^(usual|silent) .* 1 '", timeout=300)
-    del started
 
 with subtest("a pod whose profile is not loaded waits, and says so"):
     waiting = waits("lost")

@@ -129,11 +129,13 @@ async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
             let (name, reason) = (container.to_owned(), "CreateContainerError".to_owned());
             Problem::Container { name, reason, message: chain(source) }
         };
-        match &error {
-            CreateError::Seccomp { container, source } => of_container(container, source),
-            CreateError::AppArmor { container, source } => of_container(container, source),
-            _ => pod_problem("CreatePodSandboxError", &error),
+        if let CreateError::Seccomp { container, source } = &error {
+            return of_container(container, source);
         }
+        if let CreateError::AppArmor { container, source } = &error {
+            return of_container(container, source);
+        }
+        pod_problem("CreatePodSandboxError", &error)
     })
 }
 

@@ -217,6 +217,8 @@ impl ImageStore {
     pub(super) fn write(&self, scratch: &Scratch, record: &Record) -> Result<(), ImageError> {
         let written = record::write(&self.references(), &scratch.0, record);
         self.known.forget();
+        // Who has pulled an image asks for it next, and shall not wait for the disk.
+        let _ = self.known.records(&self.references());
         written
     }
 

@@ -16,6 +16,7 @@ mod machine;
 mod migrate;
 mod network;
 mod open_error;
+mod patience;
 mod proposer;
 mod pulse;
 mod raft;
@@ -238,5 +239,7 @@ impl Drop for Store {
 mod failing_disk_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

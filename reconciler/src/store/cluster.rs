@@ -242,6 +242,13 @@ impl Cluster {
         self.raft.change_membership(change, false).await.map(drop).map_err(|error| refused(&error))
     }
 
+    /// Ends this member at once, as a crash does: for simulations.
+    #[cfg(test)]
+    pub(super) async fn kill(&self) {
+        // What ends badly was to end.
+        drop(self.raft.shutdown().await);
+    }
+
     async fn answer_here(&self, topic: Topic, body: Bytes) -> Result<Bytes, String> {
         if let Some(answer) = network::answer(&self.raft, topic, body.clone()).await? {
             return Ok(answer);

@@ -101,10 +101,11 @@ impl RaftNetwork<Config> for Way {
     async fn vote(
         &mut self,
         request: VoteRequest<NodeId>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<VoteResponse<NodeId>, RpcError> {
         let question =
             VoteQuestion { vote: Some(request.vote.into()), last: request.last_log_id.map(Into::into) };
+        let option = RPCOption::new(super::patience::VOTE);
         let answer: VoteAnswer = self.call(Topic::Vote, question, &option).await?;
         let vote: Vote = answer.vote.unwrap_or_default().into();
         Ok(VoteResponse::new(vote, answer.last.map(Into::into), answer.is_granted))

@@ -1,6 +1,7 @@
 //! The types that openraft is told about.
 
 use super::command::{Answers, Command};
+use super::patience::PatientRuntime;
 use super::snapshot::SnapshotFile;
 use crate::peer::{NodeId, Peer};
 
@@ -12,6 +13,7 @@ openraft::declare_raft_types!(
         NodeId = NodeId,
         Node = Peer,
         SnapshotData = SnapshotFile,
+        AsyncRuntime = PatientRuntime,
 );
 
 pub(super) type Raft = openraft::Raft<Config>;
@@ -33,9 +35,10 @@ pub(super) fn settings() -> openraft::Config {
         // With ticks off, only the time that an answer of a peer is waited for: it may have to
         // flush to a slow disk first. The transport gives up sooner where nobody is.
         heartbeat_interval: 10_000,
-        // No lease of openraft's: whoever hears a leader refuses the vote before it is asked for.
-        election_timeout_min: 0,
-        election_timeout_max: 1,
+        // See `patience`. There is no lease of openraft's: whoever hears a leader refuses the vote
+        // before it is asked for.
+        election_timeout_min: 1,
+        election_timeout_max: 2,
         install_snapshot_timeout: 30_000,
         max_payload_entries: 256,
         snapshot_policy: openraft::SnapshotPolicy::Never,

@@ -128,19 +128,18 @@ impl LogStore {
     }
 
     fn read(&self, range: Range<u64>) -> Result<Vec<Entry>, StorageError> {
-        let (mut entries, rest) = {
+        let stored = {
             let tail = self.tail();
             let first = tail.entries.first_key_value().map_or(u64::MAX, |(index, _)| *index);
             if first <= range.start {
                 return Ok(tail.within(range));
             }
-            (Vec::new(), range.start..range.end.min(first))
+            range.start..range.end.min(first)
         };
-        let next = rest.end;
-        let stored = self.shared.disk.entries(rest, MESSAGE_BYTES);
-        entries.extend(stored.map_err(|e| read_error(&e))?);
-        // Only if the disk gave all before it: what follows must follow.
-        if entries.last().is_some_and(|entry| entry.log_id.index + 1 == next) && next < range.end {
+        let next = stored.end;
+        let stored = self.shared.disk.entries(stored, MESSAGE_BYTES);
+        let (mut entries, is_all) = stored.map_err(|e| read_error(&e))?;
+        if is_all && next < range.end {
             entries.extend(self.tail().within(next..range.end));
         }
         Ok(entries)

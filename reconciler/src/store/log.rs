@@ -127,7 +127,7 @@ impl LogStore {
             .map_err(|e| write_error(&e))
     }
 
-    fn read(&self, range: Range<u64>) -> Result<Vec<Entry>, StorageError> {
+    fn read(&self, range: Range<u64>) -> Result<Vec<Entry>, super::StorageError> {
         let stored = {
             let tail = self.tail();
             let first = tail.entries.first_key_value().map_or(u64::MAX, |(index, _)| *index);
@@ -138,7 +138,7 @@ impl LogStore {
         };
         let next = stored.end;
         let stored = self.shared.disk.entries(stored, MESSAGE_BYTES);
-        let (mut entries, is_all) = stored.map_err(|e| read_error(&e))?;
+        let (mut entries, is_all) = stored?;
         if is_all && next < range.end {
             entries.extend(self.tail().within(next..range.end));
         }
@@ -215,7 +215,7 @@ impl RaftLogReader<Config> for LogStore {
         let mut entries = Vec::new();
         // The disk gives a part at a time.
         while !range.is_empty() {
-            let part = self.read(range.clone())?;
+            let part = self.read(range.clone()).map_err(|e| read_error(&e))?;
             let Some(last) = part.last() else { break };
             range.start = last.log_id.index + 1;
             entries.extend(part);
@@ -224,7 +224,7 @@ impl RaftLogReader<Config> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        let mut entries = self.read(start..end)?;
+        let mut entries = self.read(start..end).map_err(|e| read_error(&e))?;
         let mut bytes = 0;
         let fits = entries.iter().take_while(|entry| {
             bytes += EntryMessage::from(*entry).encoded_len();

@@ -20,7 +20,7 @@ trap 'rm -rf "$root"' EXIT
 
 # An initrd with just the drivers of this machine boots in a fraction of the time.
 mmdebstrap --mode=root --variant=minbase --skip=check/qemu \
-    --include=linux-image-cloud-amd64,systemd-sysv,udev,dbus,initramfs-tools,iproute2,procps,git,ca-certificates,busybox-static,crun,gcc,libc6-dev \
+    --include=linux-image-cloud-amd64,systemd-sysv,udev,dbus,initramfs-tools,iproute2,procps,git,ca-certificates,busybox-static,crun,apparmor,gcc,libc6-dev \
     --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"' \
     --essential-hook='printf "MODULES=list\nCOMPRESS=lz4\n" > "$1/etc/initramfs-tools/conf.d/vm"' \
     --essential-hook='printf "virtio_pci\nvirtio_blk\next4\ncrc32c_generic\n" > "$1/etc/initramfs-tools/modules"' \

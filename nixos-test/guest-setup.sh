@@ -37,6 +37,6 @@ UNIT
 systemctl enable backdoor.service
 systemctl mask getty@tty1.service serial-getty@hvc0.service serial-getty@ttyS0.service \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
-    systemd-timesyncd.service e2scrub_reap.service
+    systemd-timesyncd.service e2scrub_reap.service apparmor.service
 mkdir -p /etc/systemd/journald.conf.d
 printf '[Journal]\nStorage=volatile\nForwardToConsole=no\n' > /etc/systemd/journald.conf.d/vm.conf

@@ -120,6 +120,8 @@ fn every_test_that_the_table_of_fields_names_is_there() {
         if tests.is_empty() {
             missing.push(format!("no test sees {row}"));
         }
+        let scripts = row.split('`').filter(|word| word.ends_with(".py"));
+        missing.extend(scripts.filter(|script| !root().join(script).exists()).map(|one| format!("no {one}")));
         for (file, function) in tests {
             let file = format!("{file}.rs");
             let places = ["runtime/tests", "agent/tests", ""].map(|base| root().join(base).join(&file));

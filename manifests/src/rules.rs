@@ -35,6 +35,7 @@ pub(crate) fn check(object: &Object, report: &mut Report<'_>) {
         Object::Pod(pod) => with_spec(pod.spec.as_ref(), report, |of_pod, r| {
             pod::check(of_pod, &spec, r);
             habits::check(Some(&pod.metadata), of_pod, &Path::ROOT.field("metadata"), r);
+            security::annotations(Some(&pod.metadata), of_pod, &Path::ROOT.field("metadata"), r);
         }),
         Object::Deployment(deployment) => workload::deployment(&deployment.spec, &spec, report),
         Object::ReplicaSet(set) => workload::replica_set(&set.spec, &spec, report),

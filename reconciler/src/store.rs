@@ -242,4 +242,6 @@ mod model_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod suite_tests;
+#[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ mod digest;
 mod docker;
 mod error;
 mod inventory;
+mod known;
 mod layer;
 mod layout;
 mod load;

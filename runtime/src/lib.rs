@@ -1,5 +1,6 @@
 //! What runs on this node: images, sandboxes, and the supervisor of each pod.
 
+pub mod apparmor;
 pub mod cgroup;
 pub mod image;
 pub mod logs;

@@ -6,6 +6,7 @@
 
 mod action;
 pub mod address;
+mod apparmor;
 mod args;
 pub mod build;
 mod capability;
@@ -29,6 +30,7 @@ mod user;
 mod values;
 
 pub use action::{Action, HookPlans, HttpAction, Place, ProbePlan, ProbePlans};
+pub use apparmor::AppArmorProfile;
 pub use build::{NodeFacts, PodInput, build};
 pub use device::{DeviceRule, Devices, USUAL};
 pub use error::{Cause, PlanError};

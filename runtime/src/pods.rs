@@ -18,6 +18,7 @@ pub use error::{AddError, CreateError, InsideError, OpenError, PodError, RemoveE
 pub use files::in_files_of;
 pub use inside::{Attached, ExecSpec, Execution, Killer, attach, dial, exec, exec_in_terminal};
 
+use crate::apparmor::AppArmor;
 use crate::cgroup::{Cgroups, PodStats, Pressure};
 use crate::plan::{PodPlan, Resize, Resources};
 use crate::seccomp::SeccompFolders;
@@ -127,6 +128,7 @@ struct Shared {
     cgroups: Cgroups,
     scopes: Scopes,
     handover: Handover,
+    apparmor: AppArmor,
     pods: Mutex<BTreeMap<String, Pod>>,
     /// Held while ranges of ids are looked for, and shares of CPU are summed.
     ids: Mutex<()>,
@@ -188,6 +190,7 @@ impl Runtime {
             options,
             scopes: Scopes::new(systemd.filter(|_| cgroups.is_v2())),
             handover: Handover::default(),
+            apparmor: AppArmor::default(),
             cgroups,
             pods: Mutex::default(),
             ids: Mutex::default(),
@@ -228,6 +231,7 @@ impl Runtime {
         }
         let mut plan = plan.clone();
         self.compile_filters(&mut plan)?;
+        self.choose_profiles(&mut plan).await?;
         self.allot_users(&mut plan)?;
         match self.bring_up(&plan).await {
             // It does not want to, and will not for the next pod either.
@@ -271,6 +275,15 @@ impl Runtime {
         for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
             let filled = if foreign { folders.spell_out(container) } else { folders.fill_in(container) };
             filled.map_err(|source| CreateError::Seccomp { container: container.name.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Every container's plan names its profile of AppArmor, if it has one.
+    async fn choose_profiles(&self, plan: &mut PodPlan) -> Result<(), CreateError> {
+        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+            let filled = self.shared.apparmor.fill_in(container).await;
+            filled.map_err(|source| CreateError::AppArmor { container: container.name.clone(), source })?;
         }
         Ok(())
     }

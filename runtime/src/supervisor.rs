@@ -4,12 +4,14 @@
 //! socket. One thread, no async runtime, no logging framework: its memory is paid once per
 //! pod. [`machine`] decides, [`shell`] does.
 
+mod answer;
 mod attach;
 mod backoff;
 mod check;
 mod clients;
 mod deaf;
 mod doing;
+mod end;
 mod equipment;
 mod foreign;
 pub(crate) mod gate;
@@ -26,6 +28,7 @@ mod runs;
 mod seal;
 mod shared;
 mod shell;
+mod start;
 mod status;
 mod task;
 

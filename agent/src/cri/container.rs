@@ -82,7 +82,9 @@ impl Cri {
         let added = self.node.runtime.add_container(&sandbox.id, plan).await;
         added.map_err(|error| match error {
             AddError::Pod(error) => refused(&error),
-            AddError::Seccomp(_) => Status::invalid_argument(crate::chain::chain(&error)),
+            AddError::Seccomp(_) | AddError::AppArmor(_) => {
+                Status::invalid_argument(crate::chain::chain(&error))
+            }
             AddError::WritePlan { .. } => internal(&error),
         })?;
         let id = container.id.clone();

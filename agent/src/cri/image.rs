@@ -66,6 +66,9 @@ impl Cri {
     }
 
     async fn find_image(&self, wanted: &str) -> Result<Option<ImageSummary>, Status> {
+        if let Some(found) = self.images().find_at_hand(wanted) {
+            return Ok(found);
+        }
         let wanted = wanted.to_owned();
         self.with_store(move |store| store.find(&wanted)).await
     }

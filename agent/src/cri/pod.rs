@@ -132,10 +132,18 @@ pub(super) fn seccomp(profile: &v1::SecurityProfile) -> SeccompProfile {
     SeccompProfile { type_, localhost_profile }
 }
 
-/// The profile in Kubernetes' words.
-pub(super) fn app_armor(profile: &v1::SecurityProfile) -> AppArmorProfile {
-    let (type_, localhost_profile) = profile_words(profile);
-    AppArmorProfile { type_, localhost_profile }
+/// The profile in Kubernetes' words: as it is said now, or else by `word`, as it was before that.
+pub(super) fn app_armor(profile: Option<&v1::SecurityProfile>, word: &str) -> Option<AppArmorProfile> {
+    let (type_, localhost_profile) = match (profile, word) {
+        (Some(profile), _) => profile_words(profile),
+        (None, "") => return None,
+        (None, "runtime/default") => ("RuntimeDefault".to_owned(), None),
+        (None, "unconfined") => ("Unconfined".to_owned(), None),
+        (None, name) => ("Localhost".to_owned(), Some(name.to_owned())),
+    };
+    // The prefix is left from annotations; some send it still.
+    let name = localhost_profile.map(|name| name.strip_prefix("localhost/").unwrap_or(&name).to_owned());
+    Some(AppArmorProfile { type_, localhost_profile: name })
 }
 
 fn profile_words(profile: &v1::SecurityProfile) -> (String, Option<String>) {
@@ -181,6 +189,24 @@ mod tests {
         let dns = spec.dns_config.and_then(|dns| dns.options).expect("options");
         let words: Vec<_> = dns.iter().map(|one| (one.name.as_deref(), one.value.as_deref())).collect();
         assert_eq!(words, [(Some("ndots"), Some("8")), (Some("rotate"), None)]);
+    }
+
+    #[test]
+    fn a_profile_of_apparmor_is_said_in_the_new_way_or_the_old() {
+        let local = |name: &str| v1::SecurityProfile {
+            profile_type: v1::security_profile::ProfileType::Localhost.into(),
+            localhost_ref: name.to_owned(),
+        };
+        let words = |profile: Option<&v1::SecurityProfile>, word: &str| {
+            app_armor(profile, word).map(|one| (one.type_, one.localhost_profile.unwrap_or_default()))
+        };
+        let said = |kind: &str, name: &str| Some((kind.to_owned(), name.to_owned()));
+        assert_eq!(words(Some(&local("localhost/new")), "localhost/old"), said("Localhost", "new"));
+        assert_eq!(words(Some(&local("new")), ""), said("Localhost", "new"));
+        assert_eq!(words(None, "localhost/old"), said("Localhost", "old"));
+        assert_eq!(words(None, "runtime/default"), said("RuntimeDefault", ""));
+        assert_eq!(words(None, "unconfined"), said("Unconfined", ""));
+        assert_eq!(words(None, ""), None);
     }
 
     #[test]

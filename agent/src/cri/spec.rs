@@ -125,7 +125,7 @@ fn security_context(config: &v1::ContainerConfig) -> Result<core::SecurityContex
     let unconfined = || core::SeccompProfile { type_: "Unconfined".to_owned(), localhost_profile: None };
     Ok(core::SecurityContext {
         allow_privilege_escalation: Some(!wanted.no_new_privs),
-        app_armor_profile: wanted.apparmor.as_ref().map(super::pod::app_armor),
+        app_armor_profile: super::pod::app_armor(wanted.apparmor.as_ref(), &wanted.apparmor_profile),
         capabilities: Some(core::Capabilities {
             add: Some(capabilities.add_capabilities),
             drop: Some(capabilities.drop_capabilities),

@@ -125,9 +125,15 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
 async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
     let created = node.metrics.operation("run_podsandbox", node.runtime.create(plan)).await;
     created.map(|created| created.supervisor_pid).map_err(|error| {
+        let of_container = |container: &str, source: &dyn Error| {
+            let (name, reason) = (container.to_owned(), "CreateContainerError".to_owned());
+            Problem::Container { name, reason, message: chain(source) }
+        };
         if let CreateError::Seccomp { container, source } = &error {
-            let (name, reason) = (container.clone(), "CreateContainerError".to_owned());
-            return Problem::Container { name, reason, message: chain(source) };
+            return of_container(container, source);
+        }
+        if let CreateError::AppArmor { container, source } = &error {
+            return of_container(container, source);
         }
         pod_problem("CreatePodSandboxError", &error)
     })

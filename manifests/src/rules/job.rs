@@ -1,6 +1,6 @@
 //! Jobs and CronJobs.
 
-use super::{habits, metadata, pod, selector};
+use super::{habits, metadata, pod, security, selector};
 use crate::cron::Schedule;
 use crate::path::Path;
 use crate::report::Report;
@@ -84,6 +84,7 @@ fn template(spec: &JobSpec, at: &Path<'_>, report: &mut Report<'_>) {
         return report.error(&at, "missing-field", "field `spec` is missing");
     };
     habits::check(spec.template.metadata.as_ref(), pod, &at.field("metadata"), report);
+    security::annotations(spec.template.metadata.as_ref(), pod, &at.field("metadata"), report);
     let at = at.field("spec");
     pod::check(pod, &at, report);
     if pod.restart_policy.as_deref() != Some("Always") {

@@ -3,7 +3,10 @@
 use crate::path::Path;
 use crate::report::Report;
 use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+/// What an annotation of a pod begins with that names a container's profile.
+const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 /// The largest user or group id that Kubernetes accepts.
 const MAX_ID: i64 = i32::MAX as i64;
 
@@ -88,6 +91,29 @@ pub(super) fn container(context: &SecurityContext, at: &Path<'_>, report: &mut R
                 let message = format!("Linux has no capability `{name}`");
                 report.error_with(&at.index(index), "bad-value", message, help);
             }
+        }
+    }
+}
+
+/// What `annotations`, at `at`, say of AppArmor for the containers of `spec`.
+pub(super) fn annotations(meta: Option<&ObjectMeta>, spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
+    let at = at.field("annotations");
+    let names = || {
+        let init = spec.init_containers.iter().flatten();
+        init.chain(&spec.containers).map(|container| container.name.as_str())
+    };
+    for (key, word) in meta.and_then(|meta| meta.annotations.as_ref()).into_iter().flatten() {
+        let Some(container) = key.strip_prefix(APPARMOR) else { continue };
+        let at = at.key(key);
+        if !names().any(|name| name == container) {
+            let help = crate::suggest::did_you_mean(container, names());
+            let message = format!("the pod has no container `{container}`");
+            report.error_with(&at, "unknown-annotation", message, help);
+        }
+        let is_local = word.strip_prefix("localhost/").is_some_and(|name| !name.is_empty());
+        if !is_local && !["runtime/default", "unconfined"].contains(&word.as_str()) {
+            let message = "must be `runtime/default`, `unconfined` or `localhost/<profile>`";
+            report.error(&at, "bad-value", message);
         }
     }
 }

@@ -127,20 +127,19 @@ impl LogStore {
             .map_err(|e| write_error(&e))
     }
 
-    fn read(&self, range: Range<u64>) -> Result<Vec<Entry>, StorageError> {
-        let (mut entries, rest) = {
+    fn read(&self, range: Range<u64>) -> Result<Vec<Entry>, super::StorageError> {
+        let stored = {
             let tail = self.tail();
             let first = tail.entries.first_key_value().map_or(u64::MAX, |(index, _)| *index);
             if first <= range.start {
                 return Ok(tail.within(range));
             }
-            (Vec::new(), range.start..range.end.min(first))
+            range.start..range.end.min(first)
         };
-        let next = rest.end;
-        let stored = self.shared.disk.entries(rest, MESSAGE_BYTES);
-        entries.extend(stored.map_err(|e| read_error(&e))?);
-        // Only if the disk gave all before it: what follows must follow.
-        if entries.last().is_some_and(|entry| entry.log_id.index + 1 == next) && next < range.end {
+        let next = stored.end;
+        let stored = self.shared.disk.entries(stored, MESSAGE_BYTES);
+        let (mut entries, is_all) = stored?;
+        if is_all && next < range.end {
             entries.extend(self.tail().within(next..range.end));
         }
         Ok(entries)
@@ -216,7 +215,7 @@ impl RaftLogReader<Config> for LogStore {
         let mut entries = Vec::new();
         // The disk gives a part at a time.
         while !range.is_empty() {
-            let part = self.read(range.clone())?;
+            let part = self.read(range.clone()).map_err(|e| read_error(&e))?;
             let Some(last) = part.last() else { break };
             range.start = last.log_id.index + 1;
             entries.extend(part);
@@ -225,7 +224,7 @@ impl RaftLogReader<Config> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        let mut entries = self.read(start..end)?;
+        let mut entries = self.read(start..end).map_err(|e| read_error(&e))?;
         let mut bytes = 0;
         let fits = entries.iter().take_while(|entry| {
             bytes += EntryMessage::from(*entry).encoded_len();

@@ -5,6 +5,7 @@ use super::command::{Answer, Answers, Command, Decoded};
 use super::raft::{Config, Entry, LogId, StorageError, StoredMembership};
 use super::snapshot::{Head, SnapshotError, SnapshotFile, Snapshots};
 use super::watch::{Change, Event, Ring};
+use super::wire::WireError;
 use super::{Shared, State, Visible, WriteError};
 use crate::controllers::Context;
 use openraft::storage::{RaftStateMachine, Snapshot, SnapshotMeta};
@@ -40,7 +41,7 @@ impl Machine {
     }
 
     /// Decides what `entries` come to, and shows it.
-    fn apply_all(&self, entries: Vec<Entry>) -> Result<Vec<Answers>, StorageError> {
+    fn apply_all(&self, entries: Vec<Entry>) -> Result<Vec<Answers>, (LogId, WireError)> {
         let mut head = self.applied.borrow().clone();
         let mut answers = Vec::with_capacity(entries.len());
         let mut changes = Vec::new();
@@ -55,8 +56,9 @@ impl Machine {
                         head.membership = StoredMembership::new(Some(entry.log_id), membership);
                         Answers::default()
                     }
-                    EntryPayload::Normal(command) => decide(&mut view, &command, &mut changes)
-                        .map_err(|error| unreadable(entry.log_id, &error))?,
+                    EntryPayload::Normal(command) => {
+                        decide(&mut view, &command, &mut changes).map_err(|error| (entry.log_id, error))?
+                    }
                 });
             }
         }
@@ -91,11 +93,7 @@ impl Machine {
 }
 
 /// What the batches of `command` come to. One that is refused touches no other.
-fn decide(
-    view: &mut View<'_>,
-    command: &Command,
-    changes: &mut Vec<Decided>,
-) -> Result<Answers, super::wire::WireError> {
+fn decide(view: &mut View<'_>, command: &Command, changes: &mut Vec<Decided>) -> Result<Answers, WireError> {
     let Decoded { now, mut chance, batches } = command.decode()?;
     let mut context = Context { now, random: &mut chance };
     let mut answer = |(batch, size_bytes): (Result<_, WriteError>, usize)| -> Answer {
@@ -104,11 +102,6 @@ fn decide(
         Ok(answers)
     };
     Ok(Answers(batches.into_iter().map(&mut answer).collect()))
-}
-
-/// An entry that this version cannot read: to pass over it would be to differ from the others.
-fn unreadable(log_id: LogId, error: &super::wire::WireError) -> StorageError {
-    StorageIOError::apply(log_id, AnyError::error(crate::chain(error))).into()
 }
 
 fn snapshot_error(error: &SnapshotError) -> StorageError {
@@ -133,7 +126,11 @@ impl RaftStateMachine<Config> for Machine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        self.apply_all(entries.into_iter().collect())
+        let applied = self.apply_all(entries.into_iter().collect());
+        // To pass over an entry that this version cannot read would be to differ from the others.
+        applied.map_err(|(log_id, error)| {
+            StorageIOError::apply(log_id, AnyError::error(crate::chain(&error))).into()
+        })
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {

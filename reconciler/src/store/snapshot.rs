@@ -250,9 +250,11 @@ impl<'f> Reader<'f> {
     }
 
     fn take(&mut self, buffer: &mut [u8]) -> Result<(), SnapshotError> {
-        self.inner.read_exact(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged("it is cut short"),
-            _ => io_error("read", self.path)(error),
+        self.inner.read_exact(buffer).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                return self.damaged("it is cut short");
+            }
+            io_error("read", self.path)(error)
         })?;
         self.hash.update(&*buffer);
         Ok(())

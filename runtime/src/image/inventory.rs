@@ -1,7 +1,9 @@
 //! What the store has, and what of it can go.
 
 use super::error::ImageError;
+use super::known::Records;
 use super::record::{self, Record};
+use super::store::Scratch;
 use super::{ImageStore, digest};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,29 +44,11 @@ impl ImageStore {
     /// # Errors
     /// If the store cannot be read.
     pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
-        let mut images: BTreeMap<String, ImageSummary> = BTreeMap::new();
-        for (record, used) in record::all(&self.references())? {
-            let used_at = Timestamp::try_from(used).unwrap_or(Timestamp::UNIX_EPOCH);
-            let image = images.entry(record.id.clone()).or_insert_with(|| ImageSummary {
-                id: record.id.clone(),
-                references: Vec::new(),
-                digests: Vec::new(),
-                size_bytes: record.size,
-                user: record.config.user.clone(),
-                used_at,
-            });
-            image.used_at = image.used_at.max(used_at);
-            image.digests.extend(repo_digest(&record));
-            image.references.push(record.reference);
-        }
-        let mut images: Vec<_> = images.into_values().collect();
-        for image in &mut images {
-            image.references.sort_unstable();
-            image.digests.sort_unstable();
-            image.digests.dedup();
-        }
-        images.sort_by(|a, b| a.references.cmp(&b.references));
-        Ok(images)
+        Ok(summaries(&self.records()?))
+    }
+
+    fn records(&self) -> Result<Records, ImageError> {
+        self.known.records(&self.references())
     }
 
     /// The image that `wanted` means: a reference, an id, or the beginning of an id.
@@ -73,19 +57,17 @@ impl ImageStore {
     /// # Errors
     /// If the store cannot be read.
     pub fn find(&self, wanted: &str) -> Result<Option<ImageSummary>, ImageError> {
-        let name = Self::parse(wanted).map_or_else(|_| wanted.to_owned(), |parsed| parsed.to_string());
-        let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
-        let is_id = hex.len() >= 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let fits = |image: &ImageSummary| {
-            image.references.iter().any(|reference| *reference == name || reference == wanted)
-                || image.digests.contains(&name)
-                || (is_id && image.id.strip_prefix("sha256:").is_some_and(|id| id.starts_with(hex)))
-        };
-        Ok(self.list()?.into_iter().find(fits))
+        Ok(meant(self.list()?, wanted))
+    }
+
+    /// As [`ImageStore::find`], from what is in memory; `None` if the store has to be read for it.
+    #[must_use]
+    pub fn find_at_hand(&self, wanted: &str) -> Option<Option<ImageSummary>> {
+        Some(meant(summaries(&self.known.at_hand()?), wanted))
     }
 
     /// The reference is forgotten, or with an id all references of the image; then what no
-    /// image needs any more is removed. `in_use` are the ids of the images that pods have.
+    /// image needs any more is removed, its files a little later. `in_use` are the ids of the images that pods have.
     /// Blocking.
     ///
     /// # Errors
@@ -96,14 +78,18 @@ impl ImageStore {
         if in_use.contains(&image.id) {
             return Err(ImageError::InUse { reference: reference() });
         }
-        let name = Self::parse(wanted).map_or_else(|_| wanted.to_owned(), |parsed| parsed.to_string());
+        let name = full_name(wanted);
         let by_name = image.references.iter().find(|known| **known == name || *known == wanted).cloned();
         let references = by_name.map_or(image.references, |one| vec![one]);
         let _nothing_is_added = self.lock_import();
         for one in &references {
-            record::remove(&self.references(), one)?;
+            self.forget(one)?;
         }
-        let layers = self.remove_unneeded_layers(in_use)?;
+        let unneeded = self.set_unneeded_layers_aside(in_use)?;
+        let layers = unneeded.len();
+        // Thousands of files may be, and wait for what else goes to the disk. Without a thread they
+        // go now.
+        let _ = std::thread::Builder::new().name("layers".to_owned()).spawn(move || drop(unneeded));
         Ok(Removed { references, layers })
     }
 
@@ -119,7 +105,7 @@ impl ImageStore {
         mut enough: impl FnMut() -> bool,
     ) -> Result<Removed, ImageError> {
         let _nothing_is_added = self.lock_import();
-        let mut records = record::all(&self.references())?;
+        let mut records = self.records()?.to_vec();
         records.sort_by_key(|(_, used)| *used);
         let mut removed = Removed::default();
         for (record, used) in records {
@@ -130,46 +116,49 @@ impl ImageStore {
             if enough() {
                 break;
             }
-            record::remove(&self.references(), &record.reference)?;
+            self.forget(&record.reference)?;
             removed.references.push(record.reference);
-            removed.layers += self.remove_unneeded_layers(in_use)?;
+            removed.layers += self.set_unneeded_layers_aside(in_use)?.len();
         }
-        removed.layers += self.remove_unneeded_layers(in_use)?;
+        removed.layers += self.set_unneeded_layers_aside(in_use)?.len();
         self.remove_old_downloads(min_age);
         Ok(removed)
     }
 
-    /// Layers that no record names, no pod has and no pull fetches are gone.
-    fn remove_unneeded_layers(&self, in_use: &BTreeSet<String>) -> Result<usize, ImageError> {
-        let mut needed: BTreeSet<String> = BTreeSet::new();
-        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let recorded = record::all(&self.references())?.into_iter().flat_map(|(record, _)| record.diff_ids);
-        for diff_id in recorded.chain(pending) {
-            needed.extend(digest::hex_of(&diff_id).ok().map(str::to_owned));
-        }
-        if !self.knows_all(in_use)? {
-            // A pod has an image whose record is lost: which layers it has, nobody can say.
-            return Ok(0);
-        }
-        let folder = self.layers();
-        let entries = fs::read_dir(&folder).map_err(|source| ImageError::io("read", &folder, source))?;
-        let mut removed = 0;
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if needed.contains(&name) {
-                continue;
-            }
-            fs::remove_dir_all(entry.path())
-                .map_err(|source| ImageError::io("remove", &entry.path(), source))?;
-            removed += 1;
-        }
-        Ok(removed)
+    fn forget(&self, reference: &str) -> Result<(), ImageError> {
+        let removed = record::remove(&self.references(), reference);
+        self.known.forget();
+        removed
     }
 
-    fn knows_all(&self, in_use: &BTreeSet<String>) -> Result<bool, ImageError> {
-        let known: BTreeSet<String> =
-            record::all(&self.references())?.into_iter().map(|(record, _)| record.id).collect();
-        Ok(in_use.iter().all(|id| id.ends_with(':') || known.contains(id)))
+    /// Layers that no record names, no pod has and no pull fetches are out of the store, each of
+    /// them at once, so that none is ever there in part; dropping what is returned removes their
+    /// files.
+    fn set_unneeded_layers_aside(&self, in_use: &BTreeSet<String>) -> Result<Vec<Scratch>, ImageError> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let records = self.records()?;
+        let known: BTreeSet<&str> = records.iter().map(|(record, _)| record.id.as_str()).collect();
+        if !in_use.iter().all(|id| id.ends_with(':') || known.contains(id.as_str())) {
+            // A pod has an image whose record is lost: which layers it has, nobody can say.
+            return Ok(Vec::new());
+        }
+        let recorded = records.iter().flat_map(|(record, _)| &record.diff_ids);
+        let needed = recorded.chain(&pending).filter_map(|diff_id| digest::hex_of(diff_id).ok());
+        let needed: BTreeSet<&str> = needed.collect();
+        let folder = self.layers();
+        let entries = fs::read_dir(&folder).map_err(|source| ImageError::io("read", &folder, source))?;
+        let unneeded = entries.flatten().filter(|entry| {
+            let name = entry.file_name();
+            !name.to_str().is_some_and(|name| needed.contains(name))
+        });
+        unneeded.map(|entry| self.set_aside(&entry.path())).collect()
+    }
+
+    fn set_aside(&self, layer: &Path) -> Result<Scratch, ImageError> {
+        let scratch = self.scratch()?;
+        let aside = fs::rename(layer, scratch.layer());
+        aside.map_err(|source| ImageError::io("remove", layer, source))?;
+        Ok(scratch)
     }
 
     fn remove_old_downloads(&self, min_age: Duration) {
@@ -180,6 +169,50 @@ impl ImageStore {
             }
         }
     }
+}
+
+/// Every image, by its first reference.
+fn summaries(records: &[(Record, SystemTime)]) -> Vec<ImageSummary> {
+    let mut images: BTreeMap<&str, ImageSummary> = BTreeMap::new();
+    for (record, used) in records {
+        let used_at = Timestamp::try_from(*used).unwrap_or(Timestamp::UNIX_EPOCH);
+        let image = images.entry(&record.id).or_insert_with(|| ImageSummary {
+            id: record.id.clone(),
+            references: Vec::new(),
+            digests: Vec::new(),
+            size_bytes: record.size,
+            user: record.config.user.clone(),
+            used_at,
+        });
+        image.used_at = image.used_at.max(used_at);
+        image.digests.extend(repo_digest(record));
+        image.references.push(record.reference.clone());
+    }
+    let mut images: Vec<_> = images.into_values().collect();
+    for image in &mut images {
+        image.references.sort_unstable();
+        image.digests.sort_unstable();
+        image.digests.dedup();
+    }
+    images.sort_by(|a, b| a.references.cmp(&b.references));
+    images
+}
+
+/// The image of `all` that `wanted` means: a reference, an id, or the beginning of an id.
+fn meant(all: Vec<ImageSummary>, wanted: &str) -> Option<ImageSummary> {
+    let name = full_name(wanted);
+    let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    let is_id = hex.len() >= 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let fits = |image: &ImageSummary| {
+        image.references.iter().any(|reference| *reference == name || reference == wanted)
+            || image.digests.contains(&name)
+            || (is_id && image.id.strip_prefix("sha256:").is_some_and(|id| id.starts_with(hex)))
+    };
+    all.into_iter().find(fits)
+}
+
+fn full_name(wanted: &str) -> String {
+    ImageStore::parse(wanted).map_or_else(|_| wanted.to_owned(), |parsed| parsed.to_string())
 }
 
 /// How long ago the path was changed; nothing if that cannot be said.

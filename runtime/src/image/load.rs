@@ -3,7 +3,7 @@
 use super::blobs::Blobs;
 use super::error::ImageError;
 use super::layout::{self, Description};
-use super::record::{self, Record};
+use super::record::Record;
 use super::store::ImageStore;
 use super::{Image, docker};
 use manifests::image::Reference;
@@ -37,7 +37,7 @@ impl ImageStore {
         let diff_ids = layers.into_iter().map(|layer| layer.diff_id).collect();
         let (reference, stamp) = (parsed.to_string(), digest.clone());
         let record = Record { reference, stamp, id, digest, diff_ids, config, size };
-        record::write(&self.references(), &scratch.0, &record)?;
+        self.write(&scratch, &record)?;
         self.image_of(record)
     }
 }

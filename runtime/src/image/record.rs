@@ -61,16 +61,18 @@ pub(super) fn write(folder: &Path, scratch: &Path, record: &Record) -> Result<()
     written.map_err(|source| ImageError::io("write", &path, source))
 }
 
-/// The record's file says that the image was used now; not more often than is of use.
+/// The record's file says that the image was used now; not more often than is of use. True if it
+/// did not before.
 ///
 /// # Errors
 /// If the file is not there.
-pub(super) fn touch(folder: &Path, reference: &str) -> Result<(), ImageError> {
+pub(super) fn touch(folder: &Path, reference: &str) -> Result<bool, ImageError> {
     const OFTEN_ENOUGH: Duration = Duration::from_secs(30);
     let path = path(folder, reference)?;
     let touched = File::open(&path).and_then(|file| {
         let age = file.metadata()?.modified()?.elapsed().unwrap_or(Duration::MAX);
-        if age > OFTEN_ENOUGH { file.set_modified(SystemTime::now()) } else { Ok(()) }
+        let is_due = age > OFTEN_ENOUGH;
+        if is_due { file.set_modified(SystemTime::now()).map(|()| true) } else { Ok(false) }
     });
     touched.map_err(|source| ImageError::io("touch", &path, source))
 }

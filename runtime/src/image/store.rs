@@ -14,6 +14,7 @@
 use super::blobs::Blobs;
 use super::digest::{digest_of, hex_of};
 use super::error::ImageError;
+use super::known::Known;
 use super::layer::{self, Limits};
 use super::layout::{self, Description, LayerSource};
 use super::record::{self, Record};
@@ -38,6 +39,8 @@ pub struct ImageStore {
     scratches: AtomicU64,
     /// Layers that a pull in the works has or is about to have.
     pub(super) pending: Mutex<Vec<String>>,
+    /// What the records say, until one changes.
+    pub(super) known: Known,
 }
 
 impl ImageStore {
@@ -53,6 +56,7 @@ impl ImageStore {
             import: Mutex::new(()),
             scratches: AtomicU64::new(0),
             pending: Mutex::default(),
+            known: Known::default(),
         };
         let tmp = store.root.join("tmp");
         match fs::remove_dir_all(&tmp) {
@@ -170,7 +174,9 @@ impl ImageStore {
             // It can be pulled anew.
             Err(ImageError::DamagedRecord { .. }) | Ok(None) => Ok(None),
             Ok(Some(record)) => {
-                record::touch(&self.references(), name)?;
+                if record::touch(&self.references(), name)? {
+                    self.known.forget();
+                }
                 self.whole(record)
             }
             Err(error) => Err(error),
@@ -203,8 +209,17 @@ impl ImageStore {
 
     /// The store knows the image, whose layers it has. Blocking.
     pub(super) fn remember(&self, record: Record) -> Result<Image, ImageError> {
-        record::write(&self.references(), &self.scratch()?.0, &record)?;
+        self.write(&self.scratch()?, &record)?;
         self.image_of(record)
+    }
+
+    /// The record is on the disk.
+    pub(super) fn write(&self, scratch: &Scratch, record: &Record) -> Result<(), ImageError> {
+        let written = record::write(&self.references(), &scratch.0, record);
+        self.known.forget();
+        // Who has pulled an image asks for it next, and shall not wait for the disk.
+        let _ = self.known.records(&self.references());
+        written
     }
 
     /// Until the answer is dropped, none of the layers is removed as unneeded.
@@ -252,7 +267,7 @@ impl ImageStore {
         let size = layers.iter().map(|layer| layer.blob.as_ref().map_or(0, |(_, size)| *size)).sum();
         let diff_ids = layers.into_iter().map(|layer| layer.diff_id).collect();
         let record = Record { reference: reference.to_owned(), stamp, id, digest, diff_ids, config, size };
-        record::write(&self.references(), &scratch.0, &record)?;
+        self.write(&scratch, &record)?;
         let layers = self.layer_paths(&record.diff_ids)?;
         Ok(image(record, layers))
     }
@@ -340,8 +355,8 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    /// Where a layer is unpacked.
-    fn layer(&self) -> PathBuf {
+    /// Where a layer is unpacked, or goes when it is not needed any more.
+    pub(super) fn layer(&self) -> PathBuf {
         self.0.join("layer")
     }
 }

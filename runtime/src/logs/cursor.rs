@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 const PIECE_BYTES: usize = 64 << 10;
 /// A record that is longer is none: the supervisor cuts lines at 16 KiB.
 const MAX_RECORD_BYTES: usize = 1 << 20;
+/// How often a file may give way to a new one while the first one is looked for.
+const MAX_ROTATIONS: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,6 +32,25 @@ pub(super) struct Cursor {
     pending: Vec<u8>,
     at_line_start: bool,
     done: bool,
+}
+
+/// The file that reading begins in, at the place where it does. A file that was rotated away since
+/// it was listed is none of the log's any more: `list` is asked anew.
+fn begin(list: impl Fn() -> io::Result<Vec<PathBuf>>, tail: Option<u64>) -> io::Result<Option<File>> {
+    let open = |files: &[PathBuf]| -> io::Result<Option<File>> {
+        let (index, offset) = tail.map_or(Ok((0, 0)), |lines| tail::start(files, lines))?;
+        let Some(path) = files.get(index) else { return Ok(None) };
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Some(file))
+    };
+    for _ in 0..MAX_ROTATIONS {
+        match open(&list()?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+    }
+    open(&list()?)
 }
 
 impl Cursor {
@@ -57,15 +78,7 @@ impl Cursor {
             done: false,
         };
         if let Some(run) = run {
-            let files = segments::files(folder, run)?;
-            let (index, offset) = match options.tail {
-                Some(lines) => tail::start(&files, lines)?,
-                None => (0, 0),
-            };
-            cursor.file = files.get(index).map(File::open).transpose()?;
-            if let Some(file) = &mut cursor.file {
-                file.seek(SeekFrom::Start(offset))?;
-            }
+            cursor.file = begin(|| segments::files(folder, run), options.tail)?;
         }
         Ok(cursor)
     }
@@ -207,5 +220,36 @@ impl Cursor {
             *limit -= allowed as u64;
             self.done = *limit == 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_file_that_is_rotated_away_between_listing_and_opening_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("0.log.2"), "two\n").unwrap();
+        fs::write(at("0.log"), "2026-01-02T15:04:05.0Z stdout F three\n").unwrap();
+        for (tail, first) in
+            [(None, "two"), (Some(5), "two"), (Some(1), "2026-01-02T15:04:05.0Z stdout F three")]
+        {
+            let looks = Cell::new(0);
+            let list = || {
+                looks.set(looks.get() + 1);
+                let dropped = (looks.get() == 1).then(|| at("0.log.1"));
+                let end = if looks.get() == 2 { at("0.log.gone") } else { at("0.log") };
+                Ok(dropped.into_iter().chain([at("0.log.2"), end]).collect())
+            };
+            let mut text = String::new();
+            begin(list, tail).unwrap().unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text.lines().next(), Some(first), "{tail:?}");
+        }
+        // What never comes back is an error, not a loop without an end.
+        let lost = begin(|| Ok(vec![at("none")]), None);
+        assert_eq!(lost.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

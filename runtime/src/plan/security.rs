@@ -1,5 +1,6 @@
 //! What keeps a container apart beside what its OCI specification says.
 
+use super::apparmor::{self, AppArmorProfile};
 use super::build::PodInput;
 use super::error::Cause;
 use k8s_openapi::api::core::v1 as api;
@@ -47,7 +48,10 @@ pub struct ContainerSecurity {
     pub privileged: bool,
     /// The image's own groups of the user are left out.
     pub strict_groups: bool,
-    /// The AppArmor profile that it runs under, loaded already.
+    /// Where its rules of AppArmor come from.
+    pub confinement: AppArmorProfile,
+    /// The AppArmor profile that it runs under, loaded already; the runtime fills it in when the
+    /// pod is made.
     pub apparmor: Option<String>,
 }
 
@@ -115,16 +119,14 @@ pub(super) fn of_container(
     let pod = input.spec().and_then(|spec| spec.security_context.as_ref());
     let privileged = context.and_then(|context| context.privileged) == Some(true);
     let groups = pod.and_then(|pod| pod.supplemental_groups_policy.as_deref());
-    let apparmor = context
-        .and_then(|context| context.app_armor_profile.as_ref())
-        .or_else(|| pod.and_then(|pod| pod.app_armor_profile.as_ref()));
     Ok(ContainerSecurity {
         // As in every other runtime: privileged is without limits.
         seccomp: if privileged { SeccompProfile::Unconfined } else { seccomp(context, pod, input) },
         filter: None,
         privileged,
         strict_groups: groups == Some("Strict"),
-        apparmor: apparmor.map_or(Ok(None), |profile| self::apparmor(profile, input))?,
+        confinement: apparmor::of_container(container, privileged, input)?,
+        apparmor: None,
     })
 }
 
@@ -140,15 +142,5 @@ fn seccomp(
         Some(("RuntimeDefault", _)) => SeccompProfile::RuntimeDefault,
         None if input.node.rules.seccomp_default => SeccompProfile::RuntimeDefault,
         Some(_) | None => SeccompProfile::Unconfined,
-    }
-}
-
-/// The kernel's name of the profile; none where there is nothing to enforce.
-fn apparmor(profile: &api::AppArmorProfile, input: &PodInput<'_>) -> Result<Option<String>, Cause> {
-    match (profile.type_.as_str(), &profile.localhost_profile) {
-        ("Localhost", Some(_)) if !input.node.rules.apparmor => Err(Cause::NoAppArmor),
-        ("Localhost", Some(name)) => Ok(Some(name.clone())),
-        ("Unconfined", _) if input.node.rules.apparmor => Ok(Some("unconfined".to_owned())),
-        _ => Ok(None),
     }
 }

@@ -437,20 +437,46 @@ fn what_is_not_supported_is_refused_by_name() {
 
 #[test]
 fn profiles_of_apparmor_need_a_kernel_that_has_it() {
+    use crate::plan::AppArmorProfile::{DefaultIfPossible, Inherited, Localhost, RuntimeDefault, Unconfined};
     let profile = |kind: &str, name: Option<&str>| json!({"type": kind, "localhostProfile": name});
     let of = |own: Value, pod: Value, kernel: bool| {
         let context = |profile: Value| json!({"securityContext": {"appArmorProfile": profile}});
         let mut world = World::new(context(own), context(pod));
         world.node.rules.apparmor = kernel;
-        world.build().map(|mut plan| plan.containers.remove(0).security.apparmor)
+        world.build().map(|mut plan| plan.containers.remove(0).security.confinement)
     };
     let local = || profile("Localhost", Some("mine"));
-    assert_eq!(of(local(), profile("Unconfined", None), true).unwrap().as_deref(), Some("mine"));
-    assert_eq!(of(Value::Null, local(), true).unwrap().as_deref(), Some("mine"));
-    assert_eq!(of(profile("Unconfined", None), local(), true).unwrap().as_deref(), Some("unconfined"));
-    assert_eq!(of(profile("RuntimeDefault", None), Value::Null, true).unwrap(), None);
-    assert_eq!(of(profile("Unconfined", None), Value::Null, false).unwrap(), None);
+    let mine = || Localhost("mine".into());
+    let unconfined = || profile("Unconfined", None);
+    assert_eq!(of(local(), unconfined(), true).unwrap(), mine());
+    assert_eq!(of(Value::Null, local(), true).unwrap(), mine());
+    assert_eq!(of(unconfined(), local(), true).unwrap(), Unconfined);
+    assert_eq!(of(profile("RuntimeDefault", None), local(), true).unwrap(), RuntimeDefault);
+    assert_eq!(of(Value::Null, Value::Null, true).unwrap(), DefaultIfPossible);
+    assert_eq!(of(Value::Null, Value::Null, false).unwrap(), Inherited);
+    assert_eq!(of(unconfined(), Value::Null, false).unwrap(), Inherited);
+    assert_eq!(of(profile("RuntimeDefault", None), Value::Null, false).unwrap(), Inherited);
     assert_eq!(of(local(), Value::Null, false).unwrap_err().reason(), "AppArmor");
+}
+
+#[test]
+fn the_annotation_for_apparmor_stands_between_container_and_pod() {
+    use crate::plan::AppArmorProfile::{Inherited, Localhost, RuntimeDefault, Unconfined};
+    let of = |word: &str, own: Value| {
+        let pod = json!({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}});
+        let mut world = World::new(json!({"securityContext": own}), pod);
+        world.node.rules.apparmor = true;
+        let key = "container.apparmor.security.beta.kubernetes.io/app".to_owned();
+        world.pod.metadata.annotations = Some([(key, word.to_owned())].into());
+        world.build().map(|mut plan| plan.containers.remove(0).security.confinement)
+    };
+    assert_eq!(of("localhost/my/own", json!({})).unwrap(), Localhost("my/own".into()));
+    assert_eq!(of("runtime/default", json!({})).unwrap(), RuntimeDefault);
+    assert_eq!(of("runtime/default", json!({"privileged": true})).unwrap(), Inherited);
+    assert_eq!(of("unconfined", json!({})).unwrap(), Unconfined);
+    let own = json!({"appArmorProfile": {"type": "Localhost", "localhostProfile": "mine"}});
+    assert_eq!(of("unconfined", own).unwrap(), Localhost("mine".into()));
+    assert_eq!(of("localhost/", json!({})).unwrap_err().reason(), "CreateContainerConfigError");
 }
 
 #[test]

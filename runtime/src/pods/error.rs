@@ -1,5 +1,6 @@
 //! What can go wrong between an agent and its pods.
 
+use crate::apparmor::AppArmorError;
 use crate::cgroup::CgroupError;
 use crate::seccomp::SeccompError;
 use std::io;
@@ -23,6 +24,8 @@ pub enum CreateError {
     WritePlan { path: PathBuf, source: io::Error },
     #[error("cannot confine the container {container}")]
     Seccomp { container: String, source: SeccompError },
+    #[error("cannot confine the container {container}")]
+    AppArmor { container: String, source: AppArmorError },
     #[error("cannot find users for the pod")]
     Users(#[source] io::Error),
     #[error("no program is configured as supervisor")]
@@ -61,6 +64,8 @@ pub enum AddError {
     WritePlan { path: PathBuf, source: io::Error },
     #[error("the seccomp profile cannot be used")]
     Seccomp(#[from] SeccompError),
+    #[error("the AppArmor profile cannot be used")]
+    AppArmor(#[from] AppArmorError),
     #[error(transparent)]
     Pod(#[from] PodError),
 }

@@ -18,6 +18,7 @@ impl Runtime {
         let path = container_plan_path(&folder, &plan.name);
         let mut plan = plan.clone();
         self.shared.options.seccomp().fill_in(&mut plan)?;
+        self.shared.apparmor.fill_in(&mut plan).await?;
         write_json(&folder.join(CONTAINERS_FOLDER), &path, &plan)
             .map_err(|source| AddError::WritePlan { path: path.clone(), source })?;
         let asked = self.ask(uid, Request::AddContainer { container: plan.name.clone() }).await;

@@ -192,6 +192,7 @@ fn resolved(
     process.set_env(Some(env));
     // A host that has not the right to less keeps what it has.
     process.set_oom_score_adj(process.oom_score_adj().map(|score| score.max(0)));
+    process.set_apparmor_profile(launch.container.security.apparmor.clone());
     Ok(process)
 }
 

@@ -7,106 +7,25 @@ mod habits;
 mod notices;
 mod order;
 mod probes;
+mod report;
 mod requests;
 mod resized;
 mod restart;
+mod words;
 
 pub(crate) use probes::ProbeKind;
+pub(crate) use words::{Answer, Effect, HookKind, Input, Now, Outcome};
 
 use super::backoff::Backoff;
-use super::news::News;
-use crate::plan::{PodPlan, ProbePlans, Resources, RestartPolicy};
+use crate::plan::{PodPlan, ProbePlans, RestartPolicy};
 use crate::state::{ContainerState, ContainerStatus, PodState, Stage, Termination};
-use habits::{HabitState, START_LIMIT};
+use habits::HabitState;
 use jiff::Timestamp;
 use order::Ending;
 use probes::{Probes, Verdict};
+use report::{BACKOFF, ended, fresh, reason, resume, succeeded, waiting, waiting_for, waits_for_retry};
 use restart::RestartRules;
 use std::time::Duration;
-
-/// An instant, on both clocks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Now {
-    /// For people.
-    pub(crate) wall: Timestamp,
-    /// For waiting: since any fixed point; no clock change moves it.
-    pub(crate) mono: Duration,
-}
-
-/// What happened.
-#[derive(Debug, Clone)]
-pub(crate) enum Input {
-    /// The pod's network is there.
-    Start { addresses: Vec<String> },
-    /// The container's program runs.
-    Started { index: usize, pid: i32 },
-    /// The container's run is over, or never came to be.
-    Ended { index: usize, outcome: Outcome },
-    /// A hook is done.
-    Hooked { index: usize, hook: HookKind, result: Answer },
-    /// A probe is done.
-    Probed { index: usize, kind: ProbeKind, result: Answer },
-    /// The container said something of itself.
-    Notified { index: usize, news: News },
-    /// End the pod.
-    Stop { grace: Duration },
-    /// The container has other limits, and may have to learn of them by a new start.
-    Resized { index: usize, limits: Resources, restart: bool },
-    /// Run a container that was added by request.
-    StartOne { index: usize },
-    /// End one container.
-    StopOne { index: usize, grace: Duration },
-    /// A time that was waited for has come, perhaps.
-    Tick,
-}
-
-/// Well, or not, and why.
-pub(crate) type Answer = Result<(), String>;
-
-/// Which lifecycle hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HookKind {
-    PostStart,
-    PreStop,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// 128 + signal if a signal ended it.
-    pub(crate) exit_code: i32,
-    /// The signal that ended it.
-    pub(crate) signal: Option<i32>,
-    /// The kernel killed one of its processes for want of memory.
-    pub(crate) oom: bool,
-    /// Set if the program could not be started: a reason, for `message` to explain.
-    pub(crate) failure: Option<&'static str>,
-    /// For a person.
-    pub(crate) message: String,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Start a run of the container.
-    Run { index: usize },
-    /// Ask the container's first process to end.
-    Terminate { index: usize },
-    /// SIGKILL to everything in the container.
-    KillContainer { index: usize },
-    /// SIGABRT to the container's first process, or if it does not hear that, SIGKILL.
-    Abort { index: usize },
-    /// Do what the hook says, and tell when it is done.
-    Hook { index: usize, hook: HookKind },
-    /// The container's hooks have taken too long: leave them.
-    CancelHooks { index: usize },
-    /// Do what the probe says, and tell when it is done.
-    Probe { index: usize, kind: ProbeKind },
-    /// SIGKILL to everything in the pod.
-    Kill,
-    /// Nothing runs and nothing will: say so, and end.
-    Finish,
-}
 
 /// What the machine knows of a container beside what it reports.
 #[derive(Debug, Clone, Default)]
@@ -505,82 +424,6 @@ impl PodMachine {
         } else {
             &mut self.state.containers[index - inits]
         }
-    }
-}
-
-/// What there is to report of a container that has not run yet.
-fn fresh(plan: &crate::plan::ContainerPlan, reason: &str) -> ContainerStatus {
-    ContainerStatus {
-        name: plan.name.clone(),
-        image: plan.image.clone(),
-        image_id: plan.image_id.clone(),
-        container_id: String::new(),
-        state: waiting(reason),
-        last: None,
-        restarts: 0,
-        started: false,
-        ready: false,
-        status_text: String::new(),
-    }
-}
-
-const BACKOFF: &str = "CrashLoopBackOff";
-
-fn waiting(reason: &str) -> ContainerState {
-    ContainerState::Waiting { reason: reason.to_owned(), message: String::new(), retry_at: None }
-}
-
-fn waiting_for(reason: &str, message: String) -> ContainerState {
-    ContainerState::Waiting { reason: reason.to_owned(), message, retry_at: None }
-}
-
-fn waits_for_retry(state: &ContainerState) -> bool {
-    matches!(state, ContainerState::Waiting { reason, .. } if [BACKOFF, START_LIMIT].contains(&reason.as_str()))
-}
-
-fn ended(state: &ContainerState) -> Option<&Termination> {
-    match state {
-        ContainerState::Terminated(termination) => Some(termination),
-        ContainerState::Waiting { .. } | ContainerState::Running { .. } => None,
-    }
-}
-
-fn succeeded(state: &ContainerState) -> bool {
-    ended(state).is_some_and(|termination| termination.exit_code == 0)
-}
-
-fn reason(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome { failure: Some(reason), .. } => reason,
-        Outcome { oom: true, exit_code, .. } if *exit_code != 0 => "OOMKilled",
-        Outcome { exit_code: 0, .. } => "Completed",
-        Outcome { .. } => "Error",
-    }
-}
-
-/// Goes on from what was reported before: counts always, results where they are final.
-fn resume(container: &mut ContainerStatus, before: &[ContainerStatus], final_results: bool, now: Timestamp) {
-    let Some(before) = before.iter().find(|before| before.name == container.name) else { return };
-    container.restarts = before.restarts;
-    container.container_id.clone_from(&before.container_id);
-    container.last.clone_from(&before.last);
-    match &before.state {
-        ContainerState::Terminated(termination) if final_results => {
-            container.state = ContainerState::Terminated(termination.clone());
-        }
-        ContainerState::Terminated(termination) => container.last = Some(termination.clone()),
-        ContainerState::Running { started_at, .. } => {
-            container.last = Some(Termination {
-                exit_code: 255,
-                signal: None,
-                reason: "Unknown".to_owned(),
-                message: "the supervisor ended before the container did".to_owned(),
-                started_at: *started_at,
-                finished_at: now,
-                container_id: before.container_id.clone(),
-            });
-        }
-        ContainerState::Waiting { .. } => {}
     }
 }
 

@@ -98,7 +98,8 @@ pub(crate) async fn a_supervisor_does_not_wait_for_its_clients(node: Node) {
 }
 
 pub(crate) async fn a_flood_of_output_is_logged_to_its_last_line(node: Node) {
-    const MEGABYTES: usize = 200;
+    // Twice what is kept, and not more: a machine can be slow.
+    const MEGABYTES: usize = 80;
     let text = format!("yes {} | head -c {}; echo; echo the end", "x".repeat(99), MEGABYTES << 20);
     node.launch("flood", &Script::once(&text)).await;
     let state = node.wait("flood", |state| state.stage == Stage::Finished).await;

@@ -179,7 +179,8 @@ impl Disk {
         Ok(database)
     }
 
-    /// The entries of `range` that are there, in order, of `most_bytes` at most but for the first.
+    /// The entries of `range` that are there, in order, of `most_bytes` at most but for the first;
+    /// true if these are all.
     ///
     /// # Errors
     /// If the disk fails, or an entry is damaged.
@@ -187,7 +188,7 @@ impl Disk {
         &self,
         range: Range<u64>,
         most_bytes: usize,
-    ) -> Result<Vec<Entry>, StorageError> {
+    ) -> Result<(Vec<Entry>, bool), StorageError> {
         let database = self.database().ok_or(redb::Error::DatabaseClosed)?;
         let table = database.begin_read()?.open_table(ENTRIES)?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
@@ -195,11 +196,11 @@ impl Disk {
             let (index, value) = entry?;
             bytes += value.value().len();
             if bytes > most_bytes && !entries.is_empty() {
-                break;
+                return Ok((entries, false));
             }
             entries.push(unsealed(index.value(), value.value()).map_err(redb::Error::Corrupted)?);
         }
-        Ok(entries)
+        Ok((entries, true))
     }
 }
 

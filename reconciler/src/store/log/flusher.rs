@@ -128,7 +128,7 @@ impl Drop for Flusher {
 }
 
 fn told(result: &Result<(), StorageError>) -> io::Result<()> {
-    result.as_ref().map(|()| ()).map_err(|error| io::Error::other(crate::chain(error)))
+    result.as_ref().copied().map_err(|error| io::Error::other(crate::chain(error)))
 }
 
 struct Worker {

@@ -183,7 +183,12 @@ async fn what_nobody_needs_goes_and_what_a_pod_has_stays() {
     assert_eq!(file(&v1, "a"), "");
     let gone = store.remove(&v2.id[7..19], &std::collections::BTreeSet::new()).unwrap();
     assert_eq!(gone.layers, 2);
+    // Out of the store at once, whenever their files go.
+    assert_eq!((file(&v2, "b"), file(&v2, "shared")), (String::new(), String::new()));
     assert!(store.list().unwrap().is_empty());
+    assert_eq!(store.find_at_hand(&v2.id), Some(None));
+    bench.pull("v2").await.unwrap();
+    assert_eq!(store.find(&v2.id).unwrap().unwrap().references, [bench.reference("v2")]);
 }
 
 #[tokio::test]

@@ -23,7 +23,6 @@ const BACKDATED: Duration = Duration::from_secs(3600);
 /// A cluster's authority, with its key.
 pub(crate) struct ClusterCa {
     cluster: String,
-    certificate: CertificateDer<'static>,
     certificate_pem: String,
     until: Timestamp,
     issuer: Issuer<'static, KeyPair>,
@@ -144,7 +143,7 @@ impl ClusterCa {
         }
         let (cluster, until) = cluster(&certificate).ok_or(AuthorityError::Mismatch)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(AuthorityError::Read)?;
-        Ok(Self { cluster, certificate, certificate_pem, until, issuer })
+        Ok(Self { cluster, certificate_pem, until, issuer })
     }
 
     /// The whole authority, its key too: PEM, to be kept as a secret.
@@ -174,7 +173,7 @@ impl ClusterCa {
     /// # Errors
     /// If it can be no authority, whatever its file says.
     pub(crate) fn trust(&self) -> Result<super::trust::Trust, AuthorityError> {
-        Ok(super::trust::Trust::new(&self.cluster, vec![self.certificate.clone()])?)
+        Ok(super::trust::Trust::from_pem(&self.cluster, &self.certificate_pem)?)
     }
 
     /// A certificate for `subject` and the key that signed `request` (PKCS #10, DER), good from an

@@ -23,11 +23,13 @@ enum Lane {
     Bulk,
 }
 
+type ByPeer = HashMap<(String, Lane), Arc<Link>>;
+
 /// Connections to peers, by name.
 #[derive(Debug, Clone)]
 pub(crate) struct Links {
     papers: Papers,
-    links: Arc<Mutex<HashMap<(String, Lane), Arc<Link>>>>,
+    links: Arc<Mutex<ByPeer>>,
 }
 
 /// No answer came in time.

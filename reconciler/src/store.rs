@@ -1,31 +1,50 @@
 //! The object store: get, list, watch and compare-and-swap write.
 //!
-//! Reads are answered from memory. Writes go through one thread that decides
-//! each batch, commits all that wait in one durable transaction, and only then
-//! makes them visible: what a reader or a watcher sees is on disk.
+//! Reads are answered from memory. Writes become entries of a log that the members of the
+//! cluster agree on: each is durable on a majority before it is applied, and only then visible
+//! or acknowledged. A node alone is a cluster of one.
 
 mod apply;
-mod disk;
+mod cluster;
+mod command;
+mod compaction;
+mod election;
 mod error;
+mod forward;
+mod log;
+mod machine;
+mod migrate;
+mod network;
+mod open_error;
+mod patience;
+mod proposer;
+mod pulse;
+mod raft;
+mod replica;
+mod snapshot;
 pub mod state;
+mod voters;
 mod watch;
+mod wire;
 pub mod write;
-mod writer;
 
 pub(crate) use apply::copy_status;
-pub use disk::OpenError;
+pub use cluster::{Cluster, ClusterError, Leadership, Member};
 pub use error::{StorageError, WriteError};
+pub use open_error::OpenError;
+pub use replica::{Beginning, StoreOptions};
 pub use state::State;
 pub use watch::{Change, Event, Expired, Watch};
 pub use write::Write;
 
-use disk::Disk;
 use manifests::{Kind, Object, ObjectKey};
+use proposer::Request;
+use replica::Replica;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use watch::Ring;
-use writer::{Request, Writer};
 
 /// How many batches may wait for the writer before `write` itself waits.
 const QUEUE: usize = 1024;
@@ -37,10 +56,12 @@ pub struct Store {
     shared: Arc<Shared>,
     changes: tokio::sync::watch::Receiver<u64>,
     requests: Option<mpsc::Sender<Vec<Request>>>,
-    writer: Option<std::thread::JoinHandle<()>>,
+    cluster: Cluster,
+    closing: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// What readers see; the writer alone changes it.
+/// What readers see; what is applied changes it.
 #[derive(Debug, Default)]
 struct Shared(RwLock<Visible>);
 
@@ -54,34 +75,67 @@ struct Visible {
 
 impl Shared {
     fn read(&self) -> RwLockReadGuard<'_, Visible> {
-        // The writer replaces whole objects only, so a panic cannot leave half of one.
+        // Whole objects are replaced only, so a panic cannot leave half of one.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Store {
     /// The store of folder `dir`, which is made if it is missing, with all its objects in memory.
+    /// It runs in a thread of its own. A new store is a cluster of one.
     ///
     /// # Errors
     /// If another process has it open, if a newer version wrote it, if anything
     /// in it is damaged, or if the disk fails. A damaged store is never replaced by an empty one.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let (disk, state) = Disk::open(dir)?;
-        Self::on(disk, state)
+        Self::open_with(StoreOptions::alone(dir))
     }
 
-    /// The store whose objects are `state`, as they are on `disk`.
-    fn on(disk: Disk, state: State) -> Result<Self, OpenError> {
-        let revision = state.revision();
-        let shared = Arc::new(Shared(RwLock::new(Visible { state, ring: Ring::new(revision) })));
-        let (changed, changes) = tokio::sync::watch::channel(revision);
-        let (requests, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(disk, Arc::clone(&shared), changed, queue);
-        let writer = std::thread::Builder::new()
+    /// As [`Store::open`], with peers.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(options: StoreOptions) -> Result<Self, OpenError> {
+        let (opened, result) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || writer.run())
+            .spawn(move || replica::run(options, &opened))
             .map_err(OpenError::Thread)?;
-        Ok(Self { shared, changes, requests: Some(requests), writer: Some(writer) })
+        let gone = || OpenError::Log("its thread is gone".into());
+        let mut store = result.recv().unwrap_or_else(|_| Err(gone()))?;
+        store.thread = Some(thread);
+        Ok(store)
+    }
+
+    /// As [`Store::open_with`], but on the tasks of the caller's runtime, and with the disk
+    /// written by these: for simulations. The second value ends once the store is closed.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn start(options: StoreOptions) -> Result<(Self, impl Future<Output = ()>), OpenError> {
+        let (store, replica) = Self::on(options, false).await?;
+        Ok((store, replica.run()))
+    }
+
+    async fn on(options: StoreOptions, is_threaded: bool) -> Result<(Self, Replica), OpenError> {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let closing = CancellationToken::new();
+        let replica = Replica::open(options, is_threaded, queue, closing.clone()).await?;
+        let store = Self {
+            shared: Arc::clone(&replica.shared),
+            changes: replica.changes.clone(),
+            requests: Some(requests.clone()),
+            cluster: replica.cluster(requests.downgrade()),
+            closing,
+            thread: None,
+        };
+        Ok((store, replica))
+    }
+
+    /// The members of the cluster, and what they ask of this one.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// What `f` makes of the newest state. Writers wait for it: `f` must be quick.
@@ -123,14 +177,15 @@ impl Store {
         let mut requests = Vec::with_capacity(batches.len());
         for batch in batches {
             let (answer, answers) = oneshot::channel();
-            requests.push(Request { batch, answer });
+            match command::encode_batch(&batch) {
+                Ok(batch) => requests.push(Request { batch, answer }),
+                Err(error) => drop(answer.send(Err(error))),
+            }
             answered.push(answers);
         }
         if let Some(writer) = &self.requests {
-            // If the writer is gone, the requests are dropped, and each answer is `Closed`.
+            // If the store is closed, the requests are dropped, and each answer is `Closed`.
             drop(writer.send(requests).await);
-        } else {
-            drop(requests);
         }
         let answers = answered.into_iter().map(|a| async { a.await.unwrap_or(Err(WriteError::Closed)) });
         futures::future::join_all(answers).await
@@ -172,9 +227,10 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.requests = None;
-        if let Some(writer) = self.writer.take() {
-            // A panic of the writer was printed by its thread; there is nobody to tell it again.
-            drop(writer.join());
+        self.closing.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed by it; there is nobody to tell it again.
+            drop(thread.join());
         }
     }
 }
@@ -183,5 +239,9 @@ impl Drop for Store {
 mod failing_disk_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod suite_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What a batch of writes changes. Pure: the time, chance and the state come in.
 
+use super::watch::Change;
 use super::{State, Write, WriteError};
 use crate::controllers::{Context, RandomSource};
 use jiff::Timestamp;
@@ -21,12 +22,11 @@ pub(super) struct View<'a> {
 #[derive(Debug)]
 pub(super) struct Decided {
     pub(super) key: ObjectKey,
-    /// True if nothing was there before.
-    pub(super) is_new: bool,
-    /// What to store; `None` takes the object away.
-    pub(super) json: Option<Vec<u8>>,
+    pub(super) change: Change,
     /// The object now, or as it last was, with the revision of the change.
     pub(super) object: Arc<Object>,
+    /// About what it takes in memory, for those who remember changes.
+    pub(super) size_bytes: usize,
     pub(super) revision: u64,
 }
 
@@ -45,11 +45,12 @@ impl<'a> View<'a> {
     /// Decides `batch` and makes it part of the view, or leaves the view as it was.
     pub(super) fn apply(
         &mut self,
-        batch: Vec<Write>,
+        (batch, size_bytes): (Vec<Write>, usize),
         context: &mut Context<'_>,
     ) -> Result<Applied, WriteError> {
-        let mut entry =
-            Entry { view: self, decided: HashMap::new(), applied: Applied::default(), now: context.now };
+        let size_bytes = size_bytes / batch.len().max(1);
+        let (decided, applied) = (HashMap::new(), Applied::default());
+        let mut entry = Entry { view: self, decided, applied, now: context.now, size_bytes };
         for write in batch {
             let answer = entry.write(write, context.random)?;
             entry.applied.answers.push(answer);
@@ -71,7 +72,12 @@ struct Entry<'v, 'a> {
     decided: HashMap<ObjectKey, Option<Arc<Object>>>,
     applied: Applied,
     now: Timestamp,
+    /// About what one object of the batch takes.
+    size_bytes: usize,
 }
+
+/// What a change without an object's text is taken to be.
+const SMALL_BYTES: usize = 1024;
 
 impl Entry<'_, '_> {
     fn write(&mut self, write: Write, random: &mut dyn RandomSource) -> Result<Arc<Object>, WriteError> {
@@ -134,7 +140,7 @@ impl Entry<'_, '_> {
             let status = pod.status.get_or_insert_default();
             status.phase.get_or_insert_with(|| "Pending".into());
         }
-        self.put(key, object, None)
+        Ok(self.put(key, object, None))
     }
 
     fn update(&mut self, mut object: Object) -> Result<Arc<Object>, WriteError> {
@@ -157,7 +163,7 @@ impl Entry<'_, '_> {
         if !only_metadata {
             object.metadata_mut().generation = given.generation.map(|g| g + 1);
         }
-        self.put(stored.key(), object, Some(&stored))
+        Ok(self.put(stored.key(), object, Some(&stored)))
     }
 
     fn update_status(&mut self, object: &Object) -> Result<Arc<Object>, WriteError> {
@@ -167,7 +173,7 @@ impl Entry<'_, '_> {
         if next == *stored {
             return Ok(stored);
         }
-        self.put(stored.key(), next, Some(&stored))
+        Ok(self.put(stored.key(), next, Some(&stored)))
     }
 
     fn delete(
@@ -189,41 +195,18 @@ impl Entry<'_, '_> {
         let mut next = (*stored).clone();
         next.metadata_mut().deletion_timestamp = Some(Time(at));
         next.metadata_mut().deletion_grace_period_seconds = Some(grace);
-        self.put(key, next, Some(&stored))
+        Ok(self.put(key, next, Some(&stored)))
     }
 
-    fn put(
-        &mut self,
-        key: ObjectKey,
-        mut object: Object,
-        before: Option<&Arc<Object>>,
-    ) -> Result<Arc<Object>, WriteError> {
-        let encode = |object: &Object| {
-            object
-                .to_json_bytes()
-                .map_err(|source| WriteError::Encode { key: key.clone(), source: Arc::new(source) })
-        };
-        // Equal once written down, though not in memory: fractions of a second. Where the
-        // generation grew, more than a time has changed.
-        if let Some(before) = before
-            && object.metadata().generation == before.metadata().generation
-            && encode(&object)? == encode(before)?
-        {
-            return Ok(Arc::clone(before));
-        }
+    fn put(&mut self, key: ObjectKey, mut object: Object, before: Option<&Arc<Object>>) -> Arc<Object> {
         let revision = self.next_revision();
         object.metadata_mut().resource_version = Some(revision.to_string());
-        let json = encode(&object)?;
         let object = Arc::new(object);
         self.decided.insert(key.clone(), Some(Arc::clone(&object)));
-        self.applied.changes.push(Decided {
-            key,
-            is_new: before.is_none(),
-            json: Some(json),
-            object: Arc::clone(&object),
-            revision,
-        });
-        Ok(object)
+        let change = if before.is_none() { Change::Added } else { Change::Modified };
+        let size_bytes = self.size_bytes;
+        self.applied.changes.push(Decided { key, change, object: Arc::clone(&object), size_bytes, revision });
+        object
     }
 
     fn remove(&mut self, key: ObjectKey, stored: &Arc<Object>) -> Arc<Object> {
@@ -232,13 +215,9 @@ impl Entry<'_, '_> {
         last.metadata_mut().resource_version = Some(revision.to_string());
         let object = Arc::new(last);
         self.decided.insert(key.clone(), None);
-        self.applied.changes.push(Decided {
-            key,
-            is_new: false,
-            json: None,
-            object: Arc::clone(&object),
-            revision,
-        });
+        let change = Change::Deleted;
+        let size_bytes = SMALL_BYTES;
+        self.applied.changes.push(Decided { key, change, object: Arc::clone(&object), size_bytes, revision });
         object
     }
 
@@ -277,7 +256,7 @@ fn to_second(time: Timestamp) -> Timestamp {
 }
 
 /// A version 4 UUID.
-fn uuid(random: &mut dyn RandomSource) -> String {
+pub(super) fn uuid(random: &mut dyn RandomSource) -> String {
     let (high, low) = (random.next(), random.next());
     let high = high & 0xffff_ffff_ffff_0fff | 0x4000;
     let low = low & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000;

@@ -3,7 +3,7 @@
 use manifests::ObjectKey;
 use std::sync::Arc;
 
-/// A batch was refused; nothing of it was written.
+/// A batch was refused; nothing of it was written, unless the variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteError {
     /// The object changed since the writer looked, or is another one of the same name.
@@ -32,10 +32,22 @@ pub enum WriteError {
         #[source]
         source: Arc<serde_json::Error>,
     },
-    /// The disk did not take it, as far as is known: a failure in the last step may leave it
-    /// there, which the next write that succeeds makes visible.
+    /// The batch is not of the form that this version knows.
+    #[error("cannot read the write: {0}")]
+    Unreadable(String),
+    /// The disk does not take it now. It is tried again until the disk does, so the batch may
+    /// still be written, and become visible then.
     #[error("the store's file cannot be written")]
     Storage(#[source] StorageError),
+    /// The same, of the leader's disk, in its words.
+    #[error("the leader: {0}")]
+    LeaderStorage(String),
+    /// There is no leader, or it has no quorum: nothing was written.
+    #[error("the cluster has no leader that a majority follows; nothing was written")]
+    NoLeader,
+    /// The leader was lost on the way: the batch may have been written.
+    #[error("the leader was lost before it answered; the write may have been done")]
+    Undecided,
     /// The store is closing.
     #[error("the store is closed")]
     Closed,

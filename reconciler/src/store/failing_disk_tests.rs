@@ -56,8 +56,7 @@ fn open(dir: &Path, left: &Arc<AtomicI64>) -> Store {
         let failing = Failing { file, left: Arc::clone(&left) };
         redb::Builder::new().create_with_backend(failing) as Result<_, DatabaseError>
     };
-    let (disk, state) = Disk::open_with(dir, Box::new(opener)).unwrap();
-    Store::on(disk, state).unwrap()
+    Store::open_with(StoreOptions { opener: Arc::new(opener), ..StoreOptions::alone(dir) }).unwrap()
 }
 
 fn create(name: &str) -> Vec<Write> {

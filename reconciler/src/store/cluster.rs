@@ -1,0 +1,279 @@
+//! The members of the cluster, as one of them sees it, and what they ask of it.
+
+use super::election;
+use super::forward;
+use super::log::{Identity, LogStore};
+use super::network;
+use super::proposer::Request;
+use super::pulse;
+use super::raft::{Raft, Vote};
+use super::snapshot::Head;
+use crate::peer::{Answerer, CallError, NodeId, Peer, Topic, Transport};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// How long an answer of the leader is waited for.
+pub(super) const LEADER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who leads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Leadership {
+    /// Nobody, as far as this member knows: nothing can be written.
+    #[default]
+    Nobody,
+    /// Another member.
+    Follows(NodeId),
+    /// This member, and a majority follows it.
+    Leads,
+}
+
+/// What was heard of others, in memory only.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heard {
+    /// The leader that was heard last, and when.
+    pub(super) leader: Option<(Vote, Instant)>,
+    /// The longest time between two words of one leader, of late.
+    pub(super) slowest: Duration,
+    /// Of a leader: when each member last answered.
+    pub(super) answered: BTreeMap<NodeId, Instant>,
+}
+
+/// One member, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name and where it answers.
+    pub peer: Peer,
+    /// True if it counts for majorities; else it only follows.
+    pub is_voter: bool,
+    /// How long ago it answered the leader; none if this member does not lead, or it never did.
+    pub heard: Option<Duration>,
+}
+
+/// A change of the membership, or a question to the leader, failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// There is no leader to ask.
+    #[error("the cluster has no leader that a majority follows")]
+    NoLeader,
+    /// The leader refused.
+    #[error("the leader refused: {0}")]
+    Refused(String),
+    /// The leader could not be asked.
+    #[error("the leader could not be asked")]
+    Call(#[source] CallError),
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// One member's view of its cluster. Clones are the same.
+#[derive(Clone)]
+pub struct Cluster {
+    raft: Raft,
+    identity: Identity,
+    log: LogStore,
+    applied: watch::Receiver<Head>,
+    heard: watch::Sender<Heard>,
+    leadership: watch::Receiver<Leadership>,
+    requests: mpsc::WeakSender<Vec<Request>>,
+    transport: Option<Arc<dyn Transport>>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// What a member has beside its log.
+pub(super) struct Outside {
+    pub(super) heard: watch::Sender<Heard>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) requests: mpsc::WeakSender<Vec<Request>>,
+    pub(super) transport: Option<Arc<dyn Transport>>,
+}
+
+impl Cluster {
+    pub(super) fn new(
+        raft: Raft,
+        identity: Identity,
+        log: LogStore,
+        applied: watch::Receiver<Head>,
+        outside: Outside,
+    ) -> Self {
+        let Outside { heard, leadership, requests, transport } = outside;
+        Self { raft, identity, log, applied, heard, leadership, requests, transport }
+    }
+
+    /// The cluster's id: a member of another is refused.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.identity.cluster
+    }
+
+    /// This member's number.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.identity.node
+    }
+
+    /// Who leads, now.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+
+    /// Who leads, as a level to wait on.
+    #[must_use]
+    pub fn leaderships(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Every member.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        let membership = self.raft.metrics().borrow().membership_config.clone();
+        let voters: Vec<_> = membership.membership().voter_ids().collect();
+        let heard = self.heard.borrow().answered.clone();
+        let now = Instant::now();
+        let member = |(id, peer): (&NodeId, &Peer)| Member {
+            id: *id,
+            peer: peer.clone(),
+            is_voter: voters.contains(id),
+            heard: heard.get(id).map(|at| now.saturating_duration_since(*at)),
+        };
+        membership.membership().nodes().map(member).collect()
+    }
+
+    /// How far the log is applied here.
+    #[must_use]
+    pub fn applied_index(&self) -> u64 {
+        self.applied.borrow().last.map_or(0, |last| last.index)
+    }
+
+    /// Waits until this member's state holds everything that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// If there is no leader with a majority to ask.
+    pub async fn catch_up(&self) -> Result<(), ClusterError> {
+        let index = match self.leader()? {
+            None => self.read_index().await?,
+            Some(leader) => forward::read_index(&*self.way()?, leader, &self.identity.cluster).await?,
+        };
+        let reached = |head: &Head| head.last.is_some_and(|last| last.index >= index);
+        let mut applied = self.applied.clone();
+        applied.wait_for(reached).await.map(drop).map_err(|_| ClusterError::Closed)
+    }
+
+    /// The place in the log that a read must wait for, as the leader that this member is.
+    async fn read_index(&self) -> Result<u64, ClusterError> {
+        let log_id = self.raft.ensure_linearizable().await.map_err(|_| ClusterError::NoLeader)?;
+        Ok(log_id.map_or(0, |id| id.index))
+    }
+
+    fn way(&self) -> Result<Arc<dyn Transport>, ClusterError> {
+        self.transport.clone().ok_or(ClusterError::NoLeader)
+    }
+
+    /// The leader; none if it is this member.
+    fn leader(&self) -> Result<Option<Peer>, ClusterError> {
+        match self.leadership() {
+            Leadership::Leads => Ok(None),
+            Leadership::Nobody => Err(ClusterError::NoLeader),
+            Leadership::Follows(id) => {
+                let membership = self.raft.metrics().borrow().membership_config.clone();
+                membership.membership().get_node(&id).cloned().map(Some).ok_or(ClusterError::NoLeader)
+            }
+        }
+    }
+
+    /// Adds `peer` as a member that follows, and gives it a number. A member of that name is
+    /// replaced: its disk is taken to be lost. Asks the leader where this member is not it.
+    ///
+    /// # Errors
+    /// If there is no leader, or it refuses.
+    pub async fn add(&self, peer: Peer) -> Result<NodeId, ClusterError> {
+        if let Some(leader) = self.leader()? {
+            return forward::add(&*self.way()?, leader, &self.identity.cluster, peer).await;
+        }
+        let members = self.members();
+        if let Some(old) = members.iter().find(|member| member.peer.name == peer.name) {
+            self.remove_here(old.id).await?;
+        }
+        // Numbers are never given twice: a removed member's stays below one that is left, or is
+        // remembered by the log's own place.
+        let highest = members.iter().map(|member| member.id).max().unwrap_or_default();
+        let index = self.raft.metrics().borrow().last_log_index.unwrap_or_default();
+        let id = index.max(highest) + 1;
+        let refused = |error: &dyn std::error::Error| ClusterError::Refused(crate::chain(error));
+        self.raft.add_learner(id, peer, false).await.map_err(|error| refused(&error))?;
+        Ok(id)
+    }
+
+    /// The member `id` is none after.
+    ///
+    /// # Errors
+    /// If there is no leader, or it refuses.
+    pub async fn remove(&self, id: NodeId) -> Result<(), ClusterError> {
+        match self.leader()? {
+            Some(leader) => forward::remove(&*self.way()?, leader, &self.identity.cluster, id).await,
+            None => self.remove_here(id).await,
+        }
+    }
+
+    async fn remove_here(&self, id: NodeId) -> Result<(), ClusterError> {
+        let refused = |error: &dyn std::error::Error| ClusterError::Refused(crate::chain(error));
+        let membership = self.raft.metrics().borrow().membership_config.clone();
+        let gone = std::collections::BTreeSet::from([id]);
+        if membership.membership().voter_ids().any(|voter| voter == id) {
+            let change = openraft::ChangeMembers::RemoveVoters(gone.clone());
+            self.raft.change_membership(change, false).await.map_err(|error| refused(&error))?;
+        }
+        let change = openraft::ChangeMembers::RemoveNodes(gone);
+        self.raft.change_membership(change, false).await.map(drop).map_err(|error| refused(&error))
+    }
+
+    /// Ends this member at once, as a crash does: for simulations.
+    #[cfg(test)]
+    pub(super) async fn kill(&self) {
+        // What ends badly was to end.
+        drop(self.raft.shutdown().await);
+    }
+
+    async fn answer_here(&self, topic: Topic, body: Bytes) -> Result<Bytes, String> {
+        if let Some(answer) = network::answer(&self.raft, topic, body.clone()).await? {
+            return Ok(answer);
+        }
+        let cluster = &self.identity.cluster;
+        match topic {
+            Topic::Pulse => pulse::answer(&self.raft, cluster, &self.heard, body),
+            Topic::PreVote => election::answer(&self.raft, cluster, &self.log, &self.heard, body),
+            Topic::Write => {
+                let requests = self.requests.upgrade().ok_or("the store is closed")?;
+                forward::answer_write(requests, cluster, self.leadership(), body).await
+            }
+            Topic::ReadIndex => {
+                let index = self.read_index().await.map_err(|error| error.to_string())?;
+                forward::answer_read_index(cluster, index, body)
+            }
+            Topic::Member => forward::answer_member(self, cluster, body).await,
+            Topic::Append | Topic::Vote | Topic::Snapshot => Err("not understood".into()),
+        }
+    }
+}
+
+impl Answerer for Cluster {
+    fn answer(&self, _: String, topic: Topic, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let cluster = self.clone();
+        async move { cluster.answer_here(topic, body).await }.boxed()
+    }
+}

@@ -1,0 +1,155 @@
+//! When a member asks for votes.
+//!
+//! Nobody asks for votes before a majority has said that it would give them: a member that
+//! comes back from a partition, or whose clock runs, disturbs no leader that others hear. How
+//! long a leader may be silent is learnt from how it was heard.
+
+use super::cluster::Heard;
+use super::command::SeededRandom;
+use super::log::{Identity, LogStore};
+use super::pulse::PERIOD;
+use super::raft::{LogId, Raft, Vote};
+use super::wire::{self, LogIdMessage, VoteMessage};
+use crate::controllers::RandomSource as _;
+use crate::peer::{NodeId, Topic, Transport};
+use bytes::Bytes;
+use openraft::ServerState;
+use prost::Message;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How long answers are waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A member whose own disk is busy for longer than this does not want to lead.
+const DISK_PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, PartialEq, Message)]
+struct AskQuestion {
+    #[prost(string, tag = "1")]
+    cluster: String,
+    #[prost(message, optional, tag = "2")]
+    vote: Option<VoteMessage>,
+    #[prost(message, optional, tag = "3")]
+    last: Option<LogIdMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AskAnswer {
+    #[prost(bool, tag = "1")]
+    would: bool,
+}
+
+/// Would this member vote for the one that asks? Nothing changes by the question.
+pub(super) fn answer(
+    raft: &Raft,
+    cluster: &str,
+    log: &LogStore,
+    heard: &watch::Sender<Heard>,
+    body: Bytes,
+) -> Result<Bytes, String> {
+    let question: AskQuestion = wire::decode("a question", body).map_err(|error| crate::chain(&error))?;
+    if question.cluster != cluster {
+        return Err(format!("this is a member of cluster {cluster}, not of {}", question.cluster));
+    }
+    let metrics = raft.metrics().borrow().clone();
+    let leads = metrics.state == ServerState::Leader;
+    let hears = heard.borrow().live_leader(Instant::now()).is_some();
+    let last: Option<LogId> = question.last.map(Into::into);
+    let would = !leads && !hears && last >= log.last();
+    Ok(AskAnswer { would }.encode_to_vec().into())
+}
+
+/// Asks for votes when the leader is lost.
+pub(super) struct Elector {
+    pub(super) raft: Raft,
+    pub(super) log: LogStore,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) identity: Identity,
+    pub(super) heard: watch::Receiver<Heard>,
+    pub(super) chance: SeededRandom,
+}
+
+impl Elector {
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        let started_at = Instant::now();
+        let mut tried_at = started_at;
+        let mut spread = self.spread();
+        loop {
+            let (silent_since, timeout) = {
+                let heard = self.heard.borrow();
+                let heard_at = heard.leader.map_or(started_at, |(_, at)| at);
+                (heard_at.max(tried_at), heard.timeout())
+            };
+            let due = silent_since + timeout + spread;
+            if Instant::now() < due {
+                tokio::time::sleep_until(due).await;
+                continue;
+            }
+            tried_at = Instant::now();
+            spread = self.spread();
+            if self.may_ask() && self.would_win().await {
+                tracing::info!(node = self.identity.node, "the leader is lost; asks for votes");
+                if self.raft.trigger().elect().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Members that lost their leader at once must not ask at once.
+    fn spread(&mut self) -> Duration {
+        let most = u64::try_from(PERIOD.as_micros() * 3).unwrap_or(u64::MAX);
+        Duration::from_micros(self.chance.next() % most)
+    }
+
+    /// True for a voter that does not lead, and whose disk works.
+    fn may_ask(&self) -> bool {
+        let metrics = self.raft.metrics().borrow().clone();
+        let votes = metrics.membership_config.membership().voter_ids().any(|id| id == self.identity.node);
+        let flushing = self.log.flushing();
+        let is_stuck = flushing.borrow().since.is_some_and(|since| since.elapsed() > DISK_PATIENCE);
+        votes && !is_stuck && metrics.state != ServerState::Leader
+    }
+
+    /// True if a majority of each set of voters would vote for this member.
+    async fn would_win(&self) -> bool {
+        let metrics = self.raft.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        let question = AskQuestion {
+            cluster: self.identity.cluster.clone(),
+            vote: Some(Vote::new(metrics.vote.leader_id.term + 1, self.identity.node).into()),
+            last: self.log.last().map(Into::into),
+        };
+        let body = Bytes::from(question.encode_to_vec());
+        let voters: BTreeSet<_> = membership.voter_ids().collect();
+        let mut asked = JoinSet::new();
+        for (id, peer) in membership.nodes().filter(|(id, _)| voters.contains(id)) {
+            if *id == self.identity.node {
+                continue;
+            }
+            let call = self.transport.call(peer.clone(), Topic::PreVote, body.clone(), PATIENCE);
+            let id = *id;
+            asked.spawn(async move { (id, call.await) });
+        }
+        let mut for_me = BTreeSet::from([self.identity.node]);
+        while !wins(membership.get_joint_config(), &for_me) {
+            let Some(answer) = asked.join_next().await else { return false };
+            if let Ok((id, Ok(answer))) = answer
+                && wire::decode::<AskAnswer>("an answer", answer).is_ok_and(|answer| answer.would)
+            {
+                for_me.insert(id);
+            }
+        }
+        true
+    }
+}
+
+/// True if `for_me` is a majority of each set.
+fn wins(sets: &[BTreeSet<NodeId>], for_me: &BTreeSet<NodeId>) -> bool {
+    sets.iter().all(|set| set.intersection(for_me).count() * 2 > set.len())
+}

@@ -1,0 +1,329 @@
+//! Raft's messages, on the transport that the agent has.
+
+use super::raft::{Config, Entry, LogId, Raft, Vote};
+use super::wire::{self, EntryMessage, LogIdMessage, StoredMembershipMessage, VoteMessage, WireError};
+use crate::peer::{CallError, NodeId, Peer, Topic, Transport};
+use bytes::Bytes;
+use openraft::error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, SnapshotMeta};
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+
+type RpcError<E = RaftError<NodeId>> = RPCError<NodeId, Peer, E>;
+type SnapshotRpcError = RpcError<RaftError<NodeId, InstallSnapshotError>>;
+
+/// Makes a way to each peer.
+#[derive(Debug, Clone)]
+pub(super) struct Network {
+    pub(super) transport: Arc<dyn Transport>,
+}
+
+/// The way to one peer.
+#[derive(Debug)]
+pub(super) struct Way {
+    transport: Arc<dyn Transport>,
+    peer: Peer,
+    id: NodeId,
+}
+
+impl RaftNetworkFactory<Config> for Network {
+    type Network = Way;
+
+    async fn new_client(&mut self, target: NodeId, node: &Peer) -> Way {
+        Way { transport: Arc::clone(&self.transport), peer: node.clone(), id: target }
+    }
+}
+
+impl Way {
+    async fn call<Q, A, E>(&self, topic: Topic, question: Q, option: &RPCOption) -> Result<A, RpcError<E>>
+    where
+        Q: Message,
+        A: Message + Default,
+        E: std::error::Error,
+    {
+        let body = question.encode_to_vec().into();
+        let answer = self.transport.call(self.peer.clone(), topic, body, option.hard_ttl()).await;
+        let answer = answer.map_err(lost)?;
+        wire::decode("an answer", answer).map_err(|error| network_error(&error))
+    }
+
+    fn refused<E: std::error::Error>(&self, error: E) -> RpcError<E> {
+        RPCError::RemoteError(RemoteError::new(self.id, error))
+    }
+}
+
+/// A peer that cannot be reached is left alone for a moment; another failure says nothing of the next try.
+fn lost<E: std::error::Error>(error: CallError) -> RpcError<E> {
+    match error {
+        CallError::Unreachable { .. } | CallError::Refused { .. } => {
+            RPCError::Unreachable(Unreachable::new(&AnyError::new(&error)))
+        }
+        CallError::Unanswered { .. } => network_error(&error),
+    }
+}
+
+fn network_error<E: std::error::Error>(error: &(impl std::error::Error + 'static)) -> RpcError<E> {
+    RPCError::Network(NetworkError::new(&AnyError::new(error)))
+}
+
+impl RaftNetwork<Config> for Way {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Config>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<NodeId>, RpcError> {
+        let answer: AppendAnswer = self.call(Topic::Append, AppendQuestion::from(request), &option).await?;
+        answer.try_into().map_err(|error: WireError| network_error(&error))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        request: InstallSnapshotRequest<Config>,
+        option: RPCOption,
+    ) -> Result<InstallSnapshotResponse<NodeId>, SnapshotRpcError> {
+        let answer: PartAnswer = self.call(Topic::Snapshot, PartQuestion::from(request), &option).await?;
+        if let Some(expected) = answer.expected_offset {
+            let mismatch = openraft::error::SnapshotMismatch {
+                expect: openraft::SnapshotSegmentId { id: answer.id.clone(), offset: expected },
+                got: openraft::SnapshotSegmentId { id: answer.id, offset: answer.offset },
+            };
+            return Err(self.refused(RaftError::APIError(mismatch.into())));
+        }
+        Ok(InstallSnapshotResponse { vote: answer.vote.unwrap_or_default().into() })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<NodeId>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<NodeId>, RpcError> {
+        let question =
+            VoteQuestion { vote: Some(request.vote.into()), last: request.last_log_id.map(Into::into) };
+        let option = RPCOption::new(super::patience::VOTE);
+        let answer: VoteAnswer = self.call(Topic::Vote, question, &option).await?;
+        let vote: Vote = answer.vote.unwrap_or_default().into();
+        Ok(VoteResponse::new(vote, answer.last.map(Into::into), answer.is_granted))
+    }
+
+    fn backoff(&self) -> Backoff {
+        let delays = [20_u64, 50, 100, 200].into_iter().chain(std::iter::repeat(300));
+        Backoff::new(delays.map(Duration::from_millis))
+    }
+}
+
+/// This member's answer to a message of Raft's; none if the topic is not Raft's.
+///
+/// # Errors
+/// What is to be told to the peer.
+pub(super) async fn answer(raft: &Raft, topic: Topic, body: Bytes) -> Result<Option<Bytes>, String> {
+    let told = |error: &dyn std::error::Error| crate::chain(error);
+    let bytes = match topic {
+        Topic::Append => {
+            let question: AppendQuestion = wire::decode("entries", body).map_err(|e| told(&e))?;
+            let request = question.try_into().map_err(|e: WireError| told(&e))?;
+            let answer = raft.append_entries(request).await.map_err(|e| told(&e))?;
+            AppendAnswer::from(answer).encode_to_vec()
+        }
+        Topic::Vote => {
+            let question: VoteQuestion = wire::decode("a request to vote", body).map_err(|e| told(&e))?;
+            let vote = question.vote.ok_or("the request has no vote")?.into();
+            let request = VoteRequest { vote, last_log_id: question.last.map(Into::into) };
+            let answer = raft.vote(request).await.map_err(|e| told(&e))?;
+            VoteAnswer {
+                vote: Some(answer.vote.into()),
+                is_granted: answer.vote_granted,
+                last: answer.last_log_id.map(Into::into),
+            }
+            .encode_to_vec()
+        }
+        Topic::Snapshot => {
+            let question: PartQuestion = wire::decode("a snapshot's part", body).map_err(|e| told(&e))?;
+            part(raft, question).await?.encode_to_vec()
+        }
+        Topic::PreVote | Topic::Pulse | Topic::Write | Topic::ReadIndex | Topic::Member => return Ok(None),
+    };
+    Ok(Some(bytes.into()))
+}
+
+async fn part(raft: &Raft, question: PartQuestion) -> Result<PartAnswer, String> {
+    let (id, offset) = (question.id.clone(), question.offset);
+    match raft.install_snapshot(question.into()).await {
+        Ok(answer) => Ok(PartAnswer { vote: Some(answer.vote.into()), ..PartAnswer::default() }),
+        Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch))) => {
+            Ok(PartAnswer { id, offset, expected_offset: Some(mismatch.expect.offset), vote: None })
+        }
+        Err(error @ RaftError::Fatal(_)) => Err(crate::chain(&error)),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AppendQuestion {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteMessage>,
+    #[prost(message, optional, tag = "2")]
+    previous: Option<LogIdMessage>,
+    #[prost(message, optional, tag = "3")]
+    committed: Option<LogIdMessage>,
+    #[prost(message, repeated, tag = "4")]
+    entries: Vec<EntryMessage>,
+}
+
+impl From<AppendEntriesRequest<Config>> for AppendQuestion {
+    fn from(request: AppendEntriesRequest<Config>) -> Self {
+        Self {
+            vote: Some(request.vote.into()),
+            previous: request.prev_log_id.map(Into::into),
+            committed: request.leader_commit.map(Into::into),
+            entries: request.entries.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<AppendQuestion> for AppendEntriesRequest<Config> {
+    type Error = WireError;
+
+    fn try_from(question: AppendQuestion) -> Result<Self, WireError> {
+        Ok(Self {
+            vote: question.vote.ok_or(WireError::Missing("the leader's vote"))?.into(),
+            prev_log_id: question.previous.map(Into::into),
+            leader_commit: question.committed.map(Into::into),
+            entries: question.entries.into_iter().map(Entry::try_from).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+enum Appended {
+    Unknown = 0,
+    All = 1,
+    /// Through `matching` only.
+    Partly = 2,
+    /// What came before is missing or another.
+    Conflict = 3,
+    /// There is a vote that is higher.
+    Outvoted = 4,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AppendAnswer {
+    #[prost(enumeration = "Appended", tag = "1")]
+    outcome: i32,
+    #[prost(message, optional, tag = "2")]
+    matching: Option<LogIdMessage>,
+    #[prost(message, optional, tag = "3")]
+    higher: Option<VoteMessage>,
+}
+
+impl From<AppendEntriesResponse<NodeId>> for AppendAnswer {
+    fn from(response: AppendEntriesResponse<NodeId>) -> Self {
+        let (outcome, matching, higher) = match response {
+            AppendEntriesResponse::Success => (Appended::All, None, None),
+            AppendEntriesResponse::PartialSuccess(matching) => (Appended::Partly, matching, None),
+            AppendEntriesResponse::Conflict => (Appended::Conflict, None, None),
+            AppendEntriesResponse::HigherVote(vote) => (Appended::Outvoted, None, Some(vote)),
+        };
+        Self { outcome: outcome.into(), matching: matching.map(Into::into), higher: higher.map(Into::into) }
+    }
+}
+
+impl TryFrom<AppendAnswer> for AppendEntriesResponse<NodeId> {
+    type Error = WireError;
+
+    fn try_from(answer: AppendAnswer) -> Result<Self, WireError> {
+        Ok(match answer.outcome() {
+            Appended::All => Self::Success,
+            Appended::Partly => Self::PartialSuccess(answer.matching.map(LogId::from)),
+            Appended::Conflict => Self::Conflict,
+            Appended::Outvoted => {
+                Self::HigherVote(answer.higher.ok_or(WireError::Missing("the higher vote"))?.into())
+            }
+            Appended::Unknown => return Err(WireError::Missing("what became of the entries")),
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VoteQuestion {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteMessage>,
+    #[prost(message, optional, tag = "2")]
+    last: Option<LogIdMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VoteAnswer {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteMessage>,
+    #[prost(bool, tag = "2")]
+    is_granted: bool,
+    #[prost(message, optional, tag = "3")]
+    last: Option<LogIdMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartQuestion {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteMessage>,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(message, optional, tag = "3")]
+    last: Option<LogIdMessage>,
+    #[prost(message, optional, tag = "4")]
+    membership: Option<StoredMembershipMessage>,
+    #[prost(uint64, tag = "5")]
+    offset: u64,
+    #[prost(bytes = "vec", tag = "6")]
+    data: Vec<u8>,
+    #[prost(bool, tag = "7")]
+    is_last: bool,
+}
+
+impl From<InstallSnapshotRequest<Config>> for PartQuestion {
+    fn from(request: InstallSnapshotRequest<Config>) -> Self {
+        Self {
+            vote: Some(request.vote.into()),
+            id: request.meta.snapshot_id,
+            last: request.meta.last_log_id.map(Into::into),
+            membership: Some((&request.meta.last_membership).into()),
+            offset: request.offset,
+            data: request.data,
+            is_last: request.done,
+        }
+    }
+}
+
+impl From<PartQuestion> for InstallSnapshotRequest<Config> {
+    fn from(question: PartQuestion) -> Self {
+        Self {
+            vote: question.vote.unwrap_or_default().into(),
+            meta: SnapshotMeta {
+                last_log_id: question.last.map(Into::into),
+                last_membership: question.membership.unwrap_or_default().into(),
+                snapshot_id: question.id,
+            },
+            offset: question.offset,
+            data: question.data,
+            done: question.is_last,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartAnswer {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteMessage>,
+    /// Set if another part is wanted, from this offset on.
+    #[prost(uint64, optional, tag = "2")]
+    expected_offset: Option<u64>,
+    #[prost(string, tag = "3")]
+    id: String,
+    #[prost(uint64, tag = "4")]
+    offset: u64,
+}

@@ -1,0 +1,170 @@
+//! Brings writes into the log: all that wait become one command, and so share a flush.
+
+use super::StorageError;
+use super::cluster::Leadership;
+use super::command::{Answer, Answers, Command};
+use super::error::WriteError;
+use super::forward::Forwarder;
+use super::log::Flushing;
+use super::raft::Raft;
+use crate::random::OsRandom;
+use bytes::Bytes;
+use jiff::Timestamp;
+use openraft::error::{ClientWriteError, RaftError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Batches in one command after which no more are taken in.
+const GROUP: usize = 1024;
+/// The same in bytes, but for a single batch that is longer.
+const GROUP_BYTES: usize = 1 << 20;
+/// How long writes wait for somebody to lead: an election takes less.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A batch in the log's form, and where its outcome goes.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) batch: Bytes,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// Takes in requests; brings them to the leader where this member does not lead.
+pub(super) struct Proposer {
+    raft: Raft,
+    queue: mpsc::Receiver<Vec<Request>>,
+    flushing: watch::Receiver<Flushing>,
+    leadership: watch::Receiver<Leadership>,
+    forwarder: Option<Forwarder>,
+    chance: OsRandom,
+    /// What did not fit into the last command.
+    left: Vec<Request>,
+}
+
+impl Proposer {
+    pub(super) const fn new(
+        raft: Raft,
+        queue: mpsc::Receiver<Vec<Request>>,
+        flushing: watch::Receiver<Flushing>,
+        leadership: watch::Receiver<Leadership>,
+        forwarder: Option<Forwarder>,
+    ) -> Self {
+        Self { raft, queue, flushing, leadership, forwarder, chance: OsRandom::new(), left: Vec::new() }
+    }
+
+    /// Proposes until every sender is gone.
+    pub(super) async fn run(mut self) {
+        while let Some((batches, answers)) = self.next_group().await {
+            let result = self.decide(batches).await;
+            tell(answers, result);
+        }
+    }
+
+    /// Brings `batches` to whoever leads, once there is somebody.
+    async fn decide(&mut self, batches: Vec<Bytes>) -> Result<Answers, WriteError> {
+        let found = self.leadership.wait_for(|leadership| *leadership != Leadership::Nobody);
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(WriteError::Closed),
+            Err(_) => return Err(WriteError::NoLeader),
+        }
+        if let Some(forwarder) = &self.forwarder
+            && let Some(leader) = forwarder.leader()
+        {
+            return Ok(Answers(forwarder.write(leader, batches).await));
+        }
+        let command = Command::new(Timestamp::now(), &mut self.chance, batches);
+        self.propose(command).await
+    }
+
+    /// All that waits, up to the limits.
+    async fn next_group(&mut self) -> Option<(Vec<Bytes>, Vec<oneshot::Sender<Answer>>)> {
+        if self.left.is_empty() {
+            self.left = self.queue.recv().await?;
+        }
+        while self.left.len() < GROUP
+            && let Ok(more) = self.queue.try_recv()
+        {
+            self.left.extend(more);
+        }
+        let mut bytes = 0;
+        let mut fits = |request: &Request| {
+            bytes += request.batch.len();
+            bytes <= GROUP_BYTES
+        };
+        let count = self.left.iter().take(GROUP).take_while(|request| fits(request)).count().max(1);
+        let rest = self.left.split_off(count.min(self.left.len()));
+        let group = std::mem::replace(&mut self.left, rest);
+        Some(group.into_iter().map(|request| (request.batch, request.answer)).unzip())
+    }
+
+    async fn propose(&mut self, command: Command) -> Result<Answers, WriteError> {
+        self.disk_works().await?;
+        tokio::select! {
+            biased;
+            result = self.raft.client_write(command) => result.map(|answer| answer.data).map_err(refused),
+            error = failing(&mut self.flushing) => Err(WriteError::Storage(error)),
+            () = lost(&mut self.leadership) => Err(WriteError::Undecided),
+        }
+    }
+}
+
+impl Proposer {
+    /// A disk that refused is asked once more, in case it has room by now.
+    async fn disk_works(&mut self) -> Result<(), WriteError> {
+        let failures = self.flushing.borrow().failures;
+        if failures == 0 {
+            return Ok(());
+        }
+        let tried = self.flushing.wait_for(|flushing| flushing.failures != failures).await;
+        let failing = tried.map_err(|_| WriteError::Closed)?.failing.clone();
+        failing.map_or(Ok(()), |error| Err(WriteError::Storage(error)))
+    }
+}
+
+/// Waits for the majority to be lost.
+async fn lost(leadership: &mut watch::Receiver<Leadership>) {
+    if leadership.wait_for(|leadership| *leadership != Leadership::Leads).await.is_err() {
+        // Nobody looks for a majority in a cluster of one.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for the disk to refuse.
+async fn failing(flushing: &mut watch::Receiver<Flushing>) -> StorageError {
+    loop {
+        if let Some(error) = flushing.borrow_and_update().failing.clone() {
+            return error;
+        }
+        if flushing.changed().await.is_err() {
+            // The store is closing; raft says so.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn refused(
+    error: RaftError<crate::peer::NodeId, ClientWriteError<crate::peer::NodeId, crate::peer::Peer>>,
+) -> WriteError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => WriteError::NoLeader,
+        // Not asked for by a write.
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) => WriteError::Closed,
+        RaftError::Fatal(_) => WriteError::Closed,
+    }
+}
+
+fn tell(answers: Vec<oneshot::Sender<Answer>>, result: Result<Answers, WriteError>) {
+    match result {
+        Ok(Answers(results)) => {
+            for (answer, result) in answers.into_iter().zip(results) {
+                // Whoever asked may have gone; the write stands all the same.
+                drop(answer.send(result));
+            }
+        }
+        Err(error) => {
+            for answer in answers {
+                drop(answer.send(Err(error.clone())));
+            }
+        }
+    }
+}

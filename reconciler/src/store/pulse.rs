@@ -1,0 +1,218 @@
+//! The leader's pulse: it is alive, and who hears it.
+//!
+//! Nothing of it is written. It passes by the log and the disk, so a leader whose disk is slow
+//! is not taken for dead; one whose disk does nothing for long is.
+
+use super::cluster::{Heard, Leadership};
+use super::log::{Flushing, Identity};
+use super::raft::{Raft, Vote};
+use super::wire::{self, VoteMessage};
+use crate::peer::{NodeId, Peer, Topic, Transport};
+use bytes::Bytes;
+use openraft::ServerState;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Between two pulses to one voter.
+pub(super) const PERIOD: Duration = Duration::from_millis(50);
+/// The same to a member that only follows.
+const LEARNER_PERIOD: Duration = Duration::from_secs(1);
+/// An answer that takes longer is none.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A majority must have answered within this time for a leader to be one.
+const QUORUM_PATIENCE: Duration = Duration::from_secs(2);
+/// A leader whose disk has been busy with one commit for this long gives no more pulse.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
+/// Raft itself is asked to speak to its followers this often when nothing happens: a follower
+/// that missed the end of the log gets it then.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+#[derive(Clone, PartialEq, Message)]
+struct PulseQuestion {
+    #[prost(string, tag = "1")]
+    cluster: String,
+    #[prost(message, optional, tag = "2")]
+    vote: Option<VoteMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PulseAnswer {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteMessage>,
+    #[prost(uint64, tag = "2")]
+    last_index: u64,
+}
+
+/// Notes the pulse of a leader.
+pub(super) fn answer(
+    raft: &Raft,
+    cluster: &str,
+    heard: &watch::Sender<Heard>,
+    body: Bytes,
+) -> Result<Bytes, String> {
+    let question: PulseQuestion = wire::decode("a pulse", body).map_err(|error| crate::chain(&error))?;
+    if question.cluster != cluster {
+        return Err(format!("this is a member of cluster {cluster}, not of {}", question.cluster));
+    }
+    let vote: Vote = question.vote.ok_or("the pulse is of no leader")?.into();
+    let metrics = raft.metrics().borrow().clone();
+    if vote >= metrics.vote {
+        heard.send_modify(|heard| heard.hear(vote, Instant::now()));
+    }
+    let answer = PulseAnswer {
+        vote: Some(metrics.vote.into()),
+        last_index: metrics.last_log_index.unwrap_or_default(),
+    };
+    Ok(answer.encode_to_vec().into())
+}
+
+impl Heard {
+    /// Notes that the leader of `vote` was heard at `now`.
+    fn hear(&mut self, vote: Vote, now: Instant) {
+        if let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote) {
+            let gap = now.saturating_duration_since(at);
+            // Slow once is remembered for a while: a thirty-second is forgotten each time.
+            self.slowest = gap.max(self.slowest - self.slowest / 32);
+        }
+        if self.leader.is_none_or(|(known, _)| vote >= known) {
+            self.leader = Some((vote, now));
+        }
+    }
+
+    /// How long the leader may be silent before it is taken for lost.
+    pub(super) fn timeout(&self) -> Duration {
+        (self.slowest * 3).clamp(PERIOD * 3, Duration::from_secs(10))
+    }
+
+    /// The leader, if it was heard lately.
+    pub(super) fn live_leader(&self, now: Instant) -> Option<Vote> {
+        let (vote, at) = self.leader?;
+        (now < at + self.timeout()).then_some(vote)
+    }
+}
+
+/// Sends pulses while this member leads, and says who leads.
+pub(super) struct Pulser {
+    pub(super) raft: Raft,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) identity: Identity,
+    pub(super) heard: watch::Sender<Heard>,
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) flushing: watch::Receiver<Flushing>,
+}
+
+type Answered = (NodeId, Option<PulseAnswer>);
+
+impl Pulser {
+    /// Runs until it is dropped.
+    pub(super) async fn run(self) {
+        let mut metrics = self.raft.metrics();
+        let mut under_way: JoinSet<Answered> = JoinSet::new();
+        let mut calling = BTreeSet::new();
+        let mut sent: BTreeMap<NodeId, Instant> = BTreeMap::new();
+        let mut tick = tokio::time::interval(PERIOD);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut spoke_at = Instant::now();
+        let mut led_since = None;
+        loop {
+            // Every arm is cancel-safe, and leads to the same full look.
+            tokio::select! {
+                biased;
+                Some(Ok((id, answer))) = under_way.join_next(), if !under_way.is_empty() => {
+                    calling.remove(&id);
+                    self.take(id, answer).await;
+                    continue;
+                }
+                changed = metrics.changed() => if changed.is_err() { return },
+                _ = tick.tick() => {}
+            }
+            let now = Instant::now();
+            let known = metrics.borrow_and_update().clone();
+            if known.state != ServerState::Leader {
+                led_since = None;
+                self.say(self.followed(now));
+                continue;
+            }
+            let since = *led_since.get_or_insert_with(|| {
+                self.heard.send_modify(|heard| heard.answered.clear());
+                now
+            });
+            let membership = known.membership_config.membership();
+            if now >= spoke_at + HEARTBEAT {
+                spoke_at = now;
+                // Raft is closing if it cannot be asked; so is this task.
+                drop(self.raft.trigger().heartbeat().await);
+            }
+            let voters: BTreeSet<_> = membership.voter_ids().collect();
+            let due = |id: NodeId| {
+                let period = if voters.contains(&id) { PERIOD } else { LEARNER_PERIOD };
+                sent.get(&id).is_none_or(|at| now + PERIOD / 2 >= *at + period)
+            };
+            let peers = membership.nodes().filter(|(id, _)| **id != self.identity.node && due(**id));
+            let peers: Vec<_> = peers.map(|(id, peer)| (*id, peer.clone())).collect();
+            if self.disk_moves(now) {
+                for (id, peer) in
+                    peers.into_iter().filter(|(id, _)| !calling.contains(id)).collect::<Vec<_>>()
+                {
+                    calling.insert(id);
+                    sent.insert(id, now);
+                    under_way.spawn(self.call(id, peer, known.vote));
+                }
+            }
+            self.say(self.led(membership.get_joint_config(), since, now));
+        }
+    }
+
+    fn disk_moves(&self, now: Instant) -> bool {
+        self.flushing.borrow().since.is_none_or(|since| now < since + DISK_PATIENCE)
+    }
+
+    fn call(&self, id: NodeId, peer: Peer, vote: Vote) -> impl Future<Output = Answered> + Send + 'static {
+        let question = PulseQuestion { cluster: self.identity.cluster.clone(), vote: Some(vote.into()) };
+        let body = question.encode_to_vec().into();
+        let call = self.transport.call(peer, Topic::Pulse, body, PATIENCE);
+        async move {
+            let answer = call.await.ok();
+            (id, answer.and_then(|bytes| wire::decode("an answer", bytes).ok()))
+        }
+    }
+
+    /// Notes who answered. A higher vote means that another leads by now: Raft is to find out.
+    async fn take(&self, id: NodeId, answer: Option<PulseAnswer>) {
+        let Some(answer) = answer else { return };
+        let now = Instant::now();
+        self.heard.send_modify(|heard| {
+            heard.answered.insert(id, now);
+        });
+        let mine = self.raft.metrics().borrow().vote;
+        if answer.vote.is_some_and(|vote| Vote::from(vote) > mine) {
+            // Raft is closing if it cannot be asked; so is this task.
+            drop(self.raft.trigger().heartbeat().await);
+        }
+    }
+
+    fn followed(&self, now: Instant) -> Leadership {
+        let live = self.heard.borrow().live_leader(now);
+        live.map_or(Leadership::Nobody, |vote| Leadership::Follows(vote.leader_id.node_id))
+    }
+
+    /// A leader leads while a majority of each set of voters answers.
+    fn led(&self, voters: &[BTreeSet<NodeId>], since: Instant, now: Instant) -> Leadership {
+        let heard = self.heard.borrow();
+        let fresh = |id: &NodeId| {
+            *id == self.identity.node
+                || now < heard.answered.get(id).copied().unwrap_or(since) + QUORUM_PATIENCE
+        };
+        let follows = |set: &BTreeSet<NodeId>| set.iter().filter(|id| fresh(id)).count() * 2 > set.len();
+        if voters.iter().all(follows) { Leadership::Leads } else { Leadership::Nobody }
+    }
+
+    fn say(&self, leadership: Leadership) {
+        self.leadership.send_if_modified(|said| std::mem::replace(said, leadership) != leadership);
+    }
+}

@@ -1,0 +1,127 @@
+//! Members come, go and come back.
+
+use super::*;
+use std::collections::BTreeSet;
+
+#[test]
+fn members_agree_whoever_is_written_to() {
+    simulate(async {
+        let world = World::new(3, 1).await;
+        world.voters(3).await;
+        for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
+            world.store(index).write(create(name, "1")).await.unwrap();
+        }
+        assert_eq!(world.agreement().await.len(), 3);
+        let refused = world.store(2).write(create("a", "2")).await;
+        assert!(matches!(refused, Err(crate::store::WriteError::AlreadyExists(_))), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_lost_leader_is_followed_by_another_and_comes_back_as_a_follower() {
+    simulate(async {
+        let mut world = World::new(3, 2).await;
+        world.voters(3).await;
+        world.store(0).write(create("before", "1")).await.unwrap();
+        let old = world.leader().await;
+        world.kill(old).await;
+        let new = world.leader().await;
+        assert_ne!(new, old);
+        world.store(new).write(create("between", "2")).await.unwrap();
+        world.start(old).await;
+        let values = world.agreement().await;
+        assert_eq!(values.keys().collect::<Vec<_>>(), ["before", "between"]);
+        assert_eq!(world.leader().await, new, "who comes back disturbs nobody");
+    });
+}
+
+#[test]
+fn a_member_that_lost_its_disk_gets_a_new_number_and_everything() {
+    simulate(async {
+        let mut world = World::new(3, 3).await;
+        world.voters(3).await;
+        let before: BTreeSet<_> = world.numbers().into_iter().collect();
+        for number in 0..50 {
+            world.store(0).write(create(&format!("o{number}"), "1")).await.unwrap();
+        }
+        let lost = (world.leader().await + 1) % 3;
+        world.kill(lost).await;
+        std::fs::remove_dir_all(&world.places[lost].dir).unwrap();
+        let leader = world.leader().await;
+        let store = world.store(leader);
+        let node = store.cluster().add(world.peer(lost)).await.unwrap();
+        assert!(!before.contains(&node));
+        world.places[lost].beginning = Beginning::Join { cluster: store.cluster().id().to_owned(), node };
+        world.start(lost).await;
+        assert_eq!(world.agreement().await.len(), 50);
+        world.voters(3).await;
+    });
+}
+
+#[test]
+fn a_cut_off_leader_takes_no_writes_and_a_majority_goes_on() {
+    simulate(async {
+        let world = World::new(3, 4).await;
+        world.voters(3).await;
+        let old = world.leader().await;
+        for other in (0..3).filter(|index| *index != old) {
+            world.switch.cut(&world.places[old].name, &world.places[other].name);
+            world.switch.cut(&world.places[other].name, &world.places[old].name);
+        }
+        let stuck = world.store(old).write(create("lost", "1")).await;
+        assert!(stuck.is_err(), "{stuck:?}");
+        let others: Vec<_> = (0..3).filter(|index| *index != old).collect();
+        let new = loop {
+            let leads = |index: &&usize| world.store(**index).cluster().leadership() == Leadership::Leads;
+            match others.iter().find(leads) {
+                Some(index) => break *index,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        world.store(new).write(create("kept", "1")).await.unwrap();
+        world.switch.heal();
+        let values = world.agreement().await;
+        assert_eq!(values.keys().collect::<Vec<_>>(), ["kept"]);
+    });
+}
+
+#[test]
+fn five_of_seven_members_vote_and_a_dead_voter_is_replaced() {
+    simulate(async {
+        let mut world = World::new(7, 5).await;
+        world.voters(5).await;
+        let leader = world.leader().await;
+        let members = world.store(leader).cluster().members();
+        let is_voter = |name: &str| members.iter().any(|m| m.peer.name == name && m.is_voter);
+        let dead = (0..7).find(|i| *i != leader && is_voter(&world.places[*i].name)).unwrap();
+        world.kill(dead).await;
+        loop {
+            let leader = world.leader().await;
+            let members = world.store(leader).cluster().members();
+            let voters: Vec<_> = members.iter().filter(|m| m.is_voter).map(|m| &m.peer.name).collect();
+            if voters.len() == 5 && !voters.contains(&&world.places[dead].name) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let leader = world.leader().await;
+        world.store(leader).write(create("a", "1")).await.unwrap();
+        assert_eq!(world.agreement().await.len(), 1);
+    });
+}
+
+#[test]
+fn a_follower_reads_what_was_acknowledged_before() {
+    simulate(async {
+        let world = World::new(3, 6).await;
+        world.voters(3).await;
+        let leader = world.leader().await;
+        for number in 0..20 {
+            let name = format!("o{number}");
+            world.store(leader).write(create(&name, "1")).await.unwrap();
+            let follower = world.store((leader + 1) % 3);
+            follower.cluster().catch_up().await.unwrap();
+            assert!(follower.get(&key(&name)).is_some(), "{name}");
+        }
+    });
+}

@@ -15,6 +15,7 @@ mod get;
 mod image;
 mod inside;
 mod logs;
+mod nodes;
 mod output;
 mod port_forward;
 mod pump;
@@ -64,6 +65,11 @@ Act:
   sync         Look at the Git sources now
   image        List, pull, import and remove images
   delete       Delete objects (what Git wants will come back)
+  cordon       Let no new pods come to nodes
+  uncordon     Let new pods come to nodes again
+  drain        Cordon a node, and let its pods end
+  taint        Put taints on nodes, or take them away
+  label        Put labels on objects, or take them away
 
 Options:
 {options}
@@ -125,6 +131,8 @@ enum Command {
     Image(image::ImageArgs),
     /// Delete objects (what Git wants will come back)
     Delete(delete::DeleteArgs),
+    #[command(flatten)]
+    Nodes(nodes::NodeCommand),
     /// Print the completions of a shell
     Completion(completion::CompletionArgs),
 }
@@ -176,6 +184,7 @@ impl Command {
             Self::Events(args) => block_on(async move { events::run(&args, &mut Output::stdout()).await }),
             Self::Sync(args) => block_on(async move { sync::run(&args, &mut Output::stdout()).await }),
             Self::Image(args) => block_on(async move { image::run(&args, &mut Output::stdout()).await }),
+            Self::Nodes(command) => block_on(async move { command.run(&mut Output::stdout()).await }),
             Self::Delete(args) => block_on(async move { delete::run(&args, &mut Output::stdout()).await }),
         }
     }

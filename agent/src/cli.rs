@@ -17,6 +17,7 @@ mod inside;
 mod join;
 mod logs;
 mod member;
+mod nodes;
 mod output;
 mod port_forward;
 mod pump;
@@ -67,6 +68,11 @@ Act:
   sync         Look at the Git sources now
   image        List, pull, import and remove images
   delete       Delete objects (what Git wants will come back)
+  cordon       Let no new pods come to nodes
+  uncordon     Let new pods come to nodes again
+  drain        Cordon a node, and let its pods end
+  taint        Put taints on nodes, or take them away
+  label        Put labels on objects, or take them away
 
 Be one of many:
   token        Who may join the cluster
@@ -142,6 +148,8 @@ enum Command {
     Certificate(member::CertificateArgs),
     /// Remove nodes from the cluster
     Node(member::NodeArgs),
+    #[command(flatten)]
+    Nodes(nodes::NodeCommand),
     /// Print the completions of a shell
     Completion(completion::CompletionArgs),
 }
@@ -199,6 +207,7 @@ impl Command {
             Self::Events(args) => block_on(async move { events::run(&args, &mut Output::stdout()).await }),
             Self::Sync(args) => block_on(async move { sync::run(&args, &mut Output::stdout()).await }),
             Self::Image(args) => block_on(async move { image::run(&args, &mut Output::stdout()).await }),
+            Self::Nodes(command) => block_on(async move { command.run(&mut Output::stdout()).await }),
             Self::Delete(args) => block_on(async move { delete::run(&args, &mut Output::stdout()).await }),
         }
     }

@@ -154,6 +154,15 @@ impl Client {
         typed(path.kind(), self.json(Method::POST, &path.collection(), Some(body)).await?)
     }
 
+    /// The object at `path` is `object`, but for its status.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`] if somebody changed it since it was read; the connection's errors.
+    pub(crate) async fn replace(&self, path: &ObjectPath, object: &Value) -> Result<(), ClientError> {
+        let body = Bytes::from(object.to_string());
+        self.json::<Value>(Method::PUT, &path.object(), Some(body)).await.map(|_| ())
+    }
+
     /// The pod at `path` has the container more.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod conditions;
 pub(crate) mod config_volumes;
 pub(crate) mod ending;
 pub(crate) mod ephemeral;
+pub(crate) mod hardware;
 pub(crate) mod host_ports;
 pub(crate) mod image_gc;
 mod memory;

@@ -3,6 +3,7 @@
 use crate::cadvisor::Scraper;
 use crate::metrics::Metrics;
 use crate::node::ending::Endings;
+use crate::node::hardware;
 use crate::node::registration::{self, Machine};
 use crate::node::resources::Resources;
 use crate::node::{self, Node};
@@ -159,7 +160,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let (name, addresses) = (configuration.node_name.clone(), vec![cidr.gateway().into()]);
+    let (name, addresses) = (configuration.node_name.clone(), hardware::addresses(cidr.gateway().into()));
     let machine = Machine::observe(name, addresses, &configuration.state_dir);
     registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     let (recorder, events) = recorder(&configuration.node_name);

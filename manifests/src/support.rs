@@ -8,6 +8,8 @@ use crate::schema::Support;
 
 /// Fields that are accepted and do nothing yet: type, field, what is missing.
 const NO_EFFECT: &[(&str, &str, &str)] = &[
+    ("Affinity", "podAffinity", "the scheduler does not look at other pods yet"),
+    ("Affinity", "podAntiAffinity", "the scheduler does not look at other pods yet"),
     ("Container", "volumeDevices", "block devices are not given to containers yet"),
     ("DeploymentSpec", "paused", "a rollout cannot be paused yet"),
     ("HTTPGetAction", "protocol", "requests are of HTTP/1.1"),
@@ -32,7 +34,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("PodSecurityContext", "seLinuxChangePolicy", "SELinux labels are not set yet"),
     ("PodSecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
     ("PodSecurityContext", "windowsOptions", "every node runs Linux"),
-    ("PodSpec", "affinity", "the scheduler does not look at affinity yet"),
     ("PodSpec", "enableServiceLinks", "services give no environment yet"),
     ("PodSpec", "evictionResponders", "nobody is asked before an eviction"),
     ("PodSpec", "os", "every node runs Linux"),

@@ -6,8 +6,11 @@
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod eviction;
 pub mod garbage;
 pub mod job;
+pub mod node;
+pub mod outage;
 pub mod replicaset;
 pub mod revision;
 
@@ -16,15 +19,18 @@ mod backoff;
 mod claim;
 mod hash;
 mod outcome;
-mod pod;
+pub(crate) mod pod;
 mod ranking;
 mod template;
 #[cfg(test)]
 mod world;
 
+use crate::scheduler::Ledger;
 use crate::store::Write;
 use jiff::Timestamp;
 use manifests::ObjectKey;
+use node::NodeRules;
+use std::time::Duration;
 
 /// What a controller decides about one object.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,6 +41,8 @@ pub struct Outcome {
     pub wake_at: Option<Timestamp>,
     /// What to tell the user, as Kubernetes Events.
     pub notes: Vec<Note>,
+    /// What the same controller shall look at next.
+    pub look: Vec<ObjectKey>,
 }
 
 /// An event about an object, to be recorded as a Kubernetes `Event`.
@@ -50,12 +58,43 @@ pub struct Note {
     pub message: String,
 }
 
-/// What a decision may not get by itself: the time, and chance.
+/// What a decision may not get by itself: the time, chance, and what is known beside the state.
 #[derive(Debug)]
-pub struct Context<'a> {
+pub struct Knowledge<'a> {
     /// The time of the decision.
     pub now: Timestamp,
     /// Next random number, uniform over `u64`; for the suffixes of names.
+    pub random: &'a mut dyn RandomSource,
+    /// How full the nodes are, with what was decided and is not written yet.
+    pub ledger: &'a mut Ledger,
+    /// For how long nodes have been silent.
+    pub heard: &'a dyn Heard,
+    /// What that means.
+    pub rules: NodeRules,
+}
+
+/// Tells for how long nodes have been silent.
+pub trait Heard: std::fmt::Debug {
+    /// For how long `node` has been.
+    fn age(&self, node: &str) -> Duration;
+}
+
+/// Where nobody listens, nobody is silent: a node that is alone.
+#[derive(Debug, Clone, Copy)]
+pub struct NobodyListens;
+
+impl Heard for NobodyListens {
+    fn age(&self, _: &str) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What taking in a write may not get by itself: the time, and chance.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The time of the write.
+    pub now: Timestamp,
+    /// Next random number, uniform over `u64`; for uids and the suffixes of names.
     pub random: &'a mut dyn RandomSource,
 }
 

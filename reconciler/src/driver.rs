@@ -10,9 +10,12 @@ mod table;
 pub use table::{Controller, controllers};
 
 use crate::controllers::garbage::DEFAULT_NAMESPACE;
-use crate::controllers::{Context, Note, Outcome};
+use crate::controllers::node::NodeRules;
+use crate::controllers::{Heard, Knowledge, NobodyListens, Note, Outcome};
 use crate::events::Recorder;
+use crate::heartbeats::{At, Heartbeats};
 use crate::random::OsRandom;
+use crate::scheduler::Ledger;
 use crate::store::{Change, Event, State, Store, Watch, Write, WriteError};
 use jiff::Timestamp;
 use manifests::{Kind, ObjectKey};
@@ -42,6 +45,9 @@ pub struct Driver {
     clock: Box<dyn Fn() -> Timestamp + Send>,
     random: OsRandom,
     queue: Queue<Item>,
+    ledger: Ledger,
+    heartbeats: Option<Arc<Heartbeats>>,
+    rules: NodeRules,
 }
 
 impl fmt::Debug for Driver {
@@ -69,6 +75,9 @@ impl Driver {
             clock: Box::new(Timestamp::now),
             random: OsRandom::new(),
             queue: Queue::new(),
+            ledger: Ledger::default(),
+            heartbeats: None,
+            rules: NodeRules::default(),
         }
     }
 
@@ -83,6 +92,15 @@ impl Driver {
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> Timestamp + Send + 'static) -> Self {
         self.clock = Box::new(clock);
+        self
+    }
+
+    /// Takes nodes that are silent for too long by `rules` for lost, as `heartbeats` has it. Without,
+    /// no node is ever taken for lost.
+    #[must_use]
+    pub fn listening_to(mut self, heartbeats: Arc<Heartbeats>, rules: NodeRules) -> Self {
+        self.heartbeats = Some(heartbeats);
+        self.rules = rules;
         self
     }
 
@@ -126,8 +144,9 @@ impl Driver {
     /// Everything is to be looked at, and what changes from here on.
     fn resync(&mut self) -> Watch {
         loop {
-            let Self { store, controllers, queue, .. } = self;
+            let Self { store, controllers, queue, ledger, .. } = self;
             let revision = store.read(|state| {
+                *ledger = Ledger::of(state);
                 for (_, object) in state.iter() {
                     let event = Event {
                         change: Change::Added,
@@ -154,7 +173,8 @@ impl Driver {
         loop {
             match watch.try_next() {
                 Ok(Some(event)) => {
-                    let Self { store, controllers, queue, .. } = self;
+                    let Self { store, controllers, queue, ledger, .. } = self;
+                    ledger.follow(&event);
                     store.read(|state| enqueue(controllers, queue, state, &event));
                 }
                 Ok(None) => return,
@@ -192,12 +212,16 @@ impl Driver {
     /// Lets a controller look; nothing to write is settled here.
     fn decide(&mut self, item: Item) -> Option<Decision> {
         let controller = self.controllers[item.0];
-        let mut context = Context { now: (self.clock)(), random: &mut self.random };
+        let Self { store, clock, random, ledger, heartbeats, rules, .. } = self;
+        let at = heartbeats.as_deref().map(|heartbeats| At { heartbeats, now: Instant::now() });
+        let heard: &dyn Heard = at.as_ref().map_or(&NobodyListens, |at| at);
+        let mut context = Knowledge { now: clock(), random, ledger, heard, rules: *rules };
         let started = Instant::now();
-        let outcome = self.store.read(|state| (controller.reconcile)(state, &item.1, &mut context));
+        let outcome = store.read(|state| (controller.reconcile)(state, &item.1, &mut context));
         let now = context.now;
         (self.observer)(controller.name, started.elapsed());
-        let Outcome { writes, wake_at, notes } = outcome;
+        let Outcome { writes, wake_at, notes, look } = outcome;
+        look.into_iter().for_each(|key| self.queue.add((item.0, key)));
         self.queue.wake_at(item.clone(), wake_at.map(|at| Instant::now() + until(at, now)));
         if writes.is_empty() {
             self.settle(item, notes, None);
@@ -208,6 +232,11 @@ impl Driver {
 
     fn settle(&mut self, item: Item, notes: Vec<Note>, error: Option<WriteError>) {
         let controller = self.controllers[item.0].name;
+        if error.is_some() {
+            // What was assumed of it is not so.
+            let Self { store, ledger, .. } = self;
+            store.read(|state| ledger.reread(state, &item.1));
+        }
         match error {
             None => {
                 self.queue.succeed(&item);

@@ -4,6 +4,7 @@ pub mod controllers;
 pub mod driver;
 pub mod events;
 pub mod git;
+pub mod heartbeats;
 pub mod peer;
 pub mod random;
 pub mod scheduler;

@@ -1,7 +1,9 @@
 //! What tests of controllers share: a store of their own, and objects in short.
 
-use crate::controllers::{Context, Note, Outcome};
+use crate::controllers::node::NodeRules;
+use crate::controllers::{Knowledge, NobodyListens, Note, Outcome};
 use crate::random::OsRandom;
+use crate::scheduler::Ledger;
 use crate::store::{State, Store, Write};
 use jiff::Timestamp;
 use manifests::revision::{COMMIT_ANNOTATION, Revision, SOURCE_ANNOTATION};
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 /// A controller's decision.
-pub(crate) type Reconcile = fn(&State, &ObjectKey, &mut Context<'_>) -> Outcome;
+pub(crate) type Reconcile = fn(&State, &ObjectKey, &mut Knowledge<'_>) -> Outcome;
 
 /// A store that goes away with it.
 #[derive(Debug)]
@@ -45,8 +47,12 @@ impl Bench {
     /// What `reconcile` decides about `key` now.
     pub(crate) fn decide(&self, reconcile: Reconcile, key: &ObjectKey) -> Outcome {
         let mut random = OsRandom::new();
-        let mut context = Context { now: self.now, random: &mut random };
-        self.store.read(|state| reconcile(state, key, &mut context))
+        self.store.read(|state| {
+            let ledger = &mut Ledger::of(state);
+            let (heard, rules) = (&NobodyListens, NodeRules::default());
+            let knowledge = &mut Knowledge { now: self.now, random: &mut random, ledger, heard, rules };
+            reconcile(state, key, knowledge)
+        })
     }
 
     /// Decides and writes until there is nothing to write; returns the notes on the way.
@@ -103,6 +109,15 @@ pub(crate) fn pod(name: &str) -> Object {
     object(Kind::Pod, name, json!({"spec": {"containers": [{"name": "c", "image": "host:"}]}}))
 }
 
+/// A node with room for many pods.
 pub(crate) fn node(name: &str) -> Object {
-    object(Kind::Node, name, json!({}))
+    node_with(name, json!({}))
+}
+
+/// The node that `value` says, with room for many pods if that says nothing of it.
+pub(crate) fn node_with(name: &str, mut value: Value) -> Object {
+    if value["status"]["allocatable"].is_null() {
+        value["status"]["allocatable"] = json!({"cpu": "64", "memory": "256Gi", "pods": "1000"});
+    }
+    object(Kind::Node, name, value)
 }

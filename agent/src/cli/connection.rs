@@ -18,10 +18,10 @@ const SOCKET_NAME: &str = "keel.sock";
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// The agent's socket [default: /run/keel/keel.sock] [env: KEEL_SOCKET]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     pub(crate) socket: Option<PathBuf>,
     /// Take the socket from the agent's configuration
-    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    #[arg(long, value_name = "FILE", conflicts_with = "socket", global = true)]
     pub(crate) config: Option<PathBuf>,
 }
 

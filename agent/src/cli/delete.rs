@@ -77,7 +77,7 @@ async fn delete(
 }
 
 /// Returns when the object of this uid is gone; a new one of its name does not count.
-async fn gone(client: &Client, path: &ObjectPath, object: &Object) -> Result<(), CommandError> {
+pub(super) async fn gone(client: &Client, path: &ObjectPath, object: &Object) -> Result<(), CommandError> {
     let namespace = Some(object.namespace()).filter(|namespace| !namespace.is_empty());
     let collection = ObjectPath::all(path.kind(), namespace);
     let selectors = Selectors::named(object.name());

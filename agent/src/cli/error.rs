@@ -84,6 +84,38 @@ pub(crate) enum CommandError {
     /// The arguments name no object, or contradict one another.
     #[error("{0}")]
     Usage(&'static str),
+    /// A word of the arguments cannot be understood.
+    #[error("{word:?}: {wanted}")]
+    Word {
+        /// The word.
+        word: String,
+        /// What could stand there.
+        wanted: &'static str,
+    },
+    /// Something is there, and of another value.
+    #[error("{object} has {what} already; --overwrite replaces it")]
+    IsSet {
+        /// The object.
+        object: String,
+        /// The label or taint.
+        what: String,
+    },
+    /// A taint that is to go is not there.
+    #[error("node/{node} has no taint {taint}")]
+    NoTaint {
+        /// The node.
+        node: String,
+        /// The taint.
+        taint: String,
+    },
+    /// A node still has pods; it is cordoned.
+    #[error("unable to drain node {node:?} (it is cordoned): {reason}")]
+    NotDrained {
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
     /// A workload has no pod.
     #[error("{object} has no pod{}", if .namespace.is_empty() { String::new() } else { format!(" in {} namespace", .namespace) })]
     NoPods {

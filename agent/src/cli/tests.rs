@@ -102,6 +102,7 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         Command::Sync(args) => sync::run(&args, &mut output).await,
         Command::Image(args) => image::run(&args, &mut output).await,
         Command::Delete(args) => delete::run(&args, &mut output).await,
+        Command::Nodes(command) => command.run(&mut output).await,
         Command::Status(args) => status::run(&args, &mut output).await,
         Command::Top(args) => top::run(&args, &mut output).await,
         Command::Agent(_)
@@ -301,4 +302,28 @@ fn completions_are_written_for_each_shell() {
         let script = String::from_utf8(sink).unwrap();
         assert!(script.contains("validate"), "{shell}");
     }
+}
+
+#[tokio::test]
+async fn nodes_are_cordoned_tainted_and_labelled_by_writing_them_back() {
+    let node =
+        |spec: Value| json!({"metadata": {"name": "n", "resourceVersion": "7"}, "spec": spec}).to_string();
+    let server = Server::start(&[
+        ("GET /api/v1/nodes/n", node(json!({}))),
+        ("PUT /api/v1/nodes/n", node(json!({}))),
+        ("GET /api/v1/nodes/m", node(json!({"unschedulable": true}))),
+        ("GET /api/v1/pods", list(&[])),
+    ]);
+    for (words, said) in [
+        (&["cordon", "n"][..], "node/n cordoned\n"),
+        (&["cordon", "m"], "node/m already cordoned\n"),
+        (&["uncordon", "n"], "node/n already uncordoned\n"),
+        (&["taint", "nodes", "n", "k=v:NoSchedule"], "node/n tainted\n"),
+        (&["label", "nodes", "n", "disk=ssd"], "node/n labeled\n"),
+        (&["drain", "n"], "node/n cordoned\nnode/n drained\n"),
+    ] {
+        assert_eq!(server.keel(words).await, (true, said.to_owned()), "{words:?}");
+    }
+    let puts = server.asked().iter().filter(|asked| *asked == "PUT /api/v1/nodes/n").count();
+    assert_eq!(puts, 4);
 }

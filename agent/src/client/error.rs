@@ -126,4 +126,9 @@ impl ClientError {
     pub(crate) const fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { code: 404, .. })
     }
+
+    /// True if somebody else changed the object first.
+    pub(crate) const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Status { code: 409, .. })
+    }
 }

@@ -83,8 +83,12 @@ pub(crate) fn pods_and_host_reach_one_another(machine: &mut Machine) {
     on_the_host["hostNetwork"] = true.into();
     machine.repository.push_file("host.yaml", &pod("on-the-host", &on_the_host));
     let on_the_host = machine.until_running("on-the-host");
-    assert_eq!(address(&on_the_host), gateway, "the node's own");
-    assert_eq!(on_the_host["status"]["hostIP"], "10.77.0.1");
+    let nodes: serde_json::Value =
+        serde_json::from_str(&machine.ok(&["get", "nodes", "-o", "json"])).unwrap();
+    let own = &nodes["items"][0]["status"]["addresses"][0];
+    assert_eq!(own["type"], "InternalIP");
+    assert_eq!(on_the_host["status"]["podIP"], own["address"], "the node's own");
+    assert_eq!(on_the_host["status"]["hostIP"], own["address"]);
     let mut seen = String::new();
     machine.follow(&["logs", "-f", "on-the-host"]).until("the links", |line| {
         seen.push_str(line);

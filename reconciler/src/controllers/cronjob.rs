@@ -10,7 +10,7 @@ mod tests;
 
 use super::job::{COMPLETE, FAILED, condition, finished_at};
 use super::template::owner_reference;
-use super::{Context, Outcome};
+use super::{Knowledge, Outcome};
 use crate::store::{State, Write};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
@@ -29,7 +29,7 @@ const NEWS: SignedDuration = SignedDuration::from_secs(10);
 /// Starts the Job that the CronJob `key` has due, forgets old ones, and brings
 /// its status to what is there.
 #[must_use]
-pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> Outcome {
+pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Knowledge<'_>) -> Outcome {
     let outcome = Outcome::default();
     let Some(owner) = state.get(key) else { return outcome };
     let Ok(cron_job) = <&CronJob>::try_from(owner.as_ref()) else { return outcome };

@@ -9,8 +9,8 @@ mod status;
 mod tests;
 mod update;
 
-use super::{Context, Outcome, backoff, claim, hash, pod, template};
-use crate::scheduler::{priority, runtime_class};
+use super::{Knowledge, Outcome, backoff, claim, hash, pod, template};
+use crate::scheduler::{priority, runtime_class, taint};
 use crate::store::{State, Write};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -24,7 +24,7 @@ const HASH_LABEL: &str = "controller-revision-hash";
 /// Brings every node to the one pod of the DaemonSet `key` that it should have,
 /// pods of an older template to the present one, and the status to what is there.
 #[must_use]
-pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> Outcome {
+pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Knowledge<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let Some(owner) = state.get(key) else { return outcome };
     let Ok(set) = <&DaemonSet>::try_from(owner.as_ref()) else { return outcome };
@@ -100,7 +100,7 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// Makes the pods that are missing, and deletes those too many, not wanted or ended.
-    fn keep_one_each(&mut self, context: &mut Context<'_>) {
+    fn keep_one_each(&mut self, context: &mut Knowledge<'_>) {
         let places = std::mem::take(&mut self.places);
         for (node, place) in &places {
             if node.is_empty() {
@@ -116,7 +116,7 @@ impl Round<'_> {
         self.places = places;
     }
 
-    fn tidy(&mut self, node: &str, place: &Place<'_>, context: &mut Context<'_>) {
+    fn tidy(&mut self, node: &str, place: &Place<'_>, context: &mut Knowledge<'_>) {
         let running: Vec<&Pod> = place.pods.iter().copied().filter(|pod| pod::is_active(pod)).collect();
         let ended = place.pods.iter().copied().filter(|pod| pod::is_finished(pod) && !pod::is_deleted(pod));
         let last = ended.clone().max_by_key(|pod| backoff::retry_at(pod, self.now));
@@ -167,7 +167,7 @@ impl Round<'_> {
         new.iter().skip(1).for_each(|pod| self.delete(pod));
     }
 
-    fn create(&mut self, node: &str, failed: Option<&Pod>, context: &mut Context<'_>) {
+    fn create(&mut self, node: &str, failed: Option<&Pod>, context: &mut Knowledge<'_>) {
         let base = template::base_of(self.owner.name());
         let namespace = self.owner.namespace();
         let name = template::fresh_pod_name(self.state, &self.outcome, context, namespace, &base);
@@ -177,6 +177,7 @@ impl Round<'_> {
         // The scheduler, which does this for others, does not see it.
         priority::resolve(&mut pod, self.state);
         runtime_class::resolve(&mut pod, self.state);
+        taint::give_daemons(pod.spec.get_or_insert_default());
         if let Some(failed) = failed {
             backoff::succeed(failed, &mut pod);
         }

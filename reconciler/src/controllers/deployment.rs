@@ -12,7 +12,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use super::{Context, Outcome, claim};
+use super::{Knowledge, Outcome, claim};
 use crate::store::{State, Write};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
@@ -25,7 +25,7 @@ pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
 /// Brings the ReplicaSets of the Deployment `key` one safe step closer to its
 /// template and number, and its status to what is there.
 #[must_use]
-pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> Outcome {
+pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Knowledge<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let Some(owner) = state.get(key) else { return outcome };
     let Ok(deployment) = <&Deployment>::try_from(owner.as_ref()) else { return outcome };

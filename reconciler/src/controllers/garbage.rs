@@ -1,7 +1,7 @@
 //! Takes away what nobody holds any more: dependents of owners that are gone,
 //! what was in a deleted namespace, and old events. Keeps `default` there.
 
-use super::{Context, Outcome};
+use super::{Knowledge, Outcome};
 use crate::store::{Change, Event, State, Write};
 use jiff::{SignedDuration, Timestamp};
 use manifests::k8s_openapi::api::core::v1::{Event as CoreEvent, Namespace};
@@ -30,7 +30,7 @@ pub fn keys(state: &State, event: &Event) -> Vec<ObjectKey> {
 
 /// What is to go, of `key` or, if it names a namespace that is gone, of all that was in it.
 #[must_use]
-pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> Outcome {
+pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Knowledge<'_>) -> Outcome {
     let Some(object) = state.get(key) else {
         return if key.kind == Kind::Namespace {
             after_namespace(state, &key.name)

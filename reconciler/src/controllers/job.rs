@@ -18,7 +18,7 @@ mod tally;
 mod tests;
 
 use super::amount::count;
-use super::{Context, Outcome, claim, pod, ranking};
+use super::{Knowledge, Outcome, claim, pod, ranking};
 use crate::store::State;
 pub(crate) use conditions::{COMPLETE, FAILED, condition, finished_at};
 use conditions::{FAILURE_TARGET, SUCCESS_CRITERIA_MET, SUSPENDED};
@@ -36,7 +36,7 @@ const OWN_NAME: &str = "kubernetes.io/job-controller";
 /// Brings the pods of the Job `key` to what it wants next, and its status to
 /// what came of them; deletes it when its time to live is over.
 #[must_use]
-pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> Outcome {
+pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Knowledge<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let Some(owner) = state.get(key) else { return outcome };
     let Ok(job) = <&Job>::try_from(owner.as_ref()) else { return outcome };
@@ -95,7 +95,7 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    fn decide(&mut self, pods: &[&Pod], context: &mut Context<'_>) {
+    fn decide(&mut self, pods: &[&Pod], context: &mut Knowledge<'_>) {
         self.active = pods.iter().filter(|pod| pod::is_active(pod)).map(|pod| (*pod).clone()).collect();
         self.terminating = count(pods.iter().filter(|pod| pod::is_terminating(pod)));
         self.track_active();
@@ -125,7 +125,7 @@ impl Round<'_> {
     }
 
     /// Deletes pods that are too many, or makes those that are missing; returns how many it makes.
-    fn bring_to_number(&mut self, pods: &[&Pod], context: &mut Context<'_>) -> i32 {
+    fn bring_to_number(&mut self, pods: &[&Pod], context: &mut Knowledge<'_>) -> i32 {
         if self.is_indexed() {
             self.delete_doubles();
         }

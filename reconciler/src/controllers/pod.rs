@@ -127,3 +127,18 @@ pub(crate) fn finished_at(pod: &Pod) -> Option<Timestamp> {
     let unready = || ready_condition(pod)?.last_transition_time.as_ref().map(|time| time.0);
     container_statuses(pod).filter_map(ended).max().or_else(unready).or_else(|| created_at(pod))
 }
+
+/// Puts `condition` in place of the one of its type; it keeps the time of the
+/// old one if the status is the same.
+pub(crate) fn set_condition(pod: &mut Pod, mut condition: PodCondition) {
+    let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    match conditions.iter_mut().find(|old| old.type_ == condition.type_) {
+        Some(old) => {
+            if old.status == condition.status {
+                condition.last_transition_time.clone_from(&old.last_transition_time);
+            }
+            *old = condition;
+        }
+        None => conditions.push(condition),
+    }
+}

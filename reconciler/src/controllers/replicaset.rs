@@ -8,7 +8,7 @@
 mod tests;
 
 use super::amount::count;
-use super::{Context, Outcome, backoff, claim, pod, ranking, template};
+use super::{Knowledge, Outcome, backoff, claim, pod, ranking, template};
 use crate::store::{State, Write};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
@@ -18,7 +18,7 @@ use manifests::{Kind, Object, ObjectKey};
 /// Brings the pods of the ReplicaSet `key` to the number that it wants, and its
 /// status to what is there.
 #[must_use]
-pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Context<'_>) -> Outcome {
+pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Knowledge<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let Some(owner) = state.get(key) else { return outcome };
     let Ok(set) = <&ReplicaSet>::try_from(owner.as_ref()) else { return outcome };
@@ -46,7 +46,7 @@ struct Round<'a> {
 impl Round<'_> {
     /// Deletes what is too much and makes what is missing; returns the pods that
     /// it deletes and how many it makes.
-    fn bring_to_number<'p>(&mut self, pods: &[&'p Pod], context: &mut Context<'_>) -> (Vec<&'p Pod>, i32) {
+    fn bring_to_number<'p>(&mut self, pods: &[&'p Pod], context: &mut Knowledge<'_>) -> (Vec<&'p Pod>, i32) {
         let wanted = usize::try_from(self.set.spec.replicas.unwrap_or(1)).unwrap_or(0);
         let mut active: Vec<&Pod> = pods.iter().copied().filter(|pod| pod::is_active(pod)).collect();
         let mut ended: Vec<&Pod> =
@@ -85,7 +85,7 @@ impl Round<'_> {
         (surplus, created)
     }
 
-    fn create(&mut self, failed: Option<&Pod>, context: &mut Context<'_>) {
+    fn create(&mut self, failed: Option<&Pod>, context: &mut Knowledge<'_>) {
         let base = template::base_of(self.owner.name());
         let namespace = self.owner.namespace();
         let name = template::fresh_pod_name(self.state, &self.outcome, context, namespace, &base);

@@ -11,7 +11,7 @@ mod immutable;
 mod merge;
 mod pass;
 
-use super::{Context, Outcome};
+use super::{Knowledge, Outcome};
 use crate::store::{Event, State};
 use manifests::revision::{Revision, SOURCE_ANNOTATION};
 use manifests::{Kind, Object, ObjectKey};
@@ -45,7 +45,7 @@ pub fn keys(state: &State, event: &Event) -> Vec<ObjectKey> {
 
 /// What Git's word on `key` comes to: on a whole Revision, or on one object.
 #[must_use]
-pub fn reconcile(state: &State, key: &ObjectKey, _context: &mut Context<'_>) -> Outcome {
+pub fn reconcile(state: &State, key: &ObjectKey, _context: &mut Knowledge<'_>) -> Outcome {
     if key.kind == Kind::Revision {
         return state.get(key).and_then(revision_of).map_or_else(Outcome::default, |r| whole(state, r));
     }

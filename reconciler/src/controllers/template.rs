@@ -1,7 +1,7 @@
 //! Objects made from templates: their names, and Pods as their owners want them.
 
 use super::hash::SAFE_ALPHABET;
-use super::{Context, Outcome};
+use super::{Knowledge, Outcome};
 use crate::store::{State, Write};
 use k8s_openapi::api::core::v1::{Pod, PodStatus, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -35,7 +35,7 @@ pub(crate) fn base_of(owner: &str) -> String {
 pub(crate) fn fresh_pod_name(
     state: &State,
     outcome: &Outcome,
-    context: &mut Context<'_>,
+    context: &mut Knowledge<'_>,
     namespace: &str,
     base: &str,
 ) -> String {

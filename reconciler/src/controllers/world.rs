@@ -1,9 +1,16 @@
 //! A small world for the controllers' tests: a store, a clock, a node that runs
 //! pods, and a collector of orphans, all driven by one seed.
 
+mod cluster;
 mod store;
 
-use super::{Context, Outcome, RandomSource, cronjob, daemonset, deployment, job, pod, replicaset};
+pub(crate) use cluster::Silence;
+
+use super::node::NodeRules;
+use super::{
+    Knowledge, NobodyListens, Outcome, RandomSource, cronjob, daemonset, deployment, job, pod, replicaset,
+};
+use crate::scheduler::Ledger;
 use crate::store::{State, Write};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
@@ -110,7 +117,9 @@ impl World {
 
     /// What the controller of `key` decides now.
     pub(crate) fn decide(&mut self, key: &ObjectKey) -> Outcome {
-        let mut context = Context { now: self.now, random: &mut self.dice };
+        let ledger = &mut Ledger::default();
+        let (heard, rules) = (&NobodyListens, NodeRules::default());
+        let mut context = Knowledge { now: self.now, random: &mut self.dice, ledger, heard, rules };
         #[allow(clippy::wildcard_enum_match_arm, reason = "only five kinds have a controller here")]
         match key.kind {
             Kind::ReplicaSet => replicaset::reconcile(&self.state, key, &mut context),

@@ -1,7 +1,8 @@
 //! Which controllers there are, and what each wants to look at.
 
 use crate::controllers::{
-    Context, Outcome, cronjob, daemonset, deployment, garbage, job, replicaset, revision,
+    Knowledge, Outcome, cronjob, daemonset, deployment, eviction, garbage, job, node, outage, replicaset,
+    revision,
 };
 use crate::scheduler;
 use crate::store::{Event, State};
@@ -15,7 +16,7 @@ pub struct Controller {
     /// The keys to look at after a change.
     pub keys: fn(&State, &Event) -> Vec<ObjectKey>,
     /// The decision about one key.
-    pub reconcile: fn(&State, &ObjectKey, &mut Context<'_>) -> Outcome,
+    pub reconcile: fn(&State, &ObjectKey, &mut Knowledge<'_>) -> Outcome,
 }
 
 /// Every controller of a node.
@@ -41,6 +42,9 @@ pub fn controllers() -> Vec<Controller> {
             reconcile: job::reconcile,
         },
         Controller { name: "scheduler", keys: scheduler::keys, reconcile: scheduler::reconcile },
+        Controller { name: "node", keys: node::keys, reconcile: node::reconcile },
+        Controller { name: "outage", keys: outage::keys, reconcile: outage::reconcile },
+        Controller { name: "eviction", keys: eviction::keys, reconcile: eviction::reconcile },
         Controller { name: "garbage", keys: garbage::keys, reconcile: garbage::reconcile },
     ]
 }

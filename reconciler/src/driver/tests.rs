@@ -100,7 +100,7 @@ async fn a_controller_is_woken_when_it_asked_to_be() {
 }
 
 /// Counts up the ConfigMap `n`, from a look that is always too old the first times.
-fn stale(state: &State, key: &ObjectKey, _: &mut Context<'_>) -> Outcome {
+fn stale(state: &State, key: &ObjectKey, _: &mut Knowledge<'_>) -> Outcome {
     let Some(Object::ConfigMap(map)) = state.get(key).map(|object| &**object) else {
         return Outcome::default();
     };

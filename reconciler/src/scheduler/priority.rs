@@ -9,6 +9,20 @@ use manifests::{Kind, ObjectKey};
 const SYSTEM: [(&str, i32); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
+/// How important `pod` is, be it said in the Pod or by its class; 0 without either.
+pub(super) fn of(pod: &Pod, state: &State) -> i32 {
+    let Some(spec) = &pod.spec else { return 0 };
+    let Some(name) = spec.priority_class_name.as_deref().filter(|name| !name.is_empty()) else {
+        return spec.priority.unwrap_or(0);
+    };
+    if let Some((_, value)) = SYSTEM.iter().find(|(system, _)| *system == name) {
+        return *value;
+    }
+    let stored = state.get(&ObjectKey::new(Kind::PriorityClass, "", name));
+    let class = stored.and_then(|object| <&PriorityClass>::try_from(&**object).ok());
+    class.and_then(|class| class.value).or(spec.priority).unwrap_or(0)
+}
+
 /// `spec.priority` and `spec.preemptionPolicy` are those of the Pod's class, or of the class that
 /// is the default for all, or 0. What the Pod says itself stays where it names no class. False
 /// if it names a class that is not there.

@@ -22,12 +22,13 @@ pub(crate) fn resolve(pod: &mut Pod, state: &State) {
     }
 }
 
-/// The Pod with what its class says of where it may run; `None` if the two contradict each other.
+/// The Pod with what its class says of where it may run and what it costs; `None` if the two
+/// contradict each other.
 pub(super) fn placed<'p>(pod: &'p Pod, state: &State) -> Option<Cow<'p, Pod>> {
-    let Some(scheduling) = class(pod, state).and_then(|class| class.scheduling.as_ref()) else {
-        return Some(Cow::Borrowed(pod));
-    };
+    let Some(class) = class(pod, state) else { return Some(Cow::Borrowed(pod)) };
     let mut placed = pod.clone();
+    resolve(&mut placed, state);
+    let Some(scheduling) = &class.scheduling else { return Some(Cow::Owned(placed)) };
     let spec = placed.spec.get_or_insert_default();
     let selector = spec.node_selector.get_or_insert_default();
     for (label, value) in scheduling.node_selector.iter().flatten() {

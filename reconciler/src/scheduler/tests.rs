@@ -1,7 +1,7 @@
 //! Who is bound where, and who is told why not.
 
 use super::*;
-use crate::testing::{Bench, key, node, object};
+use crate::testing::{Bench, key, node, node_with, object};
 use serde_json::{Value, json};
 
 fn pod_with(spec: &Value) -> Object {
@@ -23,7 +23,7 @@ fn placed(pod: &Object) -> (Option<String>, Option<(String, Option<String>)>) {
 /// Where a Pod with `spec` goes on a node that `node` says.
 fn place(spec: &Value, node: Value) -> Option<String> {
     let bench = Bench::new();
-    bench.create(object(Kind::Node, "n", node));
+    bench.create(node_with("n", node));
     bench.create(pod_with(spec));
     bench.settle(reconcile, &key(Kind::Pod, "web"));
     placed(&bench.get(&key(Kind::Pod, "web")).unwrap()).0
@@ -56,10 +56,12 @@ fn a_pod_that_fits_nowhere_is_told_so_once_and_bound_when_it_fits() {
     );
     let unbound = bench.get(&web).unwrap();
     assert_eq!(placed(&unbound), (None, Some(("False".into(), Some("Unschedulable".into())))));
-    let node = object(Kind::Node, "n", json!({"metadata": {"labels": {"disk": "ssd"}}}));
+    let node = node_with("n", json!({"metadata": {"labels": {"disk": "ssd"}}}));
     let changed = bench.write(vec![Write::Update(node)]).remove(0);
     let event = Event { change: crate::store::Change::Modified, revision: 0, object: changed };
-    assert_eq!(bench.store.read(|state| keys(state, &event)), std::slice::from_ref(&web));
+    let all = bench.store.read(|state| keys(state, &event));
+    assert_eq!(all, [everybody()]);
+    assert_eq!(bench.decide(reconcile, &all[0]).look, std::slice::from_ref(&web));
     bench.settle(reconcile, &web);
     assert_eq!(placed(&bench.get(&web).unwrap()), (Some("n".into()), Some(("True".into(), None))));
 }
@@ -86,7 +88,7 @@ fn cordons_and_taints_keep_out_who_does_not_tolerate_them() {
         assert_eq!(place(&tolerant, tainted.clone()).is_some(), fits, "{value}");
     }
     let bench = Bench::new();
-    bench.create(object(Kind::Node, "n", tainted));
+    bench.create(node_with("n", tainted));
     bench.create(pod_with(&json!({})));
     let notes = bench.settle(reconcile, &key(Kind::Pod, "web"));
     assert_eq!(notes[0].message, "0/1 nodes are available: 1 node(s) had untolerated taint {gpu: yes}.");
@@ -114,6 +116,30 @@ fn tolerations_compare_numbers() {
         let tolerant = json!({"tolerations": [{"key": "sla", "operator": operator, "value": value}]});
         assert_eq!(place(&tolerant, tainted.clone()).is_some(), fits, "{operator} {value}");
     }
+}
+
+#[test]
+fn a_bound_pod_tolerates_an_outage_for_a_while_unless_it_says_more() {
+    let tolerations = |spec: &Value| {
+        let bench = Bench::new();
+        bench.create(node("n"));
+        bench.create(pod_with(spec));
+        bench.settle(reconcile, &key(Kind::Pod, "web"));
+        let pod = bench.get(&key(Kind::Pod, "web")).unwrap();
+        let pod: &Pod = (&*pod).try_into().unwrap();
+        let all = pod.spec.as_ref().unwrap().tolerations.clone().unwrap_or_default();
+        let word = |one: &manifests::k8s_openapi::api::core::v1::Toleration| {
+            let key = one.key.as_deref().unwrap_or("*").rsplit('/').next().unwrap_or_default();
+            (key.to_owned(), one.toleration_seconds)
+        };
+        all.iter().map(word).collect::<Vec<_>>()
+    };
+    let one = |key: &str, seconds| (key.to_owned(), seconds);
+    assert_eq!(tolerations(&json!({})), [one("not-ready", Some(300)), one("unreachable", Some(300))]);
+    let own = json!({"tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists",
+        "effect": "NoExecute", "tolerationSeconds": 5}]});
+    assert_eq!(tolerations(&own), [one("unreachable", Some(5)), one("not-ready", Some(300))]);
+    assert_eq!(tolerations(&json!({"tolerations": [{"operator": "Exists"}]})), [one("*", None)]);
 }
 
 #[test]
@@ -187,7 +213,7 @@ fn a_runtime_class_says_where_its_pods_run_and_what_they_cost() {
         "spec": {"taints": [{"key": "slow", "effect": "NoSchedule"}]}});
     let bound = |spec: Value, node: Value| {
         let bench = Bench::new();
-        bench.create(object(Kind::Node, "n", node));
+        bench.create(node_with("n", node));
         bench.create(class.clone());
         bench.create(pod_with(&spec));
         bench.settle(reconcile, &key(Kind::Pod, "web"));
@@ -201,7 +227,12 @@ fn a_runtime_class_says_where_its_pods_run_and_what_they_cost() {
     let overhead = spec.overhead.unwrap();
     assert_eq!((overhead["memory"].0.as_str(), overhead["cpu"].0.as_str()), ("32Mi", "100m"));
     // What the class says of nodes is not written into the Pod, whose own that is.
-    assert_eq!((spec.node_selector, spec.tolerations), (None, None));
+    assert_eq!(spec.node_selector, None);
+    let tolerations = spec.tolerations.unwrap();
+    assert!(
+        tolerations.iter().all(|toleration| toleration.key.as_deref() != Some("slow")),
+        "{tolerations:?}"
+    );
     assert_eq!(bound(mine, json!({})).node_name, None);
     let other = json!({"runtimeClassName": "vm", "nodeSelector": {"vms": "no"}});
     assert_eq!(bound(other, able.clone()).node_name, None, "the two contradict each other");

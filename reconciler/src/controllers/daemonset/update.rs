@@ -1,7 +1,7 @@
 //! From pods of an older template to the present one.
 
 use super::{Place, Round};
-use crate::controllers::Context;
+use crate::controllers::Knowledge;
 use crate::controllers::amount::{self, count};
 use k8s_openapi::api::apps::v1::{DaemonSet, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 impl Round<'_> {
     /// Replaces as many old pods as the update strategy allows now.
-    pub(super) fn update(&mut self, context: &mut Context<'_>) {
+    pub(super) fn update(&mut self, context: &mut Knowledge<'_>) {
         let strategy = self.set.spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
         if strategy == Some("OnDelete") {
             return;
@@ -48,7 +48,7 @@ impl Round<'_> {
     }
 
     /// Makes new pods beside old ones; the old one goes when the new one is available.
-    fn surge(&mut self, wanted: &[(&String, &Place<'_>)], context: &mut Context<'_>) {
+    fn surge(&mut self, wanted: &[(&String, &Place<'_>)], context: &mut Knowledge<'_>) {
         let has = |round: &Self, place: &Place<'_>, updated: bool| {
             place.pods.iter().any(|pod| round.stays(pod) && round.is_updated(pod) == updated)
         };

@@ -2,7 +2,7 @@
 
 use super::tally::TRACKING_FINALIZER;
 use super::{Round, failure};
-use crate::controllers::{Context, pod, template};
+use crate::controllers::{Knowledge, pod, template};
 use crate::store::Write;
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 
@@ -25,7 +25,7 @@ pub(super) struct Place {
 
 impl Round<'_> {
     /// Makes up to `missing` pods for the lowest indexes that need one; returns how many.
-    pub(super) fn create_indexed(&mut self, missing: i32, pods: &[&Pod], context: &mut Context<'_>) -> i32 {
+    pub(super) fn create_indexed(&mut self, missing: i32, pods: &[&Pod], context: &mut Knowledge<'_>) -> i32 {
         let mut taken = self.closed_indexes();
         for index in self.active.iter().filter_map(index_of) {
             taken.insert(index);
@@ -67,7 +67,7 @@ impl Round<'_> {
     }
 
     /// Makes a pod, for an index of an Indexed Job if `place` is given.
-    pub(super) fn create(&mut self, place: Option<Place>, context: &mut Context<'_>) {
+    pub(super) fn create(&mut self, place: Option<Place>, context: &mut Knowledge<'_>) {
         let mut base = self.owner.name().to_owned();
         if let Some(place) = place {
             base = format!("{base}-{}", place.index);

@@ -1,6 +1,7 @@
 //! What an object becomes when Git's word is laid onto it: Git's fields, with
 //! what the store and the controllers have given it.
 
+use crate::scheduler::taint;
 use crate::store::copy_status;
 use manifests::Object;
 use manifests::k8s_openapi::api::batch::v1::Job;
@@ -73,6 +74,11 @@ fn keep_given(next: &mut Object, have: &Object) {
             if let (Some(next), Some(have)) = (&mut next.spec, &have.spec) {
                 keep(&mut next.node_name, &have.node_name);
                 keep(&mut next.ephemeral_containers, &have.ephemeral_containers);
+                let mut with_defaults = next.clone();
+                taint::give_defaults(&mut with_defaults);
+                if with_defaults.tolerations == have.tolerations {
+                    next.tolerations = with_defaults.tolerations;
+                }
                 if next.priority_class_name == have.priority_class_name {
                     keep(&mut next.priority, &have.priority);
                     keep(&mut next.preemption_policy, &have.preemption_policy);

@@ -6,6 +6,7 @@ use git2::{Repository, Signature};
 use jiff::Timestamp;
 use manifests::config::{GitAuth, GitSource};
 use manifests::k8s_openapi::api::core::v1::{Node, Pod};
+use manifests::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use manifests::{Kind, ObjectKey};
 use reconciler::driver::Driver;
 use reconciler::events::recorder;
@@ -34,6 +35,9 @@ impl Site {
         let (store, handle, stop, tasks) = start(&dir);
         let mut node = Node::default();
         node.metadata.name = Some("n".into());
+        let room = [("cpu", "8"), ("memory", "8Gi"), ("pods", "200")];
+        let room = room.map(|(resource, amount)| (resource.to_owned(), Quantity(amount.to_owned())));
+        node.status.get_or_insert_default().allocatable = Some(room.into());
         store.write(vec![Write::Create(node.into())]).await.unwrap();
         Self { dir, repository, store, handle, stop, tasks }
     }

@@ -10,6 +10,7 @@ mod command;
 mod compaction;
 mod election;
 mod error;
+mod files;
 mod forward;
 mod log;
 mod machine;

@@ -43,6 +43,8 @@ pub(super) struct Heard {
     pub(super) slowest: Duration,
     /// Of a leader: when each member last answered.
     pub(super) answered: BTreeMap<NodeId, Instant>,
+    /// Of a leader: whose disk does nothing of what it was asked, and for how long.
+    pub(super) stuck: BTreeMap<NodeId, Duration>,
 }
 
 /// One member, for people.
@@ -245,8 +247,21 @@ impl Cluster {
     /// Ends this member at once, as a crash does: for simulations.
     #[cfg(test)]
     pub(super) async fn kill(&self) {
+        self.log.give_up();
         // What ends badly was to end.
         drop(self.raft.shutdown().await);
+    }
+
+    /// Why this member does nothing any more, if it does not: for simulations.
+    #[cfg(test)]
+    pub(super) fn failure(&self) -> Option<String> {
+        self.raft.metrics().borrow().running_state.as_ref().err().map(ToString::to_string)
+    }
+
+    /// The number of the election that the newest known leader won: for simulations.
+    #[cfg(test)]
+    pub(super) fn term(&self) -> u64 {
+        self.raft.metrics().borrow().current_term
     }
 
     async fn answer_here(&self, topic: Topic, body: Bytes) -> Result<Bytes, String> {
@@ -255,7 +270,10 @@ impl Cluster {
         }
         let cluster = &self.identity.cluster;
         match topic {
-            Topic::Pulse => pulse::answer(&self.raft, cluster, &self.heard, body),
+            Topic::Pulse => {
+                let flushing = self.log.flushing().borrow().clone();
+                pulse::answer(&self.raft, cluster, &flushing, &self.heard, body)
+            }
             Topic::PreVote => election::answer(&self.raft, cluster, &self.log, &self.heard, body),
             Topic::Write => {
                 let requests = self.requests.upgrade().ok_or("the store is closed")?;

@@ -5,16 +5,19 @@ use super::raft::Raft;
 use super::snapshot::{Head, Snapshots};
 use tokio::sync::watch;
 
-/// A log below this size is never cut.
-const LEAST_BYTES: u64 = 16 << 20;
-
 /// Asks for a snapshot whenever more was added to the log than it would be replaced by: what
 /// is written for snapshots is at most what was written for the log.
-pub(super) async fn run(raft: Raft, log: LogStore, mut applied: watch::Receiver<Head>, snapshots: Snapshots) {
+/// A log below `least_bytes` is never cut.
+pub(super) async fn run(
+    raft: Raft,
+    log: LogStore,
+    mut applied: watch::Receiver<Head>,
+    (snapshots, least_bytes): (Snapshots, u64),
+) {
     let mut cut_at = 0;
     while applied.changed().await.is_ok() {
         let added = log.added_bytes() - cut_at;
-        if added <= LEAST_BYTES.max(snapshots.size_bytes()) {
+        if added <= least_bytes.max(snapshots.size_bytes()) {
             continue;
         }
         cut_at = log.added_bytes();

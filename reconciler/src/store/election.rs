@@ -24,8 +24,6 @@ use tokio::time::Instant;
 
 /// How long answers are waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// A member whose own disk is busy for longer than this does not want to lead.
-const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, PartialEq, Message)]
 struct AskQuestion {
@@ -59,7 +57,9 @@ pub(super) fn answer(
     let leads = metrics.state == ServerState::Leader;
     let hears = heard.borrow().live_leader(Instant::now()).is_some();
     let last: Option<LogId> = question.last.map(Into::into);
-    let would = !leads && !hears && last >= log.last();
+    // A vote has to be on disk before it is given.
+    let is_stuck = log.flushing().borrow().stuck(Instant::now()).is_some();
+    let would = !leads && !hears && !is_stuck && last >= log.last();
     Ok(AskAnswer { would }.encode_to_vec().into())
 }
 
@@ -111,8 +111,7 @@ impl Elector {
     fn may_ask(&self) -> bool {
         let metrics = self.raft.metrics().borrow().clone();
         let votes = metrics.membership_config.membership().voter_ids().any(|id| id == self.identity.node);
-        let flushing = self.log.flushing();
-        let is_stuck = flushing.borrow().since.is_some_and(|since| since.elapsed() > DISK_PATIENCE);
+        let is_stuck = self.log.flushing().borrow().stuck(Instant::now()).is_some();
         votes && !is_stuck && metrics.state != ServerState::Leader
     }
 

@@ -1,32 +1,69 @@
 //! A disk that is full, and one whose last word is lost.
 
+use super::files::{Files, HostFiles, How, OpenFile};
 use super::*;
 use manifests::k8s_openapi::api::core::v1::ConfigMap;
 use redb::backends::FileBackend;
-use redb::{DatabaseError, StorageBackend};
+use redb::{Database, DatabaseError, StorageBackend};
 use std::fs::OpenOptions;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tempfile::TempDir;
 
 /// More operations than any test does.
 const ENOUGH: i64 = 1 << 40;
 
-/// A file that takes a number of writes and syncs, then none.
-#[derive(Debug)]
-struct Failing {
-    file: FileBackend,
-    left: Arc<AtomicI64>,
-}
+/// Files of which the databases take a number of writes and syncs, then none.
+#[derive(Debug, Clone)]
+struct Failing(Arc<AtomicI64>);
 
 impl Failing {
     fn take(&self) -> io::Result<()> {
-        let is_left = self.left.fetch_sub(1, Ordering::SeqCst) > 0;
+        let is_left = self.0.fetch_sub(1, Ordering::SeqCst) > 0;
         if is_left { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 }
 
-impl StorageBackend for Failing {
+impl Files for Failing {
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        HostFiles.make_folder(path)
+    }
+    fn open(&self, path: &Path, how: How) -> io::Result<Box<dyn OpenFile>> {
+        HostFiles.open(path, how)
+    }
+    fn database(&self, path: &Path, how: How) -> Result<Database, DatabaseError> {
+        if how != How::Existing {
+            return HostFiles.database(path, how);
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = FailingFile { file: FileBackend::new(file)?, files: self.clone() };
+        redb::Builder::new().create_with_backend(file)
+    }
+    fn len(&self, path: &Path) -> io::Result<Option<u64>> {
+        HostFiles.len(path)
+    }
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        HostFiles.list(folder)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        HostFiles.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        HostFiles.remove(path)
+    }
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        HostFiles.sync_folder(path)
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    file: FileBackend,
+    files: Failing,
+}
+
+impl StorageBackend for FailingFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -34,29 +71,23 @@ impl StorageBackend for Failing {
         self.file.read(offset, out)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.take()?;
+        self.files.take()?;
         self.file.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.take()?;
+        self.files.take()?;
         self.file.sync_data()
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.take()?;
+        self.files.take()?;
         self.file.write(offset, data)
     }
 }
 
 /// A store in `dir` whose disk takes as many operations as `left` says.
 fn open(dir: &Path, left: &Arc<AtomicI64>) -> Store {
-    let left = Arc::clone(left);
-    let opener = move |path: &Path| {
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(redb::StorageError::from)?;
-        let file = FileBackend::new(file)?;
-        let failing = Failing { file, left: Arc::clone(&left) };
-        redb::Builder::new().create_with_backend(failing) as Result<_, DatabaseError>
-    };
-    Store::open_with(StoreOptions { opener: Arc::new(opener), ..StoreOptions::alone(dir) }).unwrap()
+    let files = Arc::new(Failing(Arc::clone(left)));
+    Store::open_with(StoreOptions { files, ..StoreOptions::alone(dir) }).unwrap()
 }
 
 fn create(name: &str) -> Vec<Write> {

@@ -8,13 +8,13 @@ mod disk;
 mod flusher;
 mod hint;
 mod lock;
+mod suspicion;
 
-pub(super) use disk::{
-    Disk, FORMAT, Facts, Folder, Identity, Opener, checksum, format_of, open_file, refused,
-};
+pub(super) use disk::{Disk, FORMAT, Facts, Folder, Identity, checksum, format_of, refused};
 pub(super) use flusher::Flushing;
 pub(super) use hint::Hint;
 
+use super::patience::patiently;
 use super::raft::{Config, Entry, LogId, StorageError, Vote};
 use super::wire::EntryMessage;
 use disk::Change;
@@ -88,7 +88,7 @@ impl LogStore {
             tail.push(entry, size);
         }
         let shared = Shared { tail: Mutex::new(tail), disk: disk.clone(), hint };
-        let flusher = if is_threaded { Flusher::start(disk)? } else { Flusher::inline(disk) };
+        let flusher = Flusher::start(disk, is_threaded)?;
         Ok(Self { shared: Arc::new(shared), flusher: Arc::new(flusher) })
     }
 
@@ -125,6 +125,12 @@ impl LogStore {
             .await
             .unwrap_or_else(|_| Err(io::Error::other("the store is closed")))
             .map_err(|e| write_error(&e))
+    }
+
+    /// As [`Self::read`]; what the disk refuses is asked for again for a while, for openraft ends
+    /// when it cannot read.
+    async fn read_patiently(&self, range: Range<u64>) -> Result<Vec<Entry>, StorageError> {
+        patiently(|| self.read(range.clone())).await.map_err(|e| read_error(&e))
     }
 
     fn read(&self, range: Range<u64>) -> Result<Vec<Entry>, super::StorageError> {
@@ -215,7 +221,7 @@ impl RaftLogReader<Config> for LogStore {
         let mut entries = Vec::new();
         // The disk gives a part at a time.
         while !range.is_empty() {
-            let part = self.read(range.clone()).map_err(|e| read_error(&e))?;
+            let part = self.read_patiently(range.clone()).await?;
             let Some(last) = part.last() else { break };
             range.start = last.log_id.index + 1;
             entries.extend(part);
@@ -224,7 +230,7 @@ impl RaftLogReader<Config> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        let mut entries = self.read(start..end).map_err(|e| read_error(&e))?;
+        let mut entries = self.read_patiently(start..end).await?;
         let mut bytes = 0;
         let fits = entries.iter().take_while(|entry| {
             bytes += EntryMessage::from(*entry).encoded_len();

@@ -2,6 +2,7 @@
 
 use super::apply::{Applied, Decided, View};
 use super::command::{Answer, Answers, Command, Decoded};
+use super::patience::patiently;
 use super::raft::{Config, Entry, LogId, StorageError, StoredMembership};
 use super::snapshot::{Head, SnapshotError, SnapshotFile, Snapshots};
 use super::watch::{Change, Event, Ring};
@@ -11,7 +12,12 @@ use crate::controllers::Context;
 use openraft::storage::{RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Between two tries to write what the disk refuses.
+const RETRY: Duration = Duration::from_secs(1);
 
 type Meta = SnapshotMeta<crate::peer::NodeId, crate::peer::Peer>;
 
@@ -22,6 +28,7 @@ pub(super) struct Machine {
     changed: watch::Sender<u64>,
     applied: watch::Sender<Head>,
     snapshots: Snapshots,
+    closing: CancellationToken,
 }
 
 impl Machine {
@@ -31,8 +38,9 @@ impl Machine {
         changed: watch::Sender<u64>,
         head: Head,
         snapshots: Snapshots,
+        closing: CancellationToken,
     ) -> Self {
-        Self { shared, changed, applied: watch::Sender::new(head), snapshots }
+        Self { shared, changed, applied: watch::Sender::new(head), snapshots, closing }
     }
 
     /// What was applied last.
@@ -136,23 +144,34 @@ impl RaftStateMachine<Config> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Objects are shared, not copied: the state is that of now whatever is applied after.
         let state = self.shared.read().state.clone();
-        Builder { head: self.applied.borrow().clone(), state, snapshots: self.snapshots.clone() }
+        let (snapshots, closing) = (self.snapshots.clone(), self.closing.clone());
+        Builder { head: self.applied.borrow().clone(), state, snapshots, closing }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
-        Ok(Box::new(self.snapshots.receive().map_err(|error| snapshot_error(&error))?))
+        Ok(Box::new(self.snapshots.receive()))
     }
 
     async fn install_snapshot(&mut self, _: &Meta, snapshot: Box<SnapshotFile>) -> Result<(), StorageError> {
-        let installed = self.snapshots.long(|snapshots| snapshots.install(*snapshot)).await;
-        let (head, state) = installed.map_err(|error| snapshot_error(&error))?;
+        let read = self.snapshots.long(|snapshots| snapshots.read(*snapshot)).await;
+        let (received, head, state) = read.map_err(|error| snapshot_error(&error))?;
+        let again = Builder {
+            head: head.clone(),
+            state: state.clone(),
+            snapshots: self.snapshots.clone(),
+            closing: self.closing.clone(),
+        };
+        let named = head.clone();
+        if let Err(error) = self.snapshots.long(move |snapshots| snapshots.keep(received, &named)).await {
+            again.write_after(error).await?;
+        }
         tracing::info!(head = ?head.last, objects = state.iter().count(), "took over a snapshot");
         self.replace(head, state);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Config>>, StorageError> {
-        let current = self.snapshots.current().map_err(|error| snapshot_error(&error))?;
+        let current = patiently(|| self.snapshots.current()).await.map_err(|error| snapshot_error(&error))?;
         Ok(current.map(|(head, file)| Snapshot { meta: meta(&head), snapshot: Box::new(file) }))
     }
 }
@@ -163,14 +182,41 @@ pub(super) struct Builder {
     head: Head,
     state: State,
     snapshots: Snapshots,
+    closing: CancellationToken,
+}
+
+impl Builder {
+    /// The snapshot is on disk after: openraft ends if it is told of a failure, and a disk may
+    /// have room again.
+    async fn write(&self) -> Result<(), StorageError> {
+        let (head, state) = (self.head.clone(), self.state.clone());
+        match self.snapshots.long(move |snapshots| snapshots.write(&head, &state)).await {
+            Ok(_) => Ok(()),
+            Err(error) => self.write_after(error).await,
+        }
+    }
+
+    /// The same, when `error` was what became of the first try.
+    async fn write_after(&self, mut error: SnapshotError) -> Result<(), StorageError> {
+        tracing::error!(error = crate::chain(&error), "cannot write a snapshot; trying on");
+        while self.closing.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_some() {
+            let (head, state) = (self.head.clone(), self.state.clone());
+            match self.snapshots.long(move |snapshots| snapshots.write(&head, &state)).await {
+                Ok(_) => {
+                    tracing::info!("a snapshot can be written again");
+                    return Ok(());
+                }
+                Err(again) => error = again,
+            }
+        }
+        Err(snapshot_error(&error))
+    }
 }
 
 impl RaftSnapshotBuilder<Config> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Config>, StorageError> {
-        let (head, state) = (self.head.clone(), self.state.clone());
-        let written = self.snapshots.long(move |snapshots| snapshots.write(&head, &state)).await;
-        written.map_err(|error| snapshot_error(&error))?;
-        let current = self.snapshots.current().map_err(|error| snapshot_error(&error))?;
+        self.write().await?;
+        let current = patiently(|| self.snapshots.current()).await.map_err(|error| snapshot_error(&error))?;
         let (head, file) = current
             .ok_or_else(|| StorageIOError::read_snapshot(None, AnyError::error("the snapshot is gone")))?;
         Ok(Snapshot { meta: meta(&head), snapshot: Box::new(file) })

@@ -4,8 +4,8 @@
 //! cluster of one. The old file keeps its name until all of the new is on disk, so a crash on
 //! the way repeats the whole.
 
-use super::log::{Facts, Folder, Identity, format_of, open_file};
-use super::open_error::io_error;
+use super::files::How;
+use super::log::{Facts, Folder, Identity, format_of};
 use super::raft::{LogId, Membership, StoredMembership, Vote};
 use super::snapshot::{Head, Snapshots};
 use super::{OpenError, State, StorageError};
@@ -14,7 +14,7 @@ use manifests::{Kind, Object};
 use openraft::CommittedLeaderId;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,17 +25,14 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// Replaces a file of format 1, if `folder` holds one, by a log after a snapshot of the same objects.
 pub(super) fn migrate(folder: &Folder, identity: &Identity, me: &Peer) -> Result<(), OpenError> {
     let path = folder.file();
-    let length = fs::metadata(&path).map_err(io_error("look at", &path))?.len();
-    if length == 0 {
-        return Err(OpenError::Damaged { path, what: "it is empty".into() });
-    }
-    let read = std::panic::catch_unwind(|| {
-        let database = open_file(&path).map_err(|error| super::log::refused(&path, error))?;
+    let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let database = folder.files.database(&path, How::Existing);
+        let database = database.map_err(|error| super::log::refused(&path, error))?;
         if format_of(&database, &path)? != 1 {
             return Ok(None);
         }
         load(&database, &path).map(Some)
-    });
+    }));
     let damaged = || OpenError::Damaged { path: path.clone(), what: "its pages contradict".into() };
     let Some(state) = read.unwrap_or_else(|_| Err(damaged()))? else { return Ok(()) };
     tracing::info!(objects = state.iter().count(), "the store is of an earlier format; it is written anew");
@@ -49,7 +46,7 @@ pub(super) fn begin(folder: &Folder, identity: &Identity, me: &Peer, state: &Sta
     let members = BTreeMap::from([(identity.node, me.clone())]);
     let membership = Membership::new(vec![BTreeSet::from([identity.node])], members);
     let head = Head { last: Some(first), membership: StoredMembership::new(Some(first), membership) };
-    let snapshots = Snapshots::open(folder.path.join("snapshots"), false)?;
+    let snapshots = Snapshots::open(Arc::clone(&folder.files), folder.path.join("snapshots"), false)?;
     snapshots.write(&head, state)?;
     folder.create(&Facts {
         identity: identity.clone(),

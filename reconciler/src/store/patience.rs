@@ -1,4 +1,4 @@
-//! Tokio for openraft, with patience for votes.
+//! Tokio for openraft, with patience for votes; and patience with disks.
 //!
 //! openraft 0.9 waits for a vote's answer for `election_timeout_min`, and by the number above
 //! it makes followers refuse votes after the leader's last word. A voter may have to flush to a
@@ -12,6 +12,31 @@ use std::time::Duration;
 const MARK: Duration = Duration::from_millis(1);
 /// How long a vote's answer is waited for. The next election does not wait for it.
 pub(super) const VOTE: Duration = Duration::from_secs(10);
+
+/// How long a disk may refuse to read before it is taken for lost.
+const DISK: Duration = Duration::from_secs(30);
+/// Between two tries.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What `work` gives; it is tried again for a while if it fails.
+pub(super) async fn patiently<T, E>(mut work: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let end = tokio::time::Instant::now() + DISK;
+    loop {
+        match work() {
+            Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(RETRY).await,
+            result => return result,
+        }
+    }
+}
+
+/// `future` itself; in a simulation, one that stands still while its member does.
+#[cfg(not(test))]
+pub(super) const fn held<F: Future>(future: F) -> F {
+    future
+}
+
+#[cfg(test)]
+pub(super) use super::simulation::held;
 
 /// [`TokioRuntime`] but for one time.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,7 +59,7 @@ impl AsyncRuntime for PatientRuntime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(future)
+        TokioRuntime::spawn(held(future))
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {

@@ -7,9 +7,9 @@ use super::error::WriteError;
 use super::forward::Forwarder;
 use super::log::Flushing;
 use super::raft::Raft;
+use super::replica::WallClock;
 use crate::random::OsRandom;
 use bytes::Bytes;
-use jiff::Timestamp;
 use openraft::error::{ClientWriteError, RaftError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,20 +35,22 @@ pub(super) struct Proposer {
     flushing: watch::Receiver<Flushing>,
     leadership: watch::Receiver<Leadership>,
     forwarder: Option<Forwarder>,
+    clock: WallClock,
     chance: OsRandom,
     /// What did not fit into the last command.
     left: Vec<Request>,
 }
 
 impl Proposer {
-    pub(super) const fn new(
+    pub(super) fn new(
         raft: Raft,
         queue: mpsc::Receiver<Vec<Request>>,
-        flushing: watch::Receiver<Flushing>,
-        leadership: watch::Receiver<Leadership>,
+        (flushing, leadership): (watch::Receiver<Flushing>, watch::Receiver<Leadership>),
         forwarder: Option<Forwarder>,
+        clock: WallClock,
     ) -> Self {
-        Self { raft, queue, flushing, leadership, forwarder, chance: OsRandom::new(), left: Vec::new() }
+        let (chance, left) = (OsRandom::new(), Vec::new());
+        Self { raft, queue, flushing, leadership, forwarder, clock, chance, left }
     }
 
     /// Proposes until every sender is gone.
@@ -65,14 +67,17 @@ impl Proposer {
         match tokio::time::timeout(PATIENCE, found).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(WriteError::Closed),
-            Err(_) => return Err(WriteError::NoLeader),
+            Err(_) => {
+                let failing = self.flushing.borrow().failing.clone();
+                return Err(failing.map_or(WriteError::NoLeader, WriteError::Storage));
+            }
         }
         if let Some(forwarder) = &self.forwarder
             && let Some(leader) = forwarder.leader()
         {
             return Ok(Answers(forwarder.write(leader, batches).await));
         }
-        let command = Command::new(Timestamp::now(), &mut self.chance, batches);
+        let command = Command::new((self.clock)(), &mut self.chance, batches);
         self.propose(command).await
     }
 

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const QUORUM_PATIENCE: Duration = Duration::from_secs(2);
 /// A leader whose disk has been busy with one commit for this long gives no more pulse.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
+/// The same for one whose disk refuses.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// Raft itself is asked to speak to its followers this often when nothing happens: a follower
 /// that missed the end of the log gets it then.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -46,12 +48,16 @@ struct PulseAnswer {
     vote: Option<VoteMessage>,
     #[prost(uint64, tag = "2")]
     last_index: u64,
+    /// For how long the disk has done nothing of what it was asked; 0 while it works.
+    #[prost(uint64, tag = "15")]
+    stuck_ms: u64,
 }
 
 /// Notes the pulse of a leader.
 pub(super) fn answer(
     raft: &Raft,
     cluster: &str,
+    flushing: &Flushing,
     heard: &watch::Sender<Heard>,
     body: Bytes,
 ) -> Result<Bytes, String> {
@@ -64,7 +70,9 @@ pub(super) fn answer(
     if vote >= metrics.vote {
         heard.send_modify(|heard| heard.hear(vote, Instant::now()));
     }
+    let stuck = flushing.stuck(Instant::now()).unwrap_or_default();
     let answer = PulseAnswer {
+        stuck_ms: u64::try_from(stuck.as_millis()).unwrap_or(u64::MAX),
         vote: Some(metrics.vote.into()),
         last_index: metrics.last_log_index.unwrap_or_default(),
     };
@@ -82,6 +90,12 @@ impl Heard {
         if self.leader.is_none_or(|(known, _)| vote >= known) {
             self.leader = Some((vote, now));
         }
+    }
+
+    /// What others answer counts from here on.
+    fn forget_answers(&mut self) {
+        self.answered.clear();
+        self.stuck.clear();
     }
 
     /// How long the leader may be silent before it is taken for lost.
@@ -128,7 +142,9 @@ impl Pulser {
                     self.take(id, answer).await;
                     continue;
                 }
-                changed = metrics.changed() => if changed.is_err() { return },
+                changed = metrics.changed() => if changed.is_err() {
+                    return self.say(Leadership::Nobody);
+                },
                 _ = tick.tick() => {}
             }
             let now = Instant::now();
@@ -139,7 +155,7 @@ impl Pulser {
                 continue;
             }
             let since = *led_since.get_or_insert_with(|| {
-                self.heard.send_modify(|heard| heard.answered.clear());
+                self.heard.send_modify(|heard| heard.forget_answers());
                 now
             });
             let membership = known.membership_config.membership();
@@ -148,28 +164,32 @@ impl Pulser {
                 // Raft is closing if it cannot be asked; so is this task.
                 drop(self.raft.trigger().heartbeat().await);
             }
+            if !self.disk_moves(now) {
+                // Somebody else is to lead; Raft learns of it when the disk lets it.
+                let other = self.followed(now);
+                self.say(if self.is_outvoted(known.vote) { other } else { Leadership::Nobody });
+                continue;
+            }
             let voters: BTreeSet<_> = membership.voter_ids().collect();
             let due = |id: NodeId| {
                 let period = if voters.contains(&id) { PERIOD } else { LEARNER_PERIOD };
                 sent.get(&id).is_none_or(|at| now + PERIOD / 2 >= *at + period)
             };
-            let peers = membership.nodes().filter(|(id, _)| **id != self.identity.node && due(**id));
-            let peers: Vec<_> = peers.map(|(id, peer)| (*id, peer.clone())).collect();
-            if self.disk_moves(now) {
-                for (id, peer) in
-                    peers.into_iter().filter(|(id, _)| !calling.contains(id)).collect::<Vec<_>>()
-                {
-                    calling.insert(id);
-                    sent.insert(id, now);
-                    under_way.spawn(self.call(id, peer, known.vote));
-                }
+            let others = membership.nodes().filter(|(id, _)| **id != self.identity.node);
+            let peers: Vec<_> = others.filter(|(id, _)| due(**id) && !calling.contains(*id)).collect();
+            for (&id, peer) in peers {
+                calling.insert(id);
+                sent.insert(id, now);
+                under_way.spawn(self.call(id, peer.clone(), known.vote));
             }
             self.say(self.led(membership.get_joint_config(), since, now));
         }
     }
 
     fn disk_moves(&self, now: Instant) -> bool {
-        self.flushing.borrow().since.is_none_or(|since| now < since + DISK_PATIENCE)
+        let flushing = self.flushing.borrow();
+        let patience = if flushing.failing.is_some() { REFUSAL_PATIENCE } else { DISK_PATIENCE };
+        flushing.since.is_none_or(|since| now < since + patience)
     }
 
     fn call(&self, id: NodeId, peer: Peer, vote: Vote) -> impl Future<Output = Answered> + Send + 'static {
@@ -186,14 +206,25 @@ impl Pulser {
     async fn take(&self, id: NodeId, answer: Option<PulseAnswer>) {
         let Some(answer) = answer else { return };
         let now = Instant::now();
+        let stuck = Duration::from_millis(answer.stuck_ms);
         self.heard.send_modify(|heard| {
             heard.answered.insert(id, now);
+            if stuck.is_zero() {
+                heard.stuck.remove(&id);
+            } else {
+                heard.stuck.insert(id, stuck);
+            }
         });
         let mine = self.raft.metrics().borrow().vote;
         if answer.vote.is_some_and(|vote| Vote::from(vote) > mine) {
             // Raft is closing if it cannot be asked; so is this task.
             drop(self.raft.trigger().heartbeat().await);
         }
+    }
+
+    /// True if a leader was heard that is newer than this one.
+    fn is_outvoted(&self, mine: Vote) -> bool {
+        self.heard.borrow().leader.is_some_and(|(vote, _)| vote > mine)
     }
 
     fn followed(&self, now: Instant) -> Leadership {

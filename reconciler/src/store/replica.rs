@@ -4,11 +4,13 @@ use super::cluster::{Cluster, Heard, Leadership, Outside};
 use super::command::SeededRandom;
 use super::compaction;
 use super::election::Elector;
+use super::files::{Files, HostFiles};
 use super::forward::Forwarder;
-use super::log::{Facts, Folder, Hint, Identity, LogStore, Opener, open_file};
+use super::log::{Facts, Folder, Hint, Identity, LogStore};
 use super::machine::Machine;
 use super::migrate;
 use super::network::Network;
+use super::patience::held;
 use super::proposer::{Proposer, Request};
 use super::pulse::Pulser;
 use super::raft::{Raft, settings};
@@ -17,6 +19,7 @@ use super::watch::Ring;
 use super::{OpenError, Shared, State, Store, Visible, voters};
 use crate::peer::{NodeId, Peer, Transport};
 use crate::random::OsRandom;
+use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use tokio::sync::{mpsc, watch};
@@ -37,6 +40,12 @@ pub enum Beginning {
     },
 }
 
+/// Tells the time for what writes are stamped with. Nothing is decided by it.
+pub(super) type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// A log below this size is never cut, in bytes.
+const LEAST_LOG_BYTES: u64 = 16 << 20;
+
 /// What a store is made of.
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -50,7 +59,9 @@ pub struct StoreOptions {
     pub beginning: Beginning,
     /// Chance, for who asks for votes first. A simulation fixes it.
     pub seed: u64,
-    pub(super) opener: Opener,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) clock: WallClock,
+    pub(super) least_log_bytes: u64,
 }
 
 impl std::fmt::Debug for StoreOptions {
@@ -69,7 +80,9 @@ impl StoreOptions {
             transport: None,
             beginning: Beginning::Found,
             seed: crate::controllers::RandomSource::next(&mut OsRandom::new()),
-            opener: Arc::new(open_file),
+            files: Arc::new(HostFiles),
+            clock: Arc::new(Timestamp::now),
+            least_log_bytes: LEAST_LOG_BYTES,
         }
     }
 }
@@ -117,18 +130,19 @@ impl Replica {
         queue: mpsc::Receiver<Vec<Request>>,
         closing: CancellationToken,
     ) -> Result<Self, OpenError> {
-        let folder = Folder::open(&options.dir)?;
+        let folder = Folder::open(&options.dir, Arc::clone(&options.files))?;
         prepare(&folder, &options)?;
-        let (disk, facts, entries) = folder.load(Arc::clone(&options.opener))?;
-        let snapshots = Snapshots::open(options.dir.join("snapshots"), is_threaded)?;
+        let (disk, facts, entries) = folder.load()?;
+        let snapshots = options.dir.join("snapshots");
+        let snapshots = Snapshots::open(Arc::clone(&options.files), snapshots, is_threaded)?;
         let (head, state) = start_state(&snapshots, &facts, &options.dir)?;
-        let hint = Hint::open(&options.dir);
+        let hint = Hint::open(&*options.files, &options.dir);
         let identity = facts.identity.clone();
         let log = LogStore::new(disk, facts, entries, hint, is_threaded).map_err(OpenError::Thread)?;
         let revision = state.revision();
         let shared = Arc::new(Shared(RwLock::new(Visible { state, ring: Ring::new(revision) })));
         let (changed, changes) = watch::channel(revision);
-        let machine = Machine::new(Arc::clone(&shared), changed, head, snapshots.clone());
+        let machine = Machine::new(Arc::clone(&shared), changed, head, snapshots.clone(), closing.clone());
         let applied = machine.applied();
         let network = Network { transport: options.transport.clone().unwrap_or_else(|| Arc::new(Nobody)) };
         let raft = Raft::new(identity.node, Arc::new(settings()), network, log.clone(), machine).await;
@@ -197,7 +211,9 @@ impl Replica {
         let mut tasks = JoinSet::new();
         let Self { raft, log, identity, options, heard, leadership, .. } = self;
         let flushing = log.flushing();
-        tasks.spawn(compaction::run(raft.clone(), log.clone(), self.applied, self.snapshots));
+        tasks.spawn(held(report(raft.clone(), leadership.clone())));
+        let cut = (self.snapshots, options.least_log_bytes);
+        tasks.spawn(held(compaction::run(raft.clone(), log.clone(), self.applied, cut)));
         let follows = leadership.subscribe();
         let forwarder = options.transport.clone().map(|transport| Forwarder {
             raft: raft.clone(),
@@ -214,13 +230,14 @@ impl Replica {
                 heard: heard.subscribe(),
                 chance: SeededRandom::new([options.seed, identity.node]),
             };
-            tasks.spawn(elector.run());
-            tasks.spawn(voters::run(raft.clone(), identity.node, heard.subscribe(), leadership.subscribe()));
+            tasks.spawn(held(elector.run()));
+            let voters = voters::run(raft.clone(), identity.node, heard.subscribe(), leadership.subscribe());
+            tasks.spawn(held(voters));
             let flushing = flushing.clone();
-            tasks
-                .spawn(Pulser { raft: raft.clone(), transport, identity, heard, leadership, flushing }.run());
+            let pulser = Pulser { raft: raft.clone(), transport, identity, heard, leadership, flushing };
+            tasks.spawn(held(pulser.run()));
         }
-        let proposer = Proposer::new(raft.clone(), self.queue, flushing, follows, forwarder);
+        let proposer = Proposer::new(raft.clone(), self.queue, (flushing, follows), forwarder, options.clock);
         let closing = self.closing;
         tasks.spawn(async move {
             closing.cancelled().await;
@@ -236,10 +253,26 @@ impl Replica {
     }
 }
 
+/// Says when Raft has ended by itself: this member does nothing more until it is started again.
+async fn report(raft: Raft, leadership: watch::Sender<Leadership>) {
+    let mut metrics = raft.metrics();
+    let ended = metrics.wait_for(|metrics| metrics.running_state.is_err()).await;
+    let why = ended.ok().and_then(|metrics| metrics.running_state.clone().err());
+    leadership.send_replace(Leadership::Nobody);
+    match why {
+        None | Some(openraft::error::Fatal::Stopped) => {}
+        Some(error @ (openraft::error::Fatal::StorageError(_) | openraft::error::Fatal::Panicked)) => {
+            let error = crate::chain(&error);
+            tracing::error!(error, "the store failed, and takes nothing more until keel is started again");
+        }
+    }
+}
+
 /// There is a store of today's format in `folder` after.
 fn prepare(folder: &Folder, options: &StoreOptions) -> Result<(), OpenError> {
     let fresh = || Identity { cluster: new_cluster_id(), node: 1 };
     if folder.is_filled()? {
+        folder.firm()?;
         return migrate::migrate(folder, &fresh(), &options.me);
     }
     match &options.beginning {

@@ -3,6 +3,7 @@
 //! A file is a head, the objects one by one, and a checksum over all of it. It gets its name
 //! when it is whole and on disk; a file without a name is of no account.
 
+use super::files::{Cursor, Files, How, OpenFile};
 use super::raft::{LogId, StoredMembership};
 use super::state::State;
 use super::wire::{LogIdMessage, StoredMembershipMessage};
@@ -10,9 +11,7 @@ use bytes::Bytes;
 use manifests::{Kind, Object};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, BufReader, BufWriter, Read, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -74,6 +73,7 @@ pub(super) enum SnapshotError {
 /// The folder of the snapshots.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshots {
+    files: Arc<dyn Files>,
     folder: PathBuf,
     /// Long work gets a thread of its own; not in a simulation, in which there are none.
     is_threaded: bool,
@@ -81,12 +81,17 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// The snapshots in `folder`, which is made; what was not finished is removed.
-    pub(super) fn open(folder: PathBuf, is_threaded: bool) -> Result<Self, SnapshotError> {
-        fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
-        for path in files(&folder, "part")? {
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+    pub(super) fn open(
+        files: Arc<dyn Files>,
+        folder: PathBuf,
+        is_threaded: bool,
+    ) -> Result<Self, SnapshotError> {
+        files.make_folder(&folder).map_err(io_error("make", &folder))?;
+        let this = Self { files, folder, is_threaded };
+        for path in this.list("part")? {
+            this.files.remove(&path).map_err(io_error("remove", &path))?;
         }
-        Ok(Self { folder, is_threaded })
+        Ok(this)
     }
 
     /// What `work` makes, without holding up other tasks.
@@ -106,64 +111,82 @@ impl Snapshots {
     /// Writes `state` as it is after `head`; the file is durable under its name after.
     pub(super) fn write(&self, head: &Head, state: &State) -> Result<PathBuf, SnapshotError> {
         let part = self.folder.join("built.part");
-        let file = create(&part)?;
-        write_all(&file, head, state).map_err(io_error("write", &part))?;
-        file.sync_all().map_err(io_error("sync", &part))?;
+        let file = self.files.open(&part, How::Fresh).map_err(io_error("make", &part))?;
+        write_all(&*file, head, state).map_err(io_error("write", &part))?;
+        file.sync().map_err(io_error("sync", &part))?;
         self.name(&part, head)
     }
 
     /// Gives the whole file `part` its name, and removes those of older snapshots.
     fn name(&self, part: &Path, head: &Head) -> Result<PathBuf, SnapshotError> {
         let path = self.folder.join(name_of(head));
-        fs::rename(part, &path).map_err(io_error("rename", part))?;
-        let folder = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        folder.map_err(io_error("sync", &self.folder))?;
-        for old in files(&self.folder, "snapshot")?.into_iter().filter(|old| *old != path) {
+        self.files.rename(part, &path).map_err(io_error("rename", part))?;
+        self.files.sync_folder(&self.folder).map_err(io_error("sync", &self.folder))?;
+        for old in self.list("snapshot")?.into_iter().filter(|old| *old != path) {
             // The next snapshot tries again.
-            drop(fs::remove_file(old));
+            drop(self.files.remove(&old));
         }
         Ok(path)
     }
 
     /// The newest snapshot, if there is one: its head and all its objects.
     pub(super) fn load(&self) -> Result<Option<(Head, State)>, SnapshotError> {
-        self.newest()?.map(|path| read_all(open(&path)?, &path)).transpose()
+        self.newest()?.map(|path| read_all(&*self.reopen(&path)?, &path)).transpose()
     }
 
     /// The newest snapshot's file and head.
     pub(super) fn current(&self) -> Result<Option<(Head, SnapshotFile)>, SnapshotError> {
         let Some(path) = self.newest()? else { return Ok(None) };
-        let mut file = open(&path)?;
-        let head = Reader::new(&file, &path).head()?;
-        file.seek(SeekFrom::Start(0)).map_err(io_error("read", &path))?;
-        Ok(Some((head.0, SnapshotFile { file, path })))
+        let file = self.reopen(&path)?;
+        let (head, _) = Reader::new(&*file, &path).head()?;
+        Ok(Some((head, SnapshotFile { files: Arc::clone(&self.files), file: Some(file), path, at: 0 })))
     }
 
     /// The size in bytes of the newest snapshot; 0 if there is none.
     pub(super) fn size_bytes(&self) -> u64 {
         let newest = self.newest().ok().flatten();
-        newest.and_then(|path| fs::metadata(path).ok()).map_or(0, |metadata| metadata.len())
+        newest.and_then(|path| self.files.len(&path).ok().flatten()).unwrap_or_default()
     }
 
     /// A file for a snapshot that a peer sends.
-    pub(super) fn receive(&self) -> Result<SnapshotFile, SnapshotError> {
+    pub(super) fn receive(&self) -> SnapshotFile {
         let path = self.folder.join("received.part");
-        Ok(SnapshotFile { file: create(&path)?, path })
+        SnapshotFile { files: Arc::clone(&self.files), file: None, path, at: 0 }
     }
 
-    /// Reads a received file whole and gives it its name.
-    pub(super) fn install(&self, received: SnapshotFile) -> Result<(Head, State), SnapshotError> {
-        let SnapshotFile { mut file, path } = received;
-        file.sync_all().map_err(io_error("sync", &path))?;
-        file.seek(SeekFrom::Start(0)).map_err(io_error("read", &path))?;
-        let (head, state) = read_all(file, &path)?;
-        self.name(&path, &head)?;
-        Ok((head, state))
+    /// All of a received file.
+    pub(super) fn read(&self, received: SnapshotFile) -> Result<(SnapshotFile, Head, State), SnapshotError> {
+        let file = received.file.as_deref();
+        let missing = || self.damaged(&received.path, "nothing of it came");
+        let (head, state) = read_all(file.ok_or_else(missing)?, &received.path)?;
+        Ok((received, head, state))
+    }
+
+    /// Makes a received file durable, and gives it its name.
+    pub(super) fn keep(&self, received: SnapshotFile, head: &Head) -> Result<(), SnapshotError> {
+        let SnapshotFile { file, path, .. } = received;
+        let missing = || self.damaged(&path, "nothing of it came");
+        file.ok_or_else(missing)?.sync().map_err(io_error("sync", &path))?;
+        self.name(&path, head).map(drop)
+    }
+
+    fn damaged(&self, path: &Path, what: &str) -> SnapshotError {
+        SnapshotError::Damaged { path: path.to_owned(), what: what.into() }
     }
 
     fn newest(&self) -> Result<Option<PathBuf>, SnapshotError> {
         // Names sort by their place in the log.
-        Ok(files(&self.folder, "snapshot")?.into_iter().max())
+        Ok(self.list("snapshot")?.into_iter().max())
+    }
+
+    fn reopen(&self, path: &Path) -> Result<Box<dyn OpenFile>, SnapshotError> {
+        self.files.open(path, How::Existing).map_err(io_error("open", path))
+    }
+
+    fn list(&self, extension: &str) -> Result<Vec<PathBuf>, SnapshotError> {
+        let mut paths = self.files.list(&self.folder).map_err(io_error("list", &self.folder))?;
+        paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+        Ok(paths)
     }
 }
 
@@ -177,26 +200,8 @@ fn io_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     move |source| SnapshotError::Io { what, path: path.to_owned(), source }
 }
 
-fn create(path: &Path) -> Result<File, SnapshotError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true).mode(0o600);
-    options.open(path).map_err(io_error("make", path))
-}
-
-fn open(path: &Path) -> Result<File, SnapshotError> {
-    File::open(path).map_err(io_error("open", path))
-}
-
-fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, SnapshotError> {
-    let entries = fs::read_dir(folder).map_err(io_error("list", folder))?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(io_error("list", folder)));
-    let mut paths = paths.collect::<Result<Vec<_>, _>>()?;
-    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
-    Ok(paths)
-}
-
-fn write_all(file: &File, head: &Head, state: &State) -> io::Result<()> {
-    let mut out = Hashing { inner: BufWriter::with_capacity(BUFFER, file), hash: Sha256::new() };
+fn write_all(file: &dyn OpenFile, head: &Head, state: &State) -> io::Result<()> {
+    let mut out = Hashing { inner: BufWriter::with_capacity(BUFFER, Cursor::new(file)), hash: Sha256::new() };
     out.write_all(MAGIC)?;
     let head = HeadMessage {
         version: VERSION,
@@ -216,8 +221,8 @@ fn write_all(file: &File, head: &Head, state: &State) -> io::Result<()> {
     inner.flush()
 }
 
-fn read_all(file: File, path: &Path) -> Result<(Head, State), SnapshotError> {
-    let mut reader = Reader::new(&file, path);
+fn read_all(file: &dyn OpenFile, path: &Path) -> Result<(Head, State), SnapshotError> {
+    let mut reader = Reader::new(file, path);
     let (head, message) = reader.head()?;
     let mut state = State::default();
     for _ in 0..message.objects {
@@ -235,14 +240,14 @@ fn read_all(file: File, path: &Path) -> Result<(Head, State), SnapshotError> {
 
 /// Reads a file in order, and knows its checksum so far.
 struct Reader<'f> {
-    inner: BufReader<&'f File>,
+    inner: BufReader<Cursor<'f>>,
     hash: Sha256,
     path: &'f Path,
 }
 
 impl<'f> Reader<'f> {
-    fn new(file: &'f File, path: &'f Path) -> Self {
-        Self { inner: BufReader::with_capacity(BUFFER, file), hash: Sha256::new(), path }
+    fn new(file: &'f dyn OpenFile, path: &'f Path) -> Self {
+        Self { inner: BufReader::with_capacity(BUFFER, Cursor::new(file)), hash: Sha256::new(), path }
     }
 
     fn damaged(&self, what: impl Into<String>) -> SnapshotError {
@@ -332,8 +337,42 @@ impl<W: io::Write> io::Write for Hashing<W> {
 /// A snapshot's file, read and written a part at a time.
 #[derive(Debug)]
 pub(super) struct SnapshotFile {
-    file: File,
+    files: Arc<dyn Files>,
+    /// None before the first part is written.
+    file: Option<Box<dyn OpenFile>>,
     path: PathBuf,
+    at: u64,
+}
+
+impl SnapshotFile {
+    fn read_part(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let count = file.read_at(self.at, out)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+
+    fn write_part(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let file = match &self.file {
+            Some(file) => file,
+            // Made now, for a failure here is the sender's to hear.
+            None => self.file.insert(self.files.open(&self.path, How::Fresh)?),
+        };
+        file.write_at(self.at, bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn seek(&mut self, position: SeekFrom) -> io::Result<()> {
+        let length = self.file.as_ref().map_or(Ok(0), |file| file.len())?;
+        let (base, offset) = match position {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::Current(offset) => (self.at, offset),
+            SeekFrom::End(offset) => (length, offset),
+        };
+        self.at = base.checked_add_signed(offset).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(())
+    }
 }
 
 // A part is small (`snapshot_max_chunk_size`) and mostly in the page cache: a thread for each
@@ -344,7 +383,7 @@ impl AsyncRead for SnapshotFile {
         _: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = self.file.read(buffer.initialize_unfilled())?;
+        let read = self.read_part(buffer.initialize_unfilled())?;
         buffer.advance(read);
         Poll::Ready(Ok(()))
     }
@@ -352,7 +391,7 @@ impl AsyncRead for SnapshotFile {
 
 impl AsyncWrite for SnapshotFile {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.file.write(bytes))
+        Poll::Ready(self.write_part(bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -366,10 +405,10 @@ impl AsyncWrite for SnapshotFile {
 
 impl AsyncSeek for SnapshotFile {
     fn start_seek(mut self: Pin<&mut Self>, position: SeekFrom) -> io::Result<()> {
-        self.file.seek(position).map(drop)
+        self.seek(position)
     }
 
-    fn poll_complete(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        Poll::Ready(self.file.stream_position())
+    fn poll_complete(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        Poll::Ready(Ok(self.at))
     }
 }

@@ -1,6 +1,7 @@
 //! openraft's own suite for storages, on ours; and stores of before.
 
-use super::log::{Facts, Folder, Hint, Identity, LogStore, checksum, open_file};
+use super::files::HostFiles;
+use super::log::{Facts, Folder, Hint, Identity, LogStore, checksum};
 use super::machine::Machine;
 use super::raft::{Config, StorageError as RaftStorageError};
 use super::snapshot::{Head, Snapshots};
@@ -8,21 +9,22 @@ use super::*;
 use openraft::testing::{StoreBuilder, Suite};
 use redb::TableDefinition;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 struct Builder;
 
 impl StoreBuilder<Config, LogStore, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), RaftStorageError> {
         let dir = TempDir::new().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(dir.path(), Arc::new(HostFiles)).unwrap();
         let identity = Identity { cluster: "test".into(), node: 1 };
         folder.create(&Facts { identity, ..Facts::default() }).unwrap();
-        let (disk, facts, entries) = folder.load(Arc::new(open_file)).unwrap();
-        let log = LogStore::new(disk, facts, entries, Hint::open(dir.path()), true).unwrap();
+        let (disk, facts, entries) = folder.load().unwrap();
+        let log = LogStore::new(disk, facts, entries, Hint::open(&HostFiles, dir.path()), true).unwrap();
         let shared = Arc::new(Shared::default());
         let changed = tokio::sync::watch::Sender::new(0);
-        let snapshots = Snapshots::open(dir.path().join("snapshots"), true).unwrap();
-        Ok((dir, log, Machine::new(shared, changed, Head::default(), snapshots)))
+        let snapshots = Snapshots::open(Arc::new(HostFiles), dir.path().join("snapshots"), true).unwrap();
+        Ok((dir, log, Machine::new(shared, changed, Head::default(), snapshots, CancellationToken::new())))
     }
 }
 

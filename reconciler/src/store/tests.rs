@@ -289,6 +289,58 @@ async fn a_torn_file_is_an_error_and_never_an_empty_store() {
     }
 }
 
+/// What a store holds, by name.
+fn held(store: &Store) -> BTreeMap<String, u64> {
+    let (objects, _) = store.list(Kind::ConfigMap, None);
+    objects.iter().map(|object| (object.name().to_owned(), object.resource_version())).collect()
+}
+
+/// Opens a store whose file was changed to `bytes`: it says what is wrong, or has everything.
+fn is_healed(dir: &Path, bytes: &[u8], whole: &BTreeMap<String, u64>, what: &str) -> bool {
+    std::fs::write(dir.join("store.redb"), bytes).unwrap();
+    match Store::open(dir) {
+        Ok(store) => {
+            assert_eq!(held(&store), *whole, "{what}: misread");
+            true
+        }
+        Err(error) => {
+            let is_clear = matches!(error, OpenError::Damaged { .. } | OpenError::Database { .. });
+            assert!(is_clear, "{what}: {error:?}");
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_cut_anywhere_or_with_garbage_behind_is_refused_or_whole() {
+    let (dir, path) = filled().await;
+    let store = Store::open(dir.path()).unwrap();
+    let objects = held(&store);
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    let step = whole.len() / 60;
+    for at in (0..whole.len()).step_by(step).flat_map(|at| [at, at & !4095, at & !511]) {
+        refused += usize::from(!is_healed(dir.path(), &whole[..at], &objects, &format!("cut at {at}")));
+    }
+    assert!(refused > 100, "{refused}");
+    let mut healed = 0;
+    for length in [1, 511, 512, 4096, 100_000] {
+        let mut bytes = whole.clone();
+        bytes.resize(whole.len() + length, 0xa5);
+        healed += usize::from(is_healed(dir.path(), &bytes, &objects, &format!("{length} behind")));
+    }
+    // A file that is longer than its head says is whole.
+    assert!(healed > 0, "{healed}");
+    for at in (0..whole.len()).step_by(step) {
+        let mut bytes = whole.clone();
+        let end = (at + 512).min(bytes.len());
+        bytes[at..end].fill(0xa5);
+        is_healed(dir.path(), &bytes, &objects, &format!("garbage at {at}"));
+    }
+    assert!(is_healed(dir.path(), &whole, &objects, "whole"));
+}
+
 #[tokio::test]
 async fn a_changed_byte_in_an_object_is_found() {
     let (dir, path) = filled().await;

@@ -152,6 +152,8 @@ fn candidates(raft: &Raft, me: NodeId, heard: &Heard) -> Vec<Candidate> {
     let now = Instant::now();
     let candidate = |(id, peer): (&NodeId, &crate::peer::Peer)| {
         let silent = heard.answered.get(id).map(|at| now.saturating_duration_since(*at));
+        // Whose disk is stuck answers, and counts for no majority all the same.
+        let silent = silent.max(heard.stuck.get(id).copied());
         let has = matching.get(id).and_then(|id| id.map(|id| id.index)).unwrap_or_default();
         Candidate {
             id: *id,

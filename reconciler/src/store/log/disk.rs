@@ -5,6 +5,8 @@
 //! takes a moment only, for the log is short.
 
 use super::lock::lock;
+use super::suspicion::Suspicion;
+use crate::store::files::{Files, How, rewrite};
 use crate::store::open_error::io_error;
 use crate::store::raft::{Entry, LogId, Vote};
 use crate::store::wire::{self, EntryMessage, LogIdMessage, VoteMessage};
@@ -13,17 +15,20 @@ use bytes::Bytes;
 use prost::Message;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Grows when an older program could no longer read what is written. 1 was a table of objects.
 pub(in crate::store) const FORMAT: u64 = 2;
-/// Pages that redb keeps in memory. Entries are read from the disk only by who lags.
-const CACHE_BYTES: usize = 4 << 20;
+
+/// What redb asserts does not hold.
+const CONTRADICTION: &str = "its pages contradict";
 
 /// Index to a checksum of 8 bytes and the entry.
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -60,16 +65,14 @@ pub(in crate::store) struct Facts {
     pub(in crate::store) purged: Option<LogId>,
 }
 
-/// Opens the database of a path. A test puts a disk that fails behind it.
-pub(in crate::store) type Opener = Arc<dyn Fn(&Path) -> Result<Database, redb::DatabaseError> + Send + Sync>;
-
 /// The open file. Clones share it.
 #[derive(Clone)]
 pub(in crate::store) struct Disk {
     /// None after a failure, until it is opened again.
     database: Arc<Mutex<Option<Arc<Database>>>>,
     path: PathBuf,
-    opener: Opener,
+    files: Arc<dyn Files>,
+    suspicion: Arc<Suspicion>,
     /// Held for as long as the database is open; declared after it, so freed after it.
     _lock: Arc<File>,
 }
@@ -80,23 +83,24 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// Opens `path` as it is.
-pub(in crate::store) fn open_file(path: &Path) -> Result<Database, redb::DatabaseError> {
-    redb::Builder::new().set_cache_size(CACHE_BYTES).open(path)
-}
-
 /// A folder, locked, whose file may still have to be made.
 #[derive(Debug)]
 pub(in crate::store) struct Folder {
     pub(in crate::store) path: PathBuf,
+    pub(in crate::store) files: Arc<dyn Files>,
+    suspicion: Suspicion,
     lock: File,
 }
 
 impl Folder {
     /// Makes the folder if it is missing, and locks it.
-    pub(in crate::store) fn open(dir: &Path) -> Result<Self, OpenError> {
+    pub(in crate::store) fn open(dir: &Path, files: Arc<dyn Files>) -> Result<Self, OpenError> {
+        files.make_folder(dir).map_err(io_error("make", dir))?;
+        // The lock is of processes, and so always of the computer's own files.
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("make", dir))?;
-        Ok(Self { path: dir.to_owned(), lock: lock(&dir.join("store.lock"))? })
+        let lock = lock(&dir.join("store.lock"))?;
+        let suspicion = Suspicion::open(&*files, dir);
+        Ok(Self { path: dir.to_owned(), files, suspicion, lock })
     }
 
     pub(in crate::store) fn file(&self) -> PathBuf {
@@ -106,48 +110,68 @@ impl Folder {
     /// True if there is a store, whole or not.
     pub(in crate::store) fn is_filled(&self) -> Result<bool, OpenError> {
         let file = self.file();
-        file.try_exists().map_err(io_error("look for", &file))
+        let length = self.files.len(&file).map_err(io_error("look for", &file))?;
+        Ok(length.is_some())
     }
 
     /// Makes a log that holds `facts` under another name, and gives it its own once it is
     /// whole. What had the name before is replaced.
     pub(in crate::store) fn create(&self, facts: &Facts) -> Result<(), OpenError> {
         let fresh = self.path.join("store.redb.new");
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let file = options.open(&fresh).map_err(io_error("make", &fresh))?;
-        let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file);
-        let database = database.map_err(|error| refused(&fresh, error))?;
+        let database = self.files.database(&fresh, How::Fresh).map_err(|error| refused(&fresh, error))?;
         prepare(&database, facts).map_err(|source| OpenError::Database { path: fresh.clone(), source })?;
         drop(database);
-        let path = self.file();
-        fs::rename(&fresh, &path).map_err(io_error("rename", &fresh))?;
-        for path in [&path, &self.path] {
-            File::open(path).and_then(|file| file.sync_all()).map_err(io_error("sync", path))?;
-        }
-        Ok(())
+        let sync = || self.files.open(&fresh, How::Existing)?.sync();
+        sync().map_err(io_error("sync", &fresh))?;
+        self.files.rename(&fresh, &self.file()).map_err(io_error("rename", &fresh))?;
+        self.files.sync_folder(&self.path).map_err(io_error("sync", &self.path))
     }
 
     /// Opens the file and reads all of it.
-    pub(in crate::store) fn load(self, opener: Opener) -> Result<(Disk, Facts, Vec<Entry>), OpenError> {
+    pub(in crate::store) fn load(self) -> Result<(Disk, Facts, Vec<Entry>), OpenError> {
         let path = self.file();
-        // redb takes an empty file for a new database. Ours never is one: it gets its
-        // name only when it is complete.
-        let length = fs::metadata(&path).map_err(io_error("look at", &path))?.len();
-        if length == 0 {
-            return Err(OpenError::Damaged { path, what: "it is empty".into() });
-        }
         // redb asserts what it reads: a damaged page can be a panic instead of an error.
         let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let database = opener(&path).map_err(|error| refused(&path, error))?;
+            let database =
+                self.files.database(&path, How::Existing).map_err(|error| refused(&path, error))?;
             let (facts, entries) = read(&database, &path)?;
             Ok((database, facts, entries))
         }));
-        let damaged = || OpenError::Damaged { path: path.clone(), what: "its pages contradict".into() };
+        let damaged = || OpenError::Damaged { path: path.clone(), what: CONTRADICTION.into() };
         let (database, facts, entries) = opened.unwrap_or_else(|_| Err(damaged()))?;
         let database = Arc::new(Mutex::new(Some(Arc::new(database))));
-        Ok((Disk { database, path, opener, _lock: Arc::new(self.lock) }, facts, entries))
+        let suspicion = Arc::new(self.suspicion);
+        let disk = Disk { database, path, files: self.files, suspicion, _lock: Arc::new(self.lock) };
+        Ok((disk, facts, entries))
     }
+
+    /// All that the store's file shows is on disk after: what a killed process wrote may not be
+    /// yet, and is shown to peers from here on.
+    ///
+    /// # Errors
+    /// If the disk fails, or the file is empty: redb takes that for a new database. Ours never is
+    /// one, for it gets its name only when it is complete.
+    pub(in crate::store) fn firm(&self) -> Result<(), OpenError> {
+        let path = self.file();
+        if self.files.len(&path).map_err(io_error("look at", &path))?.is_none_or(|length| length == 0) {
+            return Err(OpenError::Damaged { path, what: "it is empty".into() });
+        }
+        if self.suspicion.is_held() {
+            tracing::warn!(path = %path.display(), "the disk failed before; the store's file is written again");
+        }
+        firm(&*self.files, &path, &self.suspicion).map_err(io_error("sync", &path))
+    }
+}
+
+/// What `path` shows is on disk after.
+fn firm(files: &dyn Files, path: &Path, suspicion: &Suspicion) -> io::Result<()> {
+    let file = files.open(path, How::Existing)?;
+    if !suspicion.is_held() {
+        return file.sync().inspect_err(|_| suspicion.set(true));
+    }
+    rewrite(&*file)?;
+    suspicion.set(false);
+    Ok(())
 }
 
 impl Disk {
@@ -155,18 +179,27 @@ impl Disk {
         self.database.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How long to wait before a commit.
+    pub(super) fn delay(&self) -> Duration {
+        self.files.delay()
+    }
+
     /// Makes `changes` durable, all or none.
     ///
     /// # Errors
     /// If the disk fails. Whether the changes are there is then unknown: call again with the
-    /// same ones, and the file is opened anew.
+    /// same ones, and all of the file is written again, then opened anew.
     pub(in crate::store) fn commit(&self, changes: &[Change]) -> Result<(), StorageError> {
-        let database = match self.database() {
-            Some(database) => database,
-            None => self.reopen()?,
-        };
-        let result = commit(&database, changes);
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let database = match self.database() {
+                Some(database) => database,
+                None => self.reopen()?,
+            };
+            commit(&database, changes)
+        }));
+        let result = result.unwrap_or_else(|_| Err(redb::Error::Corrupted(CONTRADICTION.into()).into()));
         if result.is_err() {
+            self.suspicion.set(true);
             // redb takes no more after a failure of its file.
             *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -174,7 +207,8 @@ impl Disk {
     }
 
     fn reopen(&self) -> Result<Arc<Database>, StorageError> {
-        let database = Arc::new((self.opener)(&self.path)?);
+        firm(&*self.files, &self.path, &self.suspicion)?;
+        let database = Arc::new(self.files.database(&self.path, How::Existing)?);
         *self.database.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&database));
         Ok(database)
     }

@@ -2,20 +2,27 @@
 
 use super::disk::{Change, Disk};
 use crate::store::StorageError;
+use crate::store::patience::held;
 use crate::store::raft::Config;
 use openraft::storage::LogFlushed;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 
-/// Between two tries on a disk that refuses.
+/// Between the first two tries on a disk that refuses. Each next wait is twice as long, for the
+/// whole file is written again.
 const RETRY: Duration = Duration::from_millis(50);
+/// The longest wait between two tries.
+const SLOWEST_RETRY: Duration = Duration::from_secs(1);
 /// Requests that one commit takes in.
 const GROUP: usize = 256;
+
+/// A member whose disk refuses, or is busy for longer than this, does not want to lead.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How the disk does.
 #[derive(Debug, Clone, Default)]
@@ -53,19 +60,16 @@ enum Request {
 
 /// Dropping it waits for the commit under way.
 pub(super) struct Flusher {
-    way: Way,
+    requests: Option<mpsc::UnboundedSender<Request>>,
+    runs: Runs,
     flushing: watch::Receiver<Flushing>,
 }
 
-/// How changes get to the disk.
-enum Way {
-    Thread {
-        requests: Option<mpsc::Sender<Request>>,
-        thread: Option<JoinHandle<()>>,
-    },
-    /// At once, by whoever submits them: for a simulation, in which there are no threads. What
-    /// the disk refuses has failed.
-    Inline(Disk),
+/// Where changes wait for the disk.
+enum Runs {
+    Thread(Option<JoinHandle<()>>),
+    /// For a simulation, in which there are no threads.
+    Task(AbortHandle),
 }
 
 impl std::fmt::Debug for Flusher {
@@ -75,16 +79,22 @@ impl std::fmt::Debug for Flusher {
 }
 
 impl Flusher {
-    pub(super) fn start(disk: Disk) -> io::Result<Self> {
-        let (requests, queue) = mpsc::channel();
+    /// Writes to `disk` from here on.
+    ///
+    /// # Errors
+    /// If there is no thread for it.
+    pub(super) fn start(disk: Disk, is_threaded: bool) -> io::Result<Self> {
+        let (requests, queue) = mpsc::unbounded_channel();
         let (state, flushing) = watch::channel(Flushing::default());
         let worker = Worker { disk, queue, state, backlog: VecDeque::new(), give_up: false };
-        let thread = std::thread::Builder::new().name("store-log".into()).spawn(move || worker.run())?;
-        Ok(Self { way: Way::Thread { requests: Some(requests), thread: Some(thread) }, flushing })
-    }
-
-    pub(super) fn inline(disk: Disk) -> Self {
-        Self { way: Way::Inline(disk), flushing: watch::channel(Flushing::default()).1 }
+        let runs = if is_threaded {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            let thread = std::thread::Builder::new().name("store-log".into());
+            Runs::Thread(Some(thread.spawn(move || runtime.block_on(worker.run()))?))
+        } else {
+            Runs::Task(tokio::spawn(held(worker.run())).abort_handle())
+        };
+        Ok(Self { requests: Some(requests), runs, flushing })
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Flushing> {
@@ -93,22 +103,16 @@ impl Flusher {
 
     /// `changes` will be on disk, and `done` told then.
     pub(super) fn submit(&self, changes: Vec<Change>, done: Done) {
-        match &self.way {
-            Way::Inline(disk) => done.tell(told(&disk.commit(&changes))),
-            Way::Thread { requests, .. } => {
-                let request = Request::Flush(changes, done);
-                let sent = requests.as_ref().map(|requests| requests.send(request));
-                if let Some(Err(mpsc::SendError(Request::Flush(_, done)))) = sent {
-                    done.tell(Err(io::Error::other("the store's thread is gone")));
-                }
-            }
+        let sent = self.requests.as_ref().map(|requests| requests.send(Request::Flush(changes, done)));
+        if let Some(Err(mpsc::error::SendError(Request::Flush(_, done)))) = sent {
+            done.tell(Err(io::Error::other("the store's thread is gone")));
         }
     }
 
     /// What the disk refuses from here on has failed.
     pub(super) fn give_up(&self) {
-        if let Way::Thread { requests: Some(requests), .. } = &self.way {
-            // A thread that is gone has given up.
+        if let Some(requests) = &self.requests {
+            // Who is gone has given up.
             drop(requests.send(Request::GiveUp));
         }
     }
@@ -117,11 +121,14 @@ impl Flusher {
 impl Drop for Flusher {
     fn drop(&mut self) {
         self.give_up();
-        if let Way::Thread { requests, thread } = &mut self.way {
-            *requests = None;
-            if let Some(thread) = thread.take() {
-                // A panic was printed by its thread; there is nobody to tell it again.
-                drop(thread.join());
+        self.requests = None;
+        match &mut self.runs {
+            Runs::Task(task) => task.abort(),
+            Runs::Thread(thread) => {
+                if let Some(thread) = thread.take() {
+                    // A panic was printed by its thread; there is nobody to tell it again.
+                    drop(thread.join());
+                }
             }
         }
     }
@@ -133,7 +140,7 @@ fn told(result: &Result<(), StorageError>) -> io::Result<()> {
 
 struct Worker {
     disk: Disk,
-    queue: mpsc::Receiver<Request>,
+    queue: mpsc::UnboundedReceiver<Request>,
     state: watch::Sender<Flushing>,
     /// What came while a commit was tried again.
     backlog: VecDeque<(Vec<Change>, Done)>,
@@ -141,8 +148,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
-        while let Some((mut changes, done)) = self.next() {
+    async fn run(mut self) {
+        while let Some((mut changes, done)) = self.next().await {
             let mut waiting = vec![done];
             while waiting.len() < GROUP
                 && let Some((more, done)) = self.try_next()
@@ -150,7 +157,7 @@ impl Worker {
                 changes.extend(more);
                 waiting.push(done);
             }
-            let result = self.commit(&changes);
+            let result = self.commit(&changes).await;
             for done in waiting {
                 done.tell(told(&result));
             }
@@ -158,33 +165,37 @@ impl Worker {
     }
 
     /// The next request; none when everybody who could ask is gone.
-    fn next(&mut self) -> Option<(Vec<Change>, Done)> {
+    async fn next(&mut self) -> Option<(Vec<Change>, Done)> {
         loop {
             if let Some(request) = self.try_next() {
                 return Some(request);
             }
-            match self.queue.recv().ok()? {
-                Request::Flush(changes, done) => return Some((changes, done)),
-                Request::GiveUp => self.give_up = true,
-            }
+            let request = self.queue.recv().await?;
+            self.take(request);
         }
     }
 
     fn try_next(&mut self) -> Option<(Vec<Change>, Done)> {
         while let Ok(request) = self.queue.try_recv() {
-            match request {
-                Request::Flush(changes, done) => self.backlog.push_back((changes, done)),
-                Request::GiveUp => self.give_up = true,
-            }
+            self.take(request);
         }
         self.backlog.pop_front()
     }
 
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Flush(changes, done) => self.backlog.push_back((changes, done)),
+            Request::GiveUp => self.give_up = true,
+        }
+    }
+
     /// Tries until the disk takes `changes`, or the store is closing.
-    fn commit(&mut self, changes: &[Change]) -> Result<(), StorageError> {
+    async fn commit(&mut self, changes: &[Change]) -> Result<(), StorageError> {
         let started = Instant::now();
         self.state.send_modify(|state| state.since = Some(started));
+        let mut pause = RETRY;
         loop {
+            self.wait(self.disk.delay()).await;
             match self.disk.commit(changes) {
                 Ok(()) => {
                     self.state.send_modify(|state| state.succeed(started.elapsed()));
@@ -193,16 +204,31 @@ impl Worker {
                 Err(error) if self.give_up => return Err(error),
                 Err(error) => self.state.send_modify(|state| state.fail(error)),
             }
-            match self.queue.recv_timeout(RETRY) {
-                Ok(Request::Flush(changes, done)) => self.backlog.push_back((changes, done)),
-                Ok(Request::GiveUp) | Err(mpsc::RecvTimeoutError::Disconnected) => self.give_up = true,
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            self.wait(pause).await;
+            pause = (pause * 2).min(SLOWEST_RETRY);
+        }
+    }
+
+    /// Lets `pause` pass, or less if the store is closing.
+    async fn wait(&mut self, pause: Duration) {
+        let end = Instant::now() + pause;
+        while !pause.is_zero() && !self.give_up {
+            match timeout_at(end, self.queue.recv()).await {
+                Ok(Some(request)) => self.take(request),
+                Ok(None) => self.give_up = true,
+                Err(_) => return,
             }
         }
     }
 }
 
 impl Flushing {
+    /// How long the disk has been doing nothing of what it was asked; none while it works.
+    pub(in crate::store) fn stuck(&self, now: Instant) -> Option<Duration> {
+        let busy = now.saturating_duration_since(self.since?);
+        (self.failing.is_some() || busy > PATIENCE).then_some(busy)
+    }
+
     fn succeed(&mut self, took: Duration) {
         if self.failing.take().is_some() {
             tracing::info!("the store's file can be written again");

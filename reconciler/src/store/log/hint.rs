@@ -4,27 +4,24 @@
 //! written without a flush, after the fact, so it may be old and is never too new.
 
 use super::disk::checksum;
+use crate::store::files::{Files, How, OpenFile};
 use crate::store::raft::LogId;
 use crate::store::wire::LogIdMessage;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 const LENGTH: usize = 32;
 
 /// The file of the hint; without it, there is none.
 #[derive(Debug)]
-pub(in crate::store) struct Hint(Option<File>);
+pub(in crate::store) struct Hint(Option<Box<dyn OpenFile>>);
 
 impl Hint {
     /// The hint in `dir`, and what it says if it is whole.
-    pub(in crate::store) fn open(dir: &Path) -> (Self, Option<LogId>) {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let Ok(file) = options.open(dir.join("committed")) else { return (Self(None), None) };
+    pub(in crate::store) fn open(files: &dyn Files, dir: &Path) -> (Self, Option<LogId>) {
+        let Ok(file) = files.open(&dir.join("committed"), How::Missing) else { return (Self(None), None) };
         let mut bytes = [0; LENGTH];
-        let read = file.read_exact_at(&mut bytes, 0);
-        let said = read.ok().and_then(|()| parse(&bytes));
+        let is_whole = file.read_at(0, &mut bytes).is_ok_and(|count| count == LENGTH);
+        let said = is_whole.then(|| parse(&bytes)).flatten();
         (Self(Some(file)), said)
     }
 
@@ -40,7 +37,7 @@ impl Hint {
         let sum = checksum(&bytes[..24]);
         bytes[24..].copy_from_slice(&sum.to_le_bytes());
         // A hint that is not written is an older hint.
-        drop(file.write_all_at(&bytes, 0));
+        drop(file.write_at(0, &bytes));
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
         file.rewind()?;
         writeln!(file, "{}", std::process::id())
     };
-    write(&mut file).map_err(io_error("write", path))?;
+    // On a full disk, the holder stays unnamed.
+    drop(write(&mut file));
     Ok(file)
 }

@@ -20,7 +20,7 @@ fn members_agree_whoever_is_written_to() {
 #[test]
 fn a_lost_leader_is_followed_by_another_and_comes_back_as_a_follower() {
     simulate(async {
-        let mut world = World::new(3, 2).await;
+        let world = World::new(3, 2).await;
         world.voters(3).await;
         world.store(0).write(create("before", "1")).await.unwrap();
         let old = world.leader().await;
@@ -38,7 +38,7 @@ fn a_lost_leader_is_followed_by_another_and_comes_back_as_a_follower() {
 #[test]
 fn a_member_that_lost_its_disk_gets_a_new_number_and_everything() {
     simulate(async {
-        let mut world = World::new(3, 3).await;
+        let world = World::new(3, 3).await;
         world.voters(3).await;
         let before: BTreeSet<_> = world.numbers().into_iter().collect();
         for number in 0..50 {
@@ -46,12 +46,13 @@ fn a_member_that_lost_its_disk_gets_a_new_number_and_everything() {
         }
         let lost = (world.leader().await + 1) % 3;
         world.kill(lost).await;
-        std::fs::remove_dir_all(&world.places[lost].dir).unwrap();
+        world.of(lost, |place| place.disk.erase());
         let leader = world.leader().await;
         let store = world.store(leader);
         let node = store.cluster().add(world.peer(lost)).await.unwrap();
         assert!(!before.contains(&node));
-        world.places[lost].beginning = Beginning::Join { cluster: store.cluster().id().to_owned(), node };
+        let beginning = Beginning::Join { cluster: store.cluster().id().to_owned(), node };
+        world.of(lost, |place| place.beginning = beginning);
         world.start(lost).await;
         assert_eq!(world.agreement().await.len(), 50);
         world.voters(3).await;
@@ -65,8 +66,8 @@ fn a_cut_off_leader_takes_no_writes_and_a_majority_goes_on() {
         world.voters(3).await;
         let old = world.leader().await;
         for other in (0..3).filter(|index| *index != old) {
-            world.switch.cut(&world.places[old].name, &world.places[other].name);
-            world.switch.cut(&world.places[other].name, &world.places[old].name);
+            world.switch.cut(&world.name(old), &world.name(other));
+            world.switch.cut(&world.name(other), &world.name(old));
         }
         let stuck = world.store(old).write(create("lost", "1")).await;
         assert!(stuck.is_err(), "{stuck:?}");
@@ -88,18 +89,18 @@ fn a_cut_off_leader_takes_no_writes_and_a_majority_goes_on() {
 #[test]
 fn five_of_seven_members_vote_and_a_dead_voter_is_replaced() {
     simulate(async {
-        let mut world = World::new(7, 5).await;
+        let world = World::new(7, 5).await;
         world.voters(5).await;
         let leader = world.leader().await;
         let members = world.store(leader).cluster().members();
         let is_voter = |name: &str| members.iter().any(|m| m.peer.name == name && m.is_voter);
-        let dead = (0..7).find(|i| *i != leader && is_voter(&world.places[*i].name)).unwrap();
+        let dead = (0..7).find(|i| *i != leader && is_voter(&world.name(*i))).unwrap();
         world.kill(dead).await;
         loop {
             let leader = world.leader().await;
             let members = world.store(leader).cluster().members();
             let voters: Vec<_> = members.iter().filter(|m| m.is_voter).map(|m| &m.peer.name).collect();
-            if voters.len() == 5 && !voters.contains(&&world.places[dead].name) {
+            if voters.len() == 5 && !voters.contains(&&world.name(dead)) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -25,6 +25,16 @@ pub(super) struct Event {
     pub(super) ended: Option<u64>,
 }
 
+impl Event {
+    const fn seen(&self) -> Option<u64> {
+        if let Operation::Read(value) = self.operation { Some(value) } else { None }
+    }
+
+    const fn written(&self) -> Option<u64> {
+        if let Operation::Write(value) = self.operation { Some(value) } else { None }
+    }
+}
+
 /// The object whose operations have no order, and these; all objects held 0 at first.
 pub(super) fn contradiction(events: &[Event]) -> Option<(usize, Vec<Event>)> {
     let mut objects: BTreeMap<usize, Vec<Event>> = BTreeMap::new();
@@ -37,6 +47,10 @@ pub(super) fn contradiction(events: &[Event]) -> Option<(usize, Vec<Event>)> {
 /// Tries orders depth first. `done` has a bit for each operation.
 fn has_order(events: &[Event]) -> bool {
     let mut events = events.to_vec();
+    // What nobody was told, and nobody saw, may as well not have happened.
+    let seen: HashSet<_> = events.iter().filter_map(Event::seen).collect();
+    events
+        .retain(|event| event.ended.is_some() || event.written().is_some_and(|value| seen.contains(&value)));
     events.sort_by_key(|event| event.began);
     let answered = events.iter().filter(|event| event.ended.is_some()).count();
     let mut tried = HashSet::new();

@@ -1,8 +1,8 @@
 //! A network between members, with faults.
 
 use super::super::Cluster;
-use super::super::command::SeededRandom;
-use crate::controllers::RandomSource as _;
+use super::chance::Chance;
+use super::pause::Hold;
 use crate::peer::{Answerer as _, CallError, Peer, Topic, Transport};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -16,14 +16,14 @@ pub(in super::super) struct Switch(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    plugged: BTreeMap<String, Cluster>,
+    plugged: BTreeMap<String, (Cluster, Hold)>,
     /// From whom to whom nothing gets.
     cut: BTreeSet<(String, String)>,
     /// The longest that a message takes, in microseconds.
     latency_us: u64,
     /// Of a thousand messages, so many are lost.
     lost: u64,
-    chance: SeededRandom,
+    chance: Chance,
 }
 
 /// A member's end of the switch.
@@ -41,7 +41,7 @@ struct Passage {
 
 impl Switch {
     pub(in super::super) fn new(seed: u64) -> Self {
-        let chance = SeededRandom::new([seed, 0x5117c4]);
+        let chance = Chance::new(seed ^ 0x5117c4);
         let (plugged, cut) = (BTreeMap::new(), BTreeSet::new());
         Self(Arc::new(Mutex::new(Inner { plugged, cut, latency_us: 200, lost: 0, chance })))
     }
@@ -54,8 +54,8 @@ impl Switch {
         Port { switch: self.clone(), name: name.to_owned() }
     }
 
-    pub(in super::super) fn plug(&self, name: &str, cluster: Cluster) {
-        self.inner().plugged.insert(name.to_owned(), cluster);
+    pub(in super::super) fn plug(&self, name: &str, cluster: Cluster, hold: Hold) {
+        self.inner().plugged.insert(name.to_owned(), (cluster, hold));
     }
 
     pub(in super::super) fn unplug(&self, name: &str) {
@@ -89,7 +89,7 @@ impl Switch {
         Passage { delay, is_lost }
     }
 
-    fn plugged(&self, name: &str) -> Option<Cluster> {
+    fn plugged(&self, name: &str) -> Option<(Cluster, Hold)> {
         self.inner().plugged.get(name).cloned()
     }
 }
@@ -114,9 +114,12 @@ impl Transport for Port {
             travel(switch.passage(&me, &to)).await;
             let unreachable =
                 || CallError::Unreachable { peer: to.clone(), source: "nobody is there".into() };
-            let cluster = switch.plugged(&to).ok_or_else(unreachable)?;
-            // As in life, what arrived is done even if nobody waits for the answer any more.
-            let answering = tokio::spawn(cluster.answer(me.clone(), topic, body));
+            let answering = {
+                // Let go at once: who asks may stand still for longer than the other lives.
+                let (cluster, hold) = switch.plugged(&to).ok_or_else(unreachable)?;
+                // As in life, what arrived is done even if nobody waits for the answer any more.
+                tokio::spawn(hold.over(cluster.answer(me.clone(), topic, body)))
+            };
             let answer = answering.await.unwrap_or_else(|_| Err("ended".into()));
             let back = switch.passage(&to, &me);
             if switch.plugged(&to).is_none() {

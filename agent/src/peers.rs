@@ -32,7 +32,7 @@ mod wire;
 pub(crate) use authority::ClusterCa;
 pub(crate) use membership::MembershipError;
 pub(crate) use office::{Denial, Office};
-pub(crate) use records::{LocalRecords, Records};
+pub(crate) use records::{Records, RecordsError};
 pub(crate) use token::{JoinToken, TokenRefusal};
 
 use anyhow::Context as _;
@@ -125,25 +125,6 @@ pub(crate) async fn join(
     Ok(identity.trust().cluster().to_owned())
 }
 
-/// The records that this node keeps alone.
-///
-/// # Errors
-/// If they cannot be read.
-pub(crate) fn local_records(state_dir: &Path) -> anyhow::Result<LocalRecords> {
-    Folder::open(state_dir)?;
-    Ok(LocalRecords::open(state_dir.join("pki").join("records.json"))?)
-}
-
-/// Answers for a store that is not shared.
-#[derive(Debug)]
-pub(crate) struct Alone;
-
-impl Answerer for Alone {
-    fn answer(&self, _: String, _: Topic, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        Box::pin(std::future::ready(Err("the store of this node is not shared with others".to_owned())))
-    }
-}
-
 impl Peers {
     /// The node is a member, of its own new cluster if no other was configured, and listens.
     ///
@@ -201,6 +182,11 @@ impl Peers {
         renewal::renew_at(&self.passport(), 0.0)
     }
 
+    /// True if this node made the cluster: its certificate is of its own authority.
+    pub(crate) fn is_founder(&self) -> bool {
+        self.office.authority().is_some()
+    }
+
     /// Tokens, certificates and removals.
     pub(crate) fn office(&self) -> &Arc<Office> {
         &self.office
@@ -223,9 +209,6 @@ impl Peers {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         self.office.look().await?;
-        if self.office.authority().is_some() {
-            self.office.know(&self.me.name, self.passport().key, Timestamp::now()).await?;
-        }
         let (office, papers) = (Arc::clone(&self.office), self.papers.clone());
         let desk = Desk { office, papers, members: self.members.subscribe() };
         let door = Door::new(self.papers.clone(), answerer, Some(desk));
@@ -295,7 +278,6 @@ impl Peers {
 }
 
 /// What a shared store takes part by.
-#[allow(dead_code, reason = "the store takes it in with its replication")]
 impl Peers {
     /// Carries messages to peers.
     pub(crate) fn transport(&self) -> Arc<dyn Transport> {

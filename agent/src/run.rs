@@ -1,13 +1,13 @@
 //! `keel agent`: puts the parts together, and takes them apart again.
 
 use crate::cadvisor::Scraper;
+use crate::cluster::{self, SharedRecords};
 use crate::metrics::Metrics;
 use crate::node::ending::Endings;
 use crate::node::hardware;
 use crate::node::registration::{self, Machine};
 use crate::node::resources::Resources;
 use crate::node::{self, Node};
-use crate::peers::{Alone, Peers};
 use crate::serve::{self, Api};
 use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
@@ -17,9 +17,11 @@ use manifests::config::{AgentConfiguration, RuntimeConfiguration, parse_configur
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
+use reconciler::controllers::NodeRules;
 use reconciler::driver::Driver;
 use reconciler::events::{EventWriter, Recorder, recorder};
-use reconciler::store::{OpenError, Store};
+use reconciler::heartbeats::Heartbeats;
+use reconciler::store::Store;
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
@@ -32,15 +34,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// How long a locked store may stay so, and how often is looked.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
-const STORE_LOOK: Duration = Duration::from_millis(10);
 
 /// Reads and checks the configuration file; every mistake in it is on stderr
 /// when this fails.
@@ -146,14 +144,19 @@ struct Parts {
     syncer: Syncer,
     metrics: Metrics,
     warnings: Arc<Vec<String>>,
-    peers: Option<(Arc<Peers>, TcpListener)>,
+    peers: Option<cluster::Port>,
+    records: Arc<SharedRecords>,
     started_at: jiff::Timestamp,
 }
 
 async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let started_at = jiff::Timestamp::now();
     let metrics = Metrics::new(&configuration.node_name)?;
-    let store = Arc::new(open_store(&configuration.state_dir.join("store")).await?);
+    let records = Arc::new(SharedRecords::default());
+    let peers = cluster::open_peers(&configuration, Arc::clone(&records)).await?;
+    let store = cluster::open_store(&configuration, peers.as_ref().map(|(peers, _)| &**peers)).await?;
+    let store = Arc::new(store);
+    records.open(Arc::clone(&store));
     let cidr: Cidr = configuration.network.pod_cidr.parse().context("network.podCIDR")?;
     let network = open_network(&configuration, cidr).await?;
     let warnings: Vec<String> = network.warnings().iter().map(ToString::to_string).collect();
@@ -182,7 +185,6 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     node.republish().await;
     let (sync, syncer) =
         syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
-    let peers = open_peers(&configuration).await?;
     let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
     Ok(Parts {
         configuration,
@@ -195,33 +197,9 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         metrics,
         warnings,
         peers,
+        records,
         started_at,
     })
-}
-
-/// The node's peers, if it is to have any.
-async fn open_peers(configuration: &AgentConfiguration) -> anyhow::Result<Option<(Arc<Peers>, TcpListener)>> {
-    let Some(cluster) = &configuration.cluster else { return Ok(None) };
-    let state_dir = &configuration.state_dir;
-    let records = Arc::new(crate::peers::local_records(state_dir)?);
-    let opened = Peers::open((cluster, &configuration.node_name), state_dir, records).await;
-    let (peers, listener) = opened.context("the node cannot be a member of a cluster")?;
-    tracing::info!(address = peers.me().address, cluster = peers.passport().cluster, "answering peers");
-    Ok(Some((Arc::new(peers), listener)))
-}
-
-/// The store, as soon as it is free: a child that a killed agent was about to start
-/// holds its files until it runs its own program.
-async fn open_store(folder: &Path) -> anyhow::Result<Store> {
-    let deadline = tokio::time::Instant::now() + STORE_PATIENCE;
-    loop {
-        match Store::open(folder) {
-            Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(STORE_LOOK).await;
-            }
-            result => return result.context("cannot open the store"),
-        }
-    }
 }
 
 async fn open_network(configuration: &AgentConfiguration, pod_cidr: Cidr) -> anyhow::Result<Network> {
@@ -338,9 +316,22 @@ impl Parts {
         let images = self.configuration.images.clone();
         let image_folder = self.configuration.state_dir.join("images");
         let reconcile = self.metrics.reconcile.clone();
+        let heartbeats = Arc::new(Heartbeats::new(tokio::time::Instant::now()));
+        let me = self.configuration.node_name.clone();
+        let known = self.peers.as_ref().map(|(peers, _)| Arc::clone(peers));
+        let answers = Arc::clone(&self.store);
+        let follow = cluster::follow(
+            Arc::clone(&self.store),
+            known,
+            self.records,
+            Arc::clone(&heartbeats),
+            (me, stop.clone()),
+        );
         let driver = Driver::new(Arc::clone(&self.store), self.recorder)
+            .listening_to(heartbeats, NodeRules::default())
             .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
         let mut add = |part| drop(tasks.spawn(part));
+        add(follow.boxed());
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
@@ -360,7 +351,8 @@ impl Parts {
             .boxed());
         if let Some((peers, listener)) = self.peers {
             let expiration = self.metrics.certificate_expiration.clone();
-            add(peers.run(listener, Arc::new(Alone), expiration, stop.clone()).boxed());
+            let answerer = Arc::new(answers.cluster().clone());
+            add(peers.run(listener, answerer, expiration, stop.clone()).boxed());
         }
         if let Some(listener) = cri {
             add(crate::cri::run(listener, self.node, stop.clone()).boxed());

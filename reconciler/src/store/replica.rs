@@ -1,10 +1,10 @@
 //! One member's part of the store, put together.
 
-use super::cluster::{Cluster, Heard, Leadership, Outside};
+use super::cluster::{Cluster, ClusterError, Heard, Leadership, Outside};
 use super::command::SeededRandom;
 use super::compaction;
 use super::election::Elector;
-use super::forward::Forwarder;
+use super::forward::{self, Forwarder};
 use super::log::{Facts, Folder, Hint, Identity, LogStore, Opener, open_file};
 use super::machine::Machine;
 use super::migrate;
@@ -37,6 +37,21 @@ pub enum Beginning {
     },
 }
 
+impl Beginning {
+    /// Asks `members`, in turn, to take `me` in.
+    ///
+    /// # Errors
+    /// What the last one said, if none does.
+    pub async fn join(
+        transport: &dyn Transport,
+        members: &[Peer],
+        me: &Peer,
+    ) -> Result<Self, ClusterError> {
+        let (cluster, node) = forward::admission(transport, members, me).await?;
+        Ok(Self::Join { cluster, node })
+    }
+}
+
 /// What a store is made of.
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -60,6 +75,12 @@ impl std::fmt::Debug for StoreOptions {
 }
 
 impl StoreOptions {
+    /// True if there is a store in `dir` already: its beginning is behind it.
+    #[must_use]
+    pub fn has_begun(dir: &Path) -> bool {
+        dir.join("store.redb").exists()
+    }
+
     /// A store in `dir` without peers.
     #[must_use]
     pub fn alone(dir: &Path) -> Self {

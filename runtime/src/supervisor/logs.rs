@@ -110,6 +110,8 @@ pub(crate) struct LogFile {
     path: Option<PathBuf>,
     file: Option<File>,
     bytes: u64,
+    /// The name's time of the file that gave way last.
+    rotated_at: Option<Timestamp>,
     /// `None` if whoever asked for the file sees to it.
     limits: Option<LogLimits>,
 }
@@ -118,7 +120,7 @@ impl LogFile {
     /// `<folder>/<run>.log`, continued if it exists. Logs of runs long ago are gone.
     pub(crate) fn open(folder: &Path, run: u32, limits: LogLimits) -> Self {
         let path = Some(folder.join(format!("{run}.log")));
-        let mut log = Self { path, file: None, bytes: 0, limits: Some(limits) };
+        let mut log = Self { path, file: None, bytes: 0, rotated_at: None, limits: Some(limits) };
         let _ = fs::create_dir_all(folder);
         let _ = log.reopen();
         drop_old_runs(folder, run);
@@ -127,7 +129,8 @@ impl LogFile {
 
     /// This file, which others rotate.
     pub(crate) fn at(path: &Path) -> Self {
-        let mut log = Self { path: Some(path.to_owned()), file: None, bytes: 0, limits: None };
+        let mut log =
+            Self { path: Some(path.to_owned()), file: None, bytes: 0, rotated_at: None, limits: None };
         if let Some(folder) = path.parent() {
             let _ = fs::create_dir_all(folder);
         }
@@ -137,7 +140,7 @@ impl LogFile {
 
     /// Keeps nothing.
     pub(crate) fn nowhere() -> Self {
-        Self { path: None, file: None, bytes: 0, limits: None }
+        Self { path: None, file: None, bytes: 0, rotated_at: None, limits: None }
     }
 
     /// What comes from now on is written to the file of that name, a new one if it was moved away.
@@ -192,17 +195,21 @@ impl LogFile {
 
     fn rotate(&mut self, now: Timestamp) {
         let Some(path) = &self.path else { return };
-        let mut at = now;
-        let old = loop {
+        let after = |at: Timestamp| at.checked_add(jiff::SignedDuration::from_nanos(1)).unwrap_or(at);
+        // Several can give way at what is one time to us, or at one before it: a name is always
+        // after the last one, which may be gone already.
+        let mut at = self.rotated_at.map_or(now, |last| after(last).max(now));
+        let named = |at: Timestamp| {
             let mut old = path.clone().into_os_string();
             old.push(at.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
-            // Two can give way at what is one time to us.
-            match at.checked_add(jiff::SignedDuration::from_nanos(1)) {
-                Ok(next) if Path::new(&old).exists() => at = next,
-                Ok(_) | Err(_) => break old,
-            }
+            old
         };
+        while Path::new(&named(at)).exists() && after(at) > at {
+            at = after(at);
+        }
+        let old = named(at);
         if fs::rename(path, old).is_ok() {
+            self.rotated_at = Some(at);
             self.file = None;
             let _ = self.reopen();
         }
@@ -258,6 +265,22 @@ mod tests {
         let (open, rotated): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.ends_with(".log"));
         assert_eq!(open, ["15.log", "16.log", "17.log", "18.log", "19.log"]);
         assert_eq!(rotated.len(), 6, "one of each run, and what is not ours: {rotated:?}");
+    }
+
+    #[test]
+    fn many_files_give_way_at_one_time_and_the_newest_are_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let limits = LogLimits { file_bytes: 4, files: 3 };
+        let mut log = LogFile::open(folder.path(), 0, limits);
+        for number in 10..60 {
+            log.append(format!("{number}!!\n").as_bytes(), Timestamp::UNIX_EPOCH);
+            log.append(format!("{number}??\n").as_bytes(), Timestamp::UNIX_EPOCH);
+        }
+        let entries = fs::read_dir(folder.path()).expect("read");
+        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        let kept = paths.iter().map(|path| fs::read_to_string(path).expect("read"));
+        assert_eq!(kept.collect::<Vec<_>>(), ["", "59!!\n", "59??\n"]);
     }
 
     fn lines(pending: &mut Pending, input: &[u8]) -> String {

@@ -86,4 +86,3 @@ async fn open_free(options: StoreOptions) -> anyhow::Result<Store> {
         }
     }
 }
-

@@ -17,7 +17,7 @@ use manifests::config::{AgentConfiguration, RuntimeConfiguration, parse_configur
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
-use reconciler::controllers::NodeRules;
+use reconciler::controllers::NodeRules as LostRules;
 use reconciler::driver::Driver;
 use reconciler::events::{EventWriter, Recorder, recorder};
 use reconciler::heartbeats::Heartbeats;
@@ -33,7 +33,6 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -317,18 +316,16 @@ impl Parts {
         let image_folder = self.configuration.state_dir.join("images");
         let reconcile = self.metrics.reconcile.clone();
         let heartbeats = Arc::new(Heartbeats::new(tokio::time::Instant::now()));
-        let me = self.configuration.node_name.clone();
-        let known = self.peers.as_ref().map(|(peers, _)| Arc::clone(peers));
         let answers = Arc::clone(&self.store);
         let follow = cluster::follow(
             Arc::clone(&self.store),
-            known,
+            self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
             self.records,
             Arc::clone(&heartbeats),
-            (me, stop.clone()),
+            (self.configuration.node_name.clone(), stop.clone()),
         );
         let driver = Driver::new(Arc::clone(&self.store), self.recorder)
-            .listening_to(heartbeats, NodeRules::default())
+            .listening_to(heartbeats, LostRules::default())
             .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
         let mut add = |part| drop(tasks.spawn(part));
         add(follow.boxed());

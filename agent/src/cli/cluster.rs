@@ -36,8 +36,7 @@ fn state(member: &MemberView) -> &'static str {
 }
 
 fn render(view: &ClusterView) -> String {
-    let mut table =
-        Table { heads: vec!["ID", "NAME", "ADDRESS", "ZONE", "ROLE", "STATE"], rows: Vec::new() };
+    let mut table = Table { heads: vec!["ID", "NAME", "ADDRESS", "ZONE", "ROLE", "STATE"], rows: Vec::new() };
     for member in &view.members {
         let role = match (member.leader, member.voter) {
             (true, _) => "leader",

@@ -54,6 +54,9 @@ pub(crate) async fn follow(
 async fn look(store: &Store, peers: &Peers, records: &dyn Records) -> anyhow::Result<()> {
     peers.office().look().await?;
     let cluster = store.cluster();
+    if peers.is_founder() && cluster.leadership() == Leadership::Leads {
+        peers.office().know(&peers.me().name, peers.passport().key, Timestamp::now()).await?;
+    }
     let stored = records.get(AUTHORITY).await?;
     match (peers.authority_pem(), stored) {
         (Some(pem), None) if cluster.leadership() == Leadership::Leads => {

@@ -6,9 +6,8 @@ use futures::future::BoxFuture;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use manifests::{Kind, Object, ObjectKey};
-use reconciler::store::{Store, Write, WriteError};
+use reconciler::store::{Store, Write};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -35,7 +34,8 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> RecordsError
 }
 
 fn key(name: &str) -> ObjectKey {
-    let digest = hex::encode(&Sha256::digest(name)[..10]);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let digest = hex::encode(&digest.as_ref()[..10]);
     ObjectKey::new(Kind::Secret, NAMESPACE, format!("keel-record-{digest}"))
 }
 
@@ -111,7 +111,7 @@ impl SharedRecords {
         match store.write(batch).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_conflict() => Ok(false),
-            Err(error) => Err(failed::<WriteError>(error)),
+            Err(error) => Err(failed(error)),
         }
     }
 }
@@ -142,5 +142,37 @@ impl Records for SharedRecords {
         new: Option<Value>,
     ) -> BoxFuture<'a, Result<bool, RecordsError>> {
         self.change(name, expected, new).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn records_change_only_from_what_was_seen_and_outlive_the_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || {
+            let records = SharedRecords::default();
+            records.open(Arc::new(Store::open(folder.path()).expect("a store")));
+            records
+        };
+        let records = open();
+        let (one, two) = (serde_json::json!(1), serde_json::json!(2));
+        assert!(records.swap("a/1", None, Some(one.clone())).await.expect("written"));
+        assert!(!records.swap("a/1", None, Some(two.clone())).await.expect("read"));
+        assert!(records.swap("a/1", Some(one), Some(two.clone())).await.expect("written"));
+        assert!(records.swap("b/1", None, Some(two.clone())).await.expect("written"));
+        drop(records);
+        let again = open();
+        assert_eq!(again.list("a/").await.expect("read"), [("a/1".to_owned(), two.clone())]);
+        assert!(again.swap("a/1", Some(two), None).await.expect("written"));
+        assert_eq!(again.get("a/1").await.expect("read"), None);
+    }
+
+    #[tokio::test]
+    async fn without_a_store_yet_they_say_so() {
+        let error = SharedRecords::default().get("a").await.expect_err("no store");
+        assert!(crate::chain::chain(&error).contains("not open yet"), "{error:?}");
     }
 }

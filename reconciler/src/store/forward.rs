@@ -292,8 +292,11 @@ pub(super) async fn admission(
     let mut last = ClusterError::NoLeader;
     for member in members.iter().filter(|member| member.name != me.name) {
         let Peer { name, address, zone } = me.clone();
-        let question =
-            MemberQuestion { cluster: String::new(), add: Some(PeerMessage { name, address, zone }), remove: None };
+        let question = MemberQuestion {
+            cluster: String::new(),
+            add: Some(PeerMessage { name, address, zone }),
+            remove: None,
+        };
         match ask::<MemberAnswer>(transport, member.clone(), Topic::Member, &question).await {
             Ok(answer) => return Ok((answer.cluster, answer.node)),
             Err(error) => last = error,

@@ -42,11 +42,7 @@ impl Beginning {
     ///
     /// # Errors
     /// What the last one said, if none does.
-    pub async fn join(
-        transport: &dyn Transport,
-        members: &[Peer],
-        me: &Peer,
-    ) -> Result<Self, ClusterError> {
+    pub async fn join(transport: &dyn Transport, members: &[Peer], me: &Peer) -> Result<Self, ClusterError> {
         let (cluster, node) = forward::admission(transport, members, me).await?;
         Ok(Self::Join { cluster, node })
     }

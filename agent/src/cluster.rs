@@ -9,7 +9,7 @@ pub(crate) use records::SharedRecords;
 use crate::peers::Peers;
 use anyhow::Context as _;
 use manifests::config::AgentConfiguration;
-use reconciler::store::{Beginning, OpenError, Store, StoreOptions};
+use reconciler::store::{Beginning, Leadership, OpenError, Store, StoreOptions};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -17,6 +17,8 @@ use tokio::net::TcpListener;
 /// How long a locked store may stay so, and how often is looked.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 const STORE_LOOK: Duration = Duration::from_millis(10);
+/// The label of what fails together, which voters are spread over.
+const ZONE: &str = "topology.kubernetes.io/zone";
 /// Between two tries to be taken in.
 const ADMISSION_RETRY: Duration = Duration::from_secs(1);
 
@@ -32,10 +34,17 @@ pub(crate) async fn open_peers(
     records: Arc<SharedRecords>,
 ) -> anyhow::Result<Option<Port>> {
     let Some(cluster) = &configuration.cluster else { return Ok(None) };
-    let opened = Peers::open((cluster, &configuration.node_name), &configuration.state_dir, records).await;
+    let zone = configuration.node_labels.get(ZONE).map_or("", String::as_str);
+    let me = (cluster, configuration.node_name.as_str(), zone);
+    let opened = Peers::open(me, &configuration.state_dir, records).await;
     let (peers, listener) = opened.context("the node cannot be a member of a cluster")?;
     tracing::info!(address = peers.me().address, cluster = peers.passport().cluster, "answering peers");
     Ok(Some((Arc::new(peers), listener)))
+}
+
+/// True if this node decides for its cluster now.
+pub(crate) fn leads(store: &Store) -> bool {
+    store.cluster().leadership() == Leadership::Leads
 }
 
 /// The store of the node, shared with its peers if it has any. A new one begins as a cluster
@@ -52,7 +61,7 @@ pub(crate) async fn open_store(
     if let Some(peers) = peers {
         options.me = peers.me().clone();
         options.transport = Some(peers.transport());
-        if !StoreOptions::has_begun(&folder) && !peers.is_founder() {
+        if !StoreOptions::has_begun(&folder) && !peers.begins_alone() {
             options.beginning = admission(peers).await;
         }
     }

@@ -124,12 +124,13 @@ pub(crate) async fn join(
 }
 
 impl Peers {
-    /// The node is a member, of its own new cluster if no other was configured, and listens.
+    /// The node is a member, of its own new cluster if no other was configured, and listens. It
+    /// fails together with the others of its `zone`.
     ///
     /// # Errors
     /// If the port is taken; if the node can be no member.
     pub(crate) async fn open(
-        (cluster, node_name): (&ClusterConfiguration, &str),
+        (cluster, node_name, zone): (&ClusterConfiguration, &str, &str),
         state_dir: &Path,
         records: Arc<dyn Records>,
     ) -> anyhow::Result<(Self, TcpListener)> {
@@ -146,7 +147,7 @@ impl Peers {
             (None, Some(join)) => membership::join(&folder, applicant, join).await?,
             (None, None) => membership::found(&folder, applicant, lifetime, Timestamp::now())?,
         };
-        let me = Peer { name: node_name.to_owned(), address, zone: String::new() };
+        let me = Peer { name: node_name.to_owned(), address, zone: zone.to_owned() };
         let mut known = folder.members()?;
         known.retain(|member| member.name != me.name);
         known.push(me.clone());
@@ -180,9 +181,9 @@ impl Peers {
         renewal::renew_at(&self.passport(), 0.0)
     }
 
-    /// True if this node made the cluster: its certificate is of its own authority.
-    pub(crate) fn is_founder(&self) -> bool {
-        self.office.authority().is_some()
+    /// True if this node made the cluster and knows of nobody else in it: there is nobody to join.
+    pub(crate) fn begins_alone(&self) -> bool {
+        self.office.authority().is_some() && self.members().iter().all(|member| member.name == self.me.name)
     }
 
     /// Tokens, certificates and removals.

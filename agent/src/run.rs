@@ -34,7 +34,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -115,14 +115,19 @@ async fn run(mut configuration: AgentConfiguration) -> anyhow::Result<()> {
     let listener = serve::listen(&serve::socket_path(&configuration))?;
     let cri_socket = configuration.cri.socket.clone();
     let cri = cri_socket.as_deref().map(crate::cri::listen).transpose()?;
-    let parts = assemble(configuration).await?;
-    let socket = serve::socket_path(&parts.configuration);
+    let socket = serve::socket_path(&configuration);
+    let mut end = End::new()?;
+    // Whoever waits for a cluster to let it in can be told to end.
+    let parts = tokio::select! {
+        parts = assemble(configuration) => parts?,
+        () = end.asked() => return Ok(()),
+    };
     let stop = CancellationToken::new();
     let tasks = parts.spawn(listener, cri, &stop);
     tracing::info!(socket = %socket.display(), "agent started");
     // Outside systemd there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let result = until_the_end(tasks, &stop).await;
+    let result = until_the_end(tasks, &mut end, &stop).await;
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // A socket that nobody answers on would only confuse.
     for socket in cri_socket.iter().chain([&socket]) {
@@ -145,6 +150,8 @@ struct Parts {
     warnings: Arc<Vec<String>>,
     peers: Option<cluster::Port>,
     records: Arc<SharedRecords>,
+    /// Until the store's Node object says what this machine is: no leader takes it yet.
+    unregistered: Option<Machine>,
     started_at: jiff::Timestamp,
 }
 
@@ -162,9 +169,16 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let (name, addresses) = (configuration.node_name.clone(), hardware::addresses(cidr.gateway().into()));
+    let name = configuration.node_name.clone();
+    let addresses = peers.as_ref().map_or_else(
+        || hardware::addresses(cidr.gateway().into()),
+        |(peers, _)| hardware::addresses_with(&peers.me().address, cidr.gateway().into()),
+    );
     let machine = Machine::observe(name, addresses, &configuration.state_dir);
-    registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
+    let registered = cluster::leads(&store);
+    if registered {
+        registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
+    }
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
         runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
@@ -197,6 +211,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         warnings,
         peers,
         records,
+        unregistered: (!registered).then_some(machine),
         started_at,
     })
 }
@@ -310,25 +325,15 @@ impl Parts {
             pods: Arc::clone(&pods),
             configuration: Arc::clone(&self.configuration),
             started_at: self.started_at,
-            warnings: self.warnings,
+            warnings: Arc::clone(&self.warnings),
         };
         let images = self.configuration.images.clone();
         let image_folder = self.configuration.state_dir.join("images");
-        let reconcile = self.metrics.reconcile.clone();
-        let heartbeats = Arc::new(Heartbeats::new(tokio::time::Instant::now()));
         let answers = Arc::clone(&self.store);
-        let follow = cluster::follow(
-            Arc::clone(&self.store),
-            self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
-            self.records,
-            Arc::clone(&heartbeats),
-            (self.configuration.node_name.clone(), stop.clone()),
-        );
-        let driver = Driver::new(Arc::clone(&self.store), self.recorder)
-            .listening_to(heartbeats, LostRules::default())
-            .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
         let mut add = |part| drop(tasks.spawn(part));
-        add(follow.boxed());
+        for part in self.shared_work(stop) {
+            add(part);
+        }
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
@@ -339,7 +344,6 @@ impl Parts {
         }
         add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
         add(crate::rest::run(Arc::clone(&self.store), stop.clone()).boxed());
-        add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());
         add(finished(self.syncer.run(stop.clone())).boxed());
@@ -360,6 +364,28 @@ impl Parts {
         }
         tasks
     }
+
+    /// What the node does for its cluster: it is a member, and runs the controllers while it leads.
+    fn shared_work(&self, stop: &CancellationToken) -> Vec<Part> {
+        let reconcile = self.metrics.reconcile.clone();
+        let heartbeats = Arc::new(Heartbeats::new(tokio::time::Instant::now()));
+        let follow = cluster::follow(
+            Arc::clone(&self.store),
+            self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
+            Arc::clone(&self.records),
+            Arc::clone(&heartbeats),
+            (self.configuration.node_name.clone(), stop.clone()),
+        );
+        let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
+            .listening_to(heartbeats, LostRules::default())
+            .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
+        let mut parts = vec![follow.boxed(), finished(driver.run(stop.clone())).boxed()];
+        if let Some(machine) = self.unregistered.clone() {
+            let (store, configuration) = (Arc::clone(&self.store), Arc::clone(&self.configuration));
+            parts.push(registration::run(store, machine, configuration, stop.clone()).boxed());
+        }
+        parts
+    }
 }
 
 type Part = BoxFuture<'static, anyhow::Result<()>>;
@@ -379,16 +405,34 @@ async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The signals that end the agent.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Waits for a signal, or for a task that ended; then stops the others.
 async fn until_the_end(
     mut tasks: JoinSet<anyhow::Result<()>>,
+    end: &mut End,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let first = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = end.asked() => Ok(()),
         Some(ended) = tasks.join_next() => ended?.context("a part of the agent ended"),
     };
     stop.cancel();

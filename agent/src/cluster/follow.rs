@@ -1,6 +1,7 @@
 //! Keeps what the node knows of its cluster as the store has it: who the members are, which
 //! nodes are alive, who was removed, and the authority for those who may sign.
 
+use super::SharedRecords;
 use crate::peers::{Peers, Records};
 use jiff::{SignedDuration, Timestamp};
 use reconciler::heartbeats::Heartbeats;
@@ -23,7 +24,7 @@ const AUTHORITY: &str = "authority";
 pub(crate) async fn follow(
     store: Arc<Store>,
     peers: Option<Arc<Peers>>,
-    records: Arc<dyn Records>,
+    records: Arc<SharedRecords>,
     heartbeats: Arc<Heartbeats>,
     (me, stop): (String, CancellationToken),
 ) -> anyhow::Result<()> {
@@ -42,7 +43,7 @@ pub(crate) async fn follow(
                 heartbeats.hear(&member.peer.name, at, wall - ago);
             }
         }
-        let result = look(&store, peers, &*records).await;
+        let result = look(&store, peers, &records).await;
         let kept = peers.set_members(members.into_iter().map(|member| member.peer).collect());
         if let Err(error) = result.and(kept) {
             tracing::debug!(error = crate::chain::chain(&*error), "will be looked at again");
@@ -51,10 +52,10 @@ pub(crate) async fn follow(
     Ok(())
 }
 
-async fn look(store: &Store, peers: &Peers, records: &dyn Records) -> anyhow::Result<()> {
+async fn look(store: &Store, peers: &Peers, records: &SharedRecords) -> anyhow::Result<()> {
     peers.office().look().await?;
     let cluster = store.cluster();
-    if peers.is_founder() && cluster.leadership() == Leadership::Leads {
+    if peers.authority_pem().is_some() && cluster.leadership() == Leadership::Leads {
         peers.office().know(&peers.me().name, peers.passport().key, Timestamp::now()).await?;
     }
     let stored = records.get(AUTHORITY).await?;

@@ -227,7 +227,7 @@ async fn opened(
         ..ClusterConfiguration::default()
     };
     let records = Arc::new(LocalRecords::default());
-    let (peers, listener) = Peers::open((&cluster, name), state_dir, records).await.expect("a member");
+    let (peers, listener) = Peers::open((&cluster, name, ""), state_dir, records).await.expect("a member");
     let (peers, stop) = (Arc::new(peers), CancellationToken::new());
     let metrics = crate::metrics::Metrics::new(name).expect("metrics");
     let expiration = metrics.certificate_expiration.clone();

@@ -2,6 +2,7 @@
 
 mod attach;
 mod choice;
+mod cluster;
 mod completion;
 mod connection;
 mod cp;
@@ -78,6 +79,7 @@ Be one of many:
   token        Who may join the cluster
   join         Become a member of a cluster
   certificate  Who this node is to its peers, and until when
+  cluster      The members of the cluster, and who leads
   node         Remove nodes from the cluster
 
 Options:
@@ -146,6 +148,8 @@ enum Command {
     Join(join::JoinArgs),
     /// Who this node is to its peers, and until when
     Certificate(member::CertificateArgs),
+    /// The members of the cluster, and who leads
+    Cluster(cluster::ClusterArgs),
     /// Remove nodes from the cluster
     Node(member::NodeArgs),
     #[command(flatten)]
@@ -192,6 +196,7 @@ impl Command {
             Self::Certificate(args) => {
                 block_on(async move { member::certificate(&args, &mut Output::stdout()).await })
             }
+            Self::Cluster(args) => block_on(async move { cluster::run(&args, &mut Output::stdout()).await }),
             Self::Node(args) => block_on(async move { member::node(&args, &mut Output::stdout()).await }),
             Self::Exec(args) => finish(exec::run(&args)),
             Self::Attach(args) => finish(attach::run(&args)),

@@ -16,7 +16,7 @@ pub(crate) use error::ClientError;
 pub(crate) use images::{ListedImage, PullLine, RemovedImages};
 pub(crate) use metrics::{ContainerMetrics, Metrics, Network, Usage};
 pub(crate) use path::{ObjectPath, Query, Selectors};
-pub(crate) use peers::{ListedToken, NodeCertificate};
+pub(crate) use peers::{ClusterView, ListedToken, MemberView, NodeCertificate};
 pub(crate) use report::{
     AgentStatus, ContainerUsage, InspectedProcess, PodInspection, PodPressure, PullStatus, SourceStatus,
     Stall, SyncReport,

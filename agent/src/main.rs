@@ -4,6 +4,7 @@ mod cadvisor;
 mod chain;
 mod cli;
 mod client;
+mod cluster;
 mod cri;
 mod demo;
 mod metrics;

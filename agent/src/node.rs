@@ -34,7 +34,7 @@ use netstack::Network;
 use reconcile::{Action, Wanted};
 use reconciler::controllers::Note;
 use reconciler::events::Recorder;
-use reconciler::store::{Store, Write, WriteError};
+use reconciler::store::{Leadership, Store, Write, WriteError};
 use runtime::image::registry::Puller;
 use runtime::plan::NodeFacts;
 use runtime::pods::Runtime;
@@ -51,6 +51,9 @@ use work::Done;
 
 /// A full look, though nothing seems to have changed, this often.
 const RESYNC: Duration = Duration::from_secs(60);
+
+/// What could not be stored is tried again after this.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The reason of a pod that is not started because others come first.
 const WAITING: &str = "WaitingForOthers";
@@ -84,11 +87,13 @@ pub(crate) async fn run(node: Arc<Node>, retry: Arc<Notify>, stop: CancellationT
     let mut work: JoinSet<Done> = JoinSet::new();
     let (mut stored, mut supervised) = (node.store.changes(), node.runtime.changes());
     let (mut ended, mut closing) = (node.endings.changes(), node.closing.subscribe());
+    let mut led = node.store.cluster().leaderships();
     loop {
         stored.borrow_and_update();
         supervised.borrow_and_update();
         ended.borrow_and_update();
         closing.borrow_and_update();
+        led.borrow_and_update();
         let wake = node.look(&mut memory, &mut work).await;
         // Every arm is cancel-safe, and none awaits in its body.
         tokio::select! {
@@ -98,6 +103,7 @@ pub(crate) async fn run(node: Arc<Node>, retry: Arc<Notify>, stop: CancellationT
             changed = supervised.changed() => changed?,
             changed = ended.changed() => changed?,
             changed = closing.changed() => changed?,
+            changed = led.changed() => changed?,
             () = retry.notified() => memory.retry_configuration(),
             Some(done) = work.join_next() => memory.done(done?),
             () = tokio::time::sleep(wake) => {}
@@ -148,6 +154,7 @@ impl Node {
         timer.observe_duration();
         if !self.write(writes).await {
             memory.report_again();
+            return wake.min(REPORT_AGAIN);
         }
         wake
     }
@@ -251,8 +258,17 @@ impl Node {
         if writes.is_empty() {
             return true;
         }
-        if writes.len() > 1 && self.store.write(writes.clone()).await.is_ok() {
-            return true;
+        if self.store.cluster().leadership() == Leadership::Nobody {
+            // Nobody takes it now. Pods need no leader to run.
+            return false;
+        }
+        match self.store.write(writes.clone()).await {
+            Ok(_) => return true,
+            Err(error) if error.is_conflict() => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "statuses of pods were not stored");
+                return false;
+            }
         }
         let mut taken = true;
         for write in writes {

@@ -32,16 +32,14 @@ mod wire;
 pub(crate) use authority::ClusterCa;
 pub(crate) use membership::MembershipError;
 pub(crate) use office::{Denial, Office};
-pub(crate) use records::{LocalRecords, Records};
+pub(crate) use records::{Records, RecordsError};
 pub(crate) use token::{JoinToken, TokenRefusal};
 
 use anyhow::Context as _;
 use applicant::{Applicant, ApplyError};
-use bytes::Bytes;
 use desk::Desk;
 use door::Door;
 use folder::Folder;
-use futures::future::BoxFuture;
 use identity::NodeKey;
 use jiff::{SignedDuration, Timestamp};
 use links::Links;
@@ -49,7 +47,7 @@ use manifests::config::{ClusterConfiguration, JoinConfiguration};
 use papers::Papers;
 use passport::Passport;
 use prometheus::GaugeVec;
-use reconciler::peer::{Answerer, Peer, Topic, Transport};
+use reconciler::peer::{Answerer, Peer, Transport};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -125,32 +123,14 @@ pub(crate) async fn join(
     Ok(identity.trust().cluster().to_owned())
 }
 
-/// The records that this node keeps alone.
-///
-/// # Errors
-/// If they cannot be read.
-pub(crate) fn local_records(state_dir: &Path) -> anyhow::Result<LocalRecords> {
-    Folder::open(state_dir)?;
-    Ok(LocalRecords::open(state_dir.join("pki").join("records.json"))?)
-}
-
-/// Answers for a store that is not shared.
-#[derive(Debug)]
-pub(crate) struct Alone;
-
-impl Answerer for Alone {
-    fn answer(&self, _: String, _: Topic, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        Box::pin(std::future::ready(Err("the store of this node is not shared with others".to_owned())))
-    }
-}
-
 impl Peers {
-    /// The node is a member, of its own new cluster if no other was configured, and listens.
+    /// The node is a member, of its own new cluster if no other was configured, and listens. It
+    /// fails together with the others of its `zone`.
     ///
     /// # Errors
     /// If the port is taken; if the node can be no member.
     pub(crate) async fn open(
-        (cluster, node_name): (&ClusterConfiguration, &str),
+        (cluster, node_name, zone): (&ClusterConfiguration, &str, &str),
         state_dir: &Path,
         records: Arc<dyn Records>,
     ) -> anyhow::Result<(Self, TcpListener)> {
@@ -167,7 +147,7 @@ impl Peers {
             (None, Some(join)) => membership::join(&folder, applicant, join).await?,
             (None, None) => membership::found(&folder, applicant, lifetime, Timestamp::now())?,
         };
-        let me = Peer { name: node_name.to_owned(), address, zone: String::new() };
+        let me = Peer { name: node_name.to_owned(), address, zone: zone.to_owned() };
         let mut known = folder.members()?;
         known.retain(|member| member.name != me.name);
         known.push(me.clone());
@@ -201,6 +181,11 @@ impl Peers {
         renewal::renew_at(&self.passport(), 0.0)
     }
 
+    /// True if this node made the cluster and knows of nobody else in it: there is nobody to join.
+    pub(crate) fn begins_alone(&self) -> bool {
+        self.office.authority().is_some() && self.members().iter().all(|member| member.name == self.me.name)
+    }
+
     /// Tokens, certificates and removals.
     pub(crate) fn office(&self) -> &Arc<Office> {
         &self.office
@@ -223,9 +208,6 @@ impl Peers {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         self.office.look().await?;
-        if self.office.authority().is_some() {
-            self.office.know(&self.me.name, self.passport().key, Timestamp::now()).await?;
-        }
         let (office, papers) = (Arc::clone(&self.office), self.papers.clone());
         let desk = Desk { office, papers, members: self.members.subscribe() };
         let door = Door::new(self.papers.clone(), answerer, Some(desk));
@@ -295,7 +277,6 @@ impl Peers {
 }
 
 /// What a shared store takes part by.
-#[allow(dead_code, reason = "the store takes it in with its replication")]
 impl Peers {
     /// Carries messages to peers.
     pub(crate) fn transport(&self) -> Arc<dyn Transport> {

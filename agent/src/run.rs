@@ -1,13 +1,13 @@
 //! `keel agent`: puts the parts together, and takes them apart again.
 
 use crate::cadvisor::Scraper;
+use crate::cluster::{self, SharedRecords};
 use crate::metrics::Metrics;
 use crate::node::ending::Endings;
 use crate::node::hardware;
 use crate::node::registration::{self, Machine};
 use crate::node::resources::Resources;
 use crate::node::{self, Node};
-use crate::peers::{Alone, Peers};
 use crate::serve::{self, Api};
 use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
@@ -17,9 +17,11 @@ use manifests::config::{AgentConfiguration, RuntimeConfiguration, parse_configur
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
+use reconciler::controllers::NodeRules as LostRules;
 use reconciler::driver::Driver;
 use reconciler::events::{EventWriter, Recorder, recorder};
-use reconciler::store::{OpenError, Store};
+use reconciler::heartbeats::Heartbeats;
+use reconciler::store::Store;
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
@@ -31,16 +33,11 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// How long a locked store may stay so, and how often is looked.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
-const STORE_LOOK: Duration = Duration::from_millis(10);
 
 /// Reads and checks the configuration file; every mistake in it is on stderr
 /// when this fails.
@@ -118,14 +115,19 @@ async fn run(mut configuration: AgentConfiguration) -> anyhow::Result<()> {
     let listener = serve::listen(&serve::socket_path(&configuration))?;
     let cri_socket = configuration.cri.socket.clone();
     let cri = cri_socket.as_deref().map(crate::cri::listen).transpose()?;
-    let parts = assemble(configuration).await?;
-    let socket = serve::socket_path(&parts.configuration);
+    let socket = serve::socket_path(&configuration);
+    let mut end = End::new()?;
+    // Whoever waits for a cluster to let it in can be told to end.
+    let parts = tokio::select! {
+        parts = assemble(configuration) => parts?,
+        () = end.asked() => return Ok(()),
+    };
     let stop = CancellationToken::new();
     let tasks = parts.spawn(listener, cri, &stop);
     tracing::info!(socket = %socket.display(), "agent started");
     // Outside systemd there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let result = until_the_end(tasks, &stop).await;
+    let result = until_the_end(tasks, &mut end, &stop).await;
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // A socket that nobody answers on would only confuse.
     for socket in cri_socket.iter().chain([&socket]) {
@@ -146,23 +148,37 @@ struct Parts {
     syncer: Syncer,
     metrics: Metrics,
     warnings: Arc<Vec<String>>,
-    peers: Option<(Arc<Peers>, TcpListener)>,
+    peers: Option<cluster::Port>,
+    records: Arc<SharedRecords>,
+    /// Until the store's Node object says what this machine is: no leader takes it yet.
+    unregistered: Option<Machine>,
     started_at: jiff::Timestamp,
 }
 
 async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let started_at = jiff::Timestamp::now();
     let metrics = Metrics::new(&configuration.node_name)?;
-    let store = Arc::new(open_store(&configuration.state_dir.join("store")).await?);
+    let records = Arc::new(SharedRecords::default());
+    let peers = cluster::open_peers(&configuration, Arc::clone(&records)).await?;
+    let store = cluster::open_store(&configuration, peers.as_ref().map(|(peers, _)| &**peers)).await?;
+    let store = Arc::new(store);
+    records.open(Arc::clone(&store));
     let cidr: Cidr = configuration.network.pod_cidr.parse().context("network.podCIDR")?;
     let network = open_network(&configuration, cidr).await?;
     let warnings: Vec<String> = network.warnings().iter().map(ToString::to_string).collect();
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let (name, addresses) = (configuration.node_name.clone(), hardware::addresses(cidr.gateway().into()));
+    let name = configuration.node_name.clone();
+    let addresses = peers.as_ref().map_or_else(
+        || hardware::addresses(cidr.gateway().into()),
+        |(peers, _)| hardware::addresses_with(&peers.me().address, cidr.gateway().into()),
+    );
     let machine = Machine::observe(name, addresses, &configuration.state_dir);
-    registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
+    let registered = cluster::leads(&store);
+    if registered {
+        registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
+    }
     let (recorder, events) = recorder(&configuration.node_name);
     let node = Arc::new(Node {
         runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
@@ -182,7 +198,6 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     node.republish().await;
     let (sync, syncer) =
         syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
-    let peers = open_peers(&configuration).await?;
     let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
     Ok(Parts {
         configuration,
@@ -195,33 +210,10 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         metrics,
         warnings,
         peers,
+        records,
+        unregistered: (!registered).then_some(machine),
         started_at,
     })
-}
-
-/// The node's peers, if it is to have any.
-async fn open_peers(configuration: &AgentConfiguration) -> anyhow::Result<Option<(Arc<Peers>, TcpListener)>> {
-    let Some(cluster) = &configuration.cluster else { return Ok(None) };
-    let state_dir = &configuration.state_dir;
-    let records = Arc::new(crate::peers::local_records(state_dir)?);
-    let opened = Peers::open((cluster, &configuration.node_name), state_dir, records).await;
-    let (peers, listener) = opened.context("the node cannot be a member of a cluster")?;
-    tracing::info!(address = peers.me().address, cluster = peers.passport().cluster, "answering peers");
-    Ok(Some((Arc::new(peers), listener)))
-}
-
-/// The store, as soon as it is free: a child that a killed agent was about to start
-/// holds its files until it runs its own program.
-async fn open_store(folder: &Path) -> anyhow::Result<Store> {
-    let deadline = tokio::time::Instant::now() + STORE_PATIENCE;
-    loop {
-        match Store::open(folder) {
-            Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(STORE_LOOK).await;
-            }
-            result => return result.context("cannot open the store"),
-        }
-    }
 }
 
 async fn open_network(configuration: &AgentConfiguration, pod_cidr: Cidr) -> anyhow::Result<Network> {
@@ -333,14 +325,15 @@ impl Parts {
             pods: Arc::clone(&pods),
             configuration: Arc::clone(&self.configuration),
             started_at: self.started_at,
-            warnings: self.warnings,
+            warnings: Arc::clone(&self.warnings),
         };
         let images = self.configuration.images.clone();
         let image_folder = self.configuration.state_dir.join("images");
-        let reconcile = self.metrics.reconcile.clone();
-        let driver = Driver::new(Arc::clone(&self.store), self.recorder)
-            .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
+        let answers = Arc::clone(&self.store);
         let mut add = |part| drop(tasks.spawn(part));
+        for part in self.shared_work(stop) {
+            add(part);
+        }
         add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
@@ -351,7 +344,6 @@ impl Parts {
         }
         add(finished(systemd::report(Arc::clone(&self.node), stop.clone())).boxed());
         add(crate::rest::run(Arc::clone(&self.store), stop.clone()).boxed());
-        add(finished(driver.run(stop.clone())).boxed());
         add(finished(self.events.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(sync_metrics::run(self.store, self.sync, self.metrics.clone(), stop.clone()).boxed());
         add(finished(self.syncer.run(stop.clone())).boxed());
@@ -360,7 +352,8 @@ impl Parts {
             .boxed());
         if let Some((peers, listener)) = self.peers {
             let expiration = self.metrics.certificate_expiration.clone();
-            add(peers.run(listener, Arc::new(Alone), expiration, stop.clone()).boxed());
+            let answerer = Arc::new(answers.cluster().clone());
+            add(peers.run(listener, answerer, expiration, stop.clone()).boxed());
         }
         if let Some(listener) = cri {
             add(crate::cri::run(listener, self.node, stop.clone()).boxed());
@@ -370,6 +363,28 @@ impl Parts {
             add(serve::scrape(address, (self.metrics, pods), stop.clone()).map(|result| Ok(result?)).boxed());
         }
         tasks
+    }
+
+    /// What the node does for its cluster: it is a member, and runs the controllers while it leads.
+    fn shared_work(&self, stop: &CancellationToken) -> Vec<Part> {
+        let reconcile = self.metrics.reconcile.clone();
+        let heartbeats = Arc::new(Heartbeats::new(tokio::time::Instant::now()));
+        let follow = cluster::follow(
+            Arc::clone(&self.store),
+            self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
+            Arc::clone(&self.records),
+            Arc::clone(&heartbeats),
+            (self.configuration.node_name.clone(), stop.clone()),
+        );
+        let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
+            .listening_to(heartbeats, LostRules::default())
+            .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
+        let mut parts = vec![follow.boxed(), finished(driver.run(stop.clone())).boxed()];
+        if let Some(machine) = self.unregistered.clone() {
+            let (store, configuration) = (Arc::clone(&self.store), Arc::clone(&self.configuration));
+            parts.push(registration::run(store, machine, configuration, stop.clone()).boxed());
+        }
+        parts
     }
 }
 
@@ -390,16 +405,34 @@ async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The signals that end the agent.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Waits for a signal, or for a task that ended; then stops the others.
 async fn until_the_end(
     mut tasks: JoinSet<anyhow::Result<()>>,
+    end: &mut End,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let first = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = end.asked() => Ok(()),
         Some(ended) = tasks.join_next() => ended?.context("a part of the agent ended"),
     };
     stop.cancel();

@@ -1,6 +1,7 @@
 //! The local API: Kubernetes' paths over a Unix socket that only root may
 //! open, and metrics and health over TCP.
 
+mod cluster;
 mod ephemeral;
 mod images;
 mod inspect;
@@ -120,6 +121,7 @@ pub(crate) async fn control(
         .route("/evenkeel/v1alpha1/tokens", get(peers::tokens).post(peers::create_token))
         .route("/evenkeel/v1alpha1/tokens/{id}", delete(peers::delete_token))
         .route("/evenkeel/v1alpha1/certificate", get(peers::certificate))
+        .route("/evenkeel/v1alpha1/cluster", get(cluster::answer))
         .route("/evenkeel/v1alpha1/members/{name}", delete(peers::remove))
         .route("/evenkeel/v1alpha1/images", get(images::list).delete(images::remove))
         .route("/evenkeel/v1alpha1/images/pull", post(images::pull))

@@ -7,12 +7,13 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The log goes out from here on, at the level that `KEEL_LOG` names
-/// (`info` if it names none; the syntax is `tracing`'s: `info,runtime=debug`).
+/// (the syntax is `tracing`'s: `info,runtime=debug`). If it names none, at `info`, and without what
+/// the log's library tells of its own work.
 ///
 /// # Errors
 /// If `KEEL_LOG` cannot be read as such, or a log was set up before.
 pub(crate) fn start() -> anyhow::Result<()> {
-    let directives = std::env::var("KEEL_LOG").unwrap_or_else(|_| "info".into());
+    let directives = std::env::var("KEEL_LOG").unwrap_or_else(|_| "info,openraft=error".into());
     let filter = EnvFilter::try_new(&directives)
         .with_context(|| format!("KEEL_LOG={directives} is no filter; try `info` or `info,runtime=debug`"))?;
     let registry = tracing_subscriber::registry().with(filter);

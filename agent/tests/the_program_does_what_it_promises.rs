@@ -20,6 +20,8 @@ mod harness;
 mod logs_and_lists_follow;
 #[path = "end_to_end/machine.rs"]
 mod machine;
+#[path = "end_to_end/nodes_work_together.rs"]
+mod nodes_work_together;
 #[path = "end_to_end/nothing_depends_on_git.rs"]
 mod nothing_depends_on_git;
 #[path = "end_to_end/nothing_depends_on_the_agent.rs"]
@@ -34,6 +36,8 @@ mod refused;
 mod repository;
 #[path = "end_to_end/shelf.rs"]
 mod shelf;
+#[path = "end_to_end/site.rs"]
+mod site;
 #[path = "end_to_end/the_agent_tells_how_it_is.rs"]
 mod the_agent_tells_how_it_is;
 #[path = "end_to_end/the_node_cares_for_itself.rs"]
@@ -63,6 +67,8 @@ fn of_pods() -> Vec<(&'static str, Test)> {
             twenty_kills_of_the_agent_in_a_rollout_harm_nothing,
             a_crash_while_the_agent_is_dead_is_repaired,
             an_agent_that_stops_leaves_its_pods_alone;
+        nodes_work_together:
+            three_nodes_run_what_one_of_them_can_fetch;
         pods_by_request:
             a_sandbox_lives_by_the_words_of_its_client,
             containers_share_processes_as_they_are_asked_to,

@@ -29,7 +29,7 @@ use crate::scheduler::Ledger;
 use crate::store::Write;
 use jiff::Timestamp;
 use manifests::ObjectKey;
-use node::NodeRules;
+pub use node::NodeRules;
 use std::time::Duration;
 
 /// What a controller decides about one object.

@@ -1,5 +1,5 @@
 //! Runs the controllers: turns changes of the store into keys to look at, lets
-//! the controllers decide, and writes what they want.
+//! the controllers decide, and writes what they want. Only the leader's does anything.
 //!
 //! Level-triggered: a change carries nothing but "look again", and everything
 //! is looked at once in a while, so that a lost change costs a delay only.
@@ -16,13 +16,14 @@ use crate::events::Recorder;
 use crate::heartbeats::{At, Heartbeats};
 use crate::random::OsRandom;
 use crate::scheduler::Ledger;
-use crate::store::{Change, Event, State, Store, Watch, Write, WriteError};
+use crate::store::{Change, Event, Leadership, State, Store, Watch, Write, WriteError};
 use jiff::Timestamp;
 use manifests::{Kind, ObjectKey};
 use queue::Queue;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -116,7 +117,18 @@ impl Driver {
         let mut changes = self.store.changes();
         let mut watch = self.resync();
         let mut resync_at = Instant::now() + RESYNC;
+        let mut leaderships = self.store.cluster().leaderships();
         while !stop.is_cancelled() {
+            if *leaderships.borrow_and_update() != Leadership::Leads {
+                if !elected(&mut leaderships, &stop).await {
+                    return;
+                }
+                if let Some(heartbeats) = &self.heartbeats {
+                    heartbeats.elected(Instant::now());
+                }
+                watch = self.resync();
+                resync_at = Instant::now() + RESYNC;
+            }
             changes.borrow_and_update();
             self.follow(&mut watch);
             if self.pass().await {
@@ -254,6 +266,15 @@ impl Driver {
                 self.queue.fail(item, Instant::now());
             }
         }
+    }
+}
+
+/// Waits until this member leads; false if `stop` was cancelled or the store closed before.
+async fn elected(leaderships: &mut watch::Receiver<Leadership>, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => false,
+        leads = leaderships.wait_for(|leadership| *leadership == Leadership::Leads) => leads.is_ok(),
     }
 }
 

@@ -98,6 +98,7 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         Command::Events(args) => events::run(&args, &mut output).await,
         Command::Token(args) => token::run(&args, &mut output).await,
         Command::Certificate(args) => member::certificate(&args, &mut output).await,
+        Command::Cluster(args) => cluster::run(&args, &mut output).await,
         Command::Node(args) => member::node(&args, &mut output).await,
         Command::Sync(args) => sync::run(&args, &mut output).await,
         Command::Image(args) => image::run(&args, &mut output).await,

@@ -101,3 +101,48 @@ impl Client {
         self.json::<Value>(Method::DELETE, &target, None).await.map(drop)
     }
 }
+
+/// The cluster, as a member sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ClusterView {
+    /// Its id.
+    pub(crate) cluster: String,
+    /// Whether somebody leads whom a majority follows.
+    pub(crate) writable: bool,
+    /// Every member.
+    pub(crate) members: Vec<MemberView>,
+}
+
+/// One member.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct MemberView {
+    /// Its number.
+    pub(crate) id: u64,
+    /// Its node's name.
+    pub(crate) name: String,
+    /// Where it answers.
+    pub(crate) address: String,
+    /// Its failure domain.
+    pub(crate) zone: String,
+    /// Whether it counts for majorities.
+    pub(crate) voter: bool,
+    /// Whether it leads.
+    pub(crate) leader: bool,
+    /// Whether it is the one that was asked.
+    #[serde(rename = "self")]
+    pub(crate) is_self: bool,
+    /// Since when the leader has not heard it; only the leader knows.
+    pub(crate) silent_seconds: Option<u64>,
+}
+
+impl Client {
+    /// The cluster, as the node sees it.
+    ///
+    /// # Errors
+    /// The connection's errors.
+    pub(crate) async fn cluster(&self) -> Result<ClusterView, ClientError> {
+        self.json(Method::GET, "/evenkeel/v1alpha1/cluster", None).await
+    }
+}

@@ -2,7 +2,7 @@
 //! What is not told (a container, a board without DMI) is left out, and no error.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 /// The longest value of a label.
@@ -80,6 +80,17 @@ pub(crate) fn addresses(fallback: IpAddr) -> Vec<IpAddr> {
     };
     let found: Vec<_> = FAR_AWAY.into_iter().filter_map(towards).collect();
     if found.is_empty() { vec![fallback] } else { found }
+}
+
+/// The same, and first where peers find the machine (`HOST:PORT`), if that is an address.
+pub(crate) fn addresses_with(peer: &str, fallback: IpAddr) -> Vec<IpAddr> {
+    let known = peer.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let mut all = addresses(known.unwrap_or(fallback));
+    if let Some(known) = known {
+        all.retain(|address| *address != known);
+        all.insert(0, known);
+    }
+    all
 }
 
 #[cfg(test)]

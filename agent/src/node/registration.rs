@@ -10,10 +10,16 @@ use manifests::{Kind, Object, ObjectKey};
 use reconciler::store::{Store, Write, WriteError};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// The labels of the Node object that the machine and its configuration set: at the next start,
 /// those that are no more wanted go.
 const OWN_LABELS: &str = "evenkeel.dev/node-labels";
+
+/// Between two tries to register.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Facts about the machine that its Node object tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +161,39 @@ pub(crate) async fn register(
         .write(vec![Write::Update(Object::from(node.clone())), Write::UpdateStatus(Object::from(node))])
         .await
         .map(drop)
+}
+
+/// Registers the node as soon as the cluster takes it, then waits for `stop`. Until then the node
+/// runs what it knows to be its own.
+///
+/// # Errors
+/// Never: what fails is tried again.
+pub(crate) async fn run(
+    store: Arc<Store>,
+    machine: Machine,
+    configuration: Arc<AgentConfiguration>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut said = String::new();
+    loop {
+        match stop.run_until_cancelled(register(&store, &machine, &configuration)).await {
+            None => return Ok(()),
+            Some(Ok(())) => break,
+            Some(Err(error)) => {
+                let reason = crate::chain::chain(&error);
+                if reason != said {
+                    tracing::warn!(reason, "the node is not registered yet");
+                    said = reason;
+                }
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+            return Ok(());
+        }
+    }
+    tracing::info!("the node is registered");
+    stop.cancelled().await;
+    Ok(())
 }
 
 /// `node`, as the machine says it, with what others have set in `known`: `unschedulable` and

@@ -1,13 +1,16 @@
 //! Named records of the cluster: tokens, known nodes, removed keys. Where they are kept is not
 //! the concern of who uses them.
 
+#[cfg(test)]
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(test)]
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// The records cannot be read or written now.
 #[derive(Debug, thiserror::Error)]
@@ -32,54 +35,19 @@ pub(crate) trait Records: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<bool, RecordsError>>;
 }
 
-/// Records of this process, and of a file if there is one.
+/// Records of this process alone.
+#[cfg(test)]
 #[derive(Debug, Default)]
-pub(crate) struct LocalRecords {
-    records: Mutex<BTreeMap<String, Value>>,
-    file: Option<PathBuf>,
-}
+pub(crate) struct LocalRecords(Mutex<BTreeMap<String, Value>>);
 
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> RecordsError {
-    RecordsError(Box::new(error))
-}
-
+#[cfg(test)]
 impl LocalRecords {
-    /// Those that `file` holds, none if it is not there; each change is in it before it is told.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub(crate) fn open(file: PathBuf) -> Result<Self, RecordsError> {
-        let records = match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(failed)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(failed(error)),
-        };
-        Ok(Self { records: Mutex::new(records), file: Some(file) })
-    }
-
     fn records(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, name: &str, expected: Option<&Value>, new: Option<Value>) -> Result<bool, RecordsError> {
-        let mut records = self.records();
-        if records.get(name) != expected {
-            return Ok(false);
-        }
-        let mut changed = records.clone();
-        match new {
-            Some(value) => changed.insert(name.to_owned(), value),
-            None => changed.remove(name),
-        };
-        if let Some(file) = &self.file {
-            super::folder::write_whole(file, &serde_json::to_vec(&changed).map_err(failed)?)
-                .map_err(failed)?;
-        }
-        *records = changed;
-        Ok(true)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+#[cfg(test)]
 impl Records for LocalRecords {
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Value>, RecordsError>> {
         let found = self.records().get(name).cloned();
@@ -99,6 +67,13 @@ impl Records for LocalRecords {
         expected: Option<Value>,
         new: Option<Value>,
     ) -> BoxFuture<'a, Result<bool, RecordsError>> {
-        async move { self.change(name, expected.as_ref(), new) }.boxed()
+        let mut records = self.records();
+        let fits = records.get(name) == expected.as_ref();
+        match new {
+            _ if !fits => {}
+            Some(value) => drop(records.insert(name.to_owned(), value)),
+            None => drop(records.remove(name)),
+        }
+        std::future::ready(Ok(fits)).boxed()
     }
 }

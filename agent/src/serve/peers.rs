@@ -8,6 +8,8 @@ use crate::peers::{Denial, JoinToken, Peers, TokenRefusal};
 use axum::Json;
 use axum::extract::{Path, Query as QueryExtractor, State as StateExtractor};
 use jiff::{SignedDuration, Timestamp};
+use manifests::{Kind, ObjectKey};
+use reconciler::store::{Write, WriteError};
 use serde_json::{Value, json};
 
 fn peers(api: &Api) -> Result<&Peers, Refusal> {
@@ -101,5 +103,14 @@ pub(crate) async fn remove(
 ) -> Result<Json<Value>, Refusal> {
     let removed = peers(&api)?.office().remove(&name, Timestamp::now()).await;
     removed.map_err(|denial| refused(&denial))?;
+    let cluster = api.store.cluster();
+    if let Some(member) = cluster.members().into_iter().find(|member| member.peer.name == name) {
+        cluster.remove(member.id).await.map_err(|error| Refusal::internal(chain(&error)))?;
+    }
+    let key = ObjectKey::new(Kind::Node, "", name.clone());
+    match api.store.write(vec![Write::Remove { key, uid: None }]).await {
+        Ok(_) | Err(WriteError::NotFound(_)) => {}
+        Err(error) => return Err(Refusal::internal(chain(&error))),
+    }
     Ok(Json(json!({"removed": name})))
 }

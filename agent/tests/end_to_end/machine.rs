@@ -118,6 +118,10 @@ impl Machine {
         } {}
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn agent_pid(&self) -> i32 {
         self.agent.as_ref().unwrap().id().cast_signed()
     }

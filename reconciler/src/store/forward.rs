@@ -251,6 +251,7 @@ pub(super) fn answer_read_index(cluster: &str, index: u64, body: Bytes) -> Resul
 
 #[derive(Clone, PartialEq, Message)]
 struct MemberQuestion {
+    /// Empty of one that does not know it yet; its certificate says that it may ask.
     #[prost(string, tag = "1")]
     cluster: String,
     /// To add; its fields are those of `Peer`.
@@ -274,6 +275,34 @@ struct PeerMessage {
 struct MemberAnswer {
     #[prost(uint64, tag = "1")]
     node: NodeId,
+    #[prost(string, tag = "2")]
+    cluster: String,
+}
+
+/// Asks each of `members` in turn to make `me` one of them, until one does: the leader, or one
+/// that knows it.
+///
+/// # Errors
+/// What the last one said, if none does.
+pub(super) async fn admission(
+    transport: &dyn Transport,
+    members: &[Peer],
+    me: &Peer,
+) -> Result<(String, NodeId), ClusterError> {
+    let mut last = ClusterError::NoLeader;
+    for member in members.iter().filter(|member| member.name != me.name) {
+        let Peer { name, address, zone } = me.clone();
+        let question = MemberQuestion {
+            cluster: String::new(),
+            add: Some(PeerMessage { name, address, zone }),
+            remove: None,
+        };
+        match ask::<MemberAnswer>(transport, member.clone(), Topic::Member, &question).await {
+            Ok(answer) => return Ok((answer.cluster, answer.node)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Asks the leader to add `peer`.
@@ -302,9 +331,12 @@ pub(super) async fn remove(
 
 pub(super) async fn answer_member(this: &Cluster, cluster: &str, body: Bytes) -> Result<Bytes, String> {
     let question: MemberQuestion = wire::decode("a question", body).map_err(|error| crate::chain(&error))?;
-    check(cluster, &question.cluster)?;
-    if this.leadership() != Leadership::Leads {
-        return Err("this member does not lead".into());
+    if !question.cluster.is_empty() {
+        check(cluster, &question.cluster)?;
+        // What a member passes on is for the leader: it is not passed on again.
+        if this.leadership() != Leadership::Leads {
+            return Err("this member does not lead".into());
+        }
     }
     let told = |error: ClusterError| crate::chain(&error);
     let mut node = 0;
@@ -314,7 +346,7 @@ pub(super) async fn answer_member(this: &Cluster, cluster: &str, body: Bytes) ->
     if let Some(id) = question.remove {
         this.remove(id).await.map_err(told)?;
     }
-    Ok(MemberAnswer { node }.encode_to_vec().into())
+    Ok(MemberAnswer { node, cluster: cluster.to_owned() }.encode_to_vec().into())
 }
 
 async fn ask<A: Message + Default>(

@@ -80,7 +80,10 @@ impl LogStore {
             added_bytes: 0,
             purged: facts.purged,
             last,
-            vote: facts.vote,
+            // openraft would take a leader that comes back for the leader still, and let it answer
+            // reads by what it knows to be committed: the hint, which a power cut makes old. So it
+            // has to be elected anew, for which all that is committed is committed again.
+            vote: facts.vote.map(|vote| Vote::new(vote.leader_id.term, vote.leader_id.node_id)),
             committed,
         };
         for entry in entries {

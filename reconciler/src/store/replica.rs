@@ -1,11 +1,11 @@
 //! One member's part of the store, put together.
 
-use super::cluster::{Cluster, Heard, Leadership, Outside};
+use super::cluster::{Cluster, ClusterError, Heard, Leadership, Outside};
 use super::command::SeededRandom;
 use super::compaction;
 use super::election::Elector;
 use super::files::{Files, HostFiles};
-use super::forward::Forwarder;
+use super::forward::{self, Forwarder};
 use super::log::{Facts, Folder, Hint, Identity, LogStore};
 use super::machine::Machine;
 use super::migrate;
@@ -40,6 +40,17 @@ pub enum Beginning {
     },
 }
 
+impl Beginning {
+    /// Asks `members`, in turn, to take `me` in.
+    ///
+    /// # Errors
+    /// What the last one said, if none does.
+    pub async fn join(transport: &dyn Transport, members: &[Peer], me: &Peer) -> Result<Self, ClusterError> {
+        let (cluster, node) = forward::admission(transport, members, me).await?;
+        Ok(Self::Join { cluster, node })
+    }
+}
+
 /// Tells the time for what writes are stamped with. Nothing is decided by it.
 pub(super) type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -71,6 +82,12 @@ impl std::fmt::Debug for StoreOptions {
 }
 
 impl StoreOptions {
+    /// True if there is a store in `dir` already: its beginning is behind it.
+    #[must_use]
+    pub fn has_begun(dir: &Path) -> bool {
+        dir.join("store.redb").exists()
+    }
+
     /// A store in `dir` without peers.
     #[must_use]
     pub fn alone(dir: &Path) -> Self {

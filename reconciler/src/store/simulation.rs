@@ -18,7 +18,7 @@ pub(super) use switch::Switch;
 
 use super::{Beginning, Leadership, OpenError, Store, StoreOptions, Write};
 use crate::peer::{NodeId, Peer};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use manifests::k8s_openapi::api::core::v1::ConfigMap;
 use manifests::{Kind, ObjectKey};
 use std::cell::RefCell;
@@ -32,6 +32,9 @@ use tokio::task::JoinHandle;
 
 /// How long a cluster without faults may take to do what it is asked, by its own clock.
 const DEADLINE: Duration = Duration::from_secs(300);
+
+/// What wall clocks say when a world begins, in seconds: entries must be as long in every run.
+pub(super) const EPOCH: i64 = 1_900_000_000;
 
 /// A member that may run, or be dead with its disk left.
 pub(super) struct Place {
@@ -109,14 +112,14 @@ impl World {
         let me = self.peer(index);
         self.of(index, |place| {
             let clock = Arc::clone(&place.clock);
-            let wrong = move || SignedDuration::from_secs(clock.load(Ordering::Relaxed));
+            let seconds = move || EPOCH + clock.load(Ordering::Relaxed);
             StoreOptions {
                 transport: Some(Arc::new(self.switch.port(&me.name))),
                 me,
                 beginning: place.beginning.clone(),
                 seed: self.seed.wrapping_add(index as u64),
                 files: place.disk.mount(),
-                clock: Arc::new(move || Timestamp::now() + wrong()),
+                clock: Arc::new(move || Timestamp::from_second(seconds()).unwrap()),
                 // Small, so that logs are cut and snapshots travel.
                 least_log_bytes: 20_000,
                 ..StoreOptions::alone(&place.dir)

@@ -8,7 +8,7 @@ use crate::events::Recorder;
 use crate::git::watch::RepositoryWatch;
 use crate::git::{Fetched, GitError, Outcome, Repository, schedule};
 use crate::random::OsRandom;
-use crate::store::Store;
+use crate::store::{Leadership, Store};
 use jiff::{SignedDuration, Timestamp};
 use manifests::config::GitSource;
 use manifests::parse::{Parsed, SourceFile, parse};
@@ -69,7 +69,11 @@ impl Follower {
         let mut repeated = Repeated { repository: None, has_read: false, failures: 0 };
         let mut random = OsRandom::new();
         let mut waiting = Vec::new();
+        let mut leaderships = self.store.cluster().leaderships();
         loop {
+            if !self.lead(&mut leaderships, &stop).await {
+                return;
+            }
             // Who asks during the look below is answered by the next one.
             while let Ok(request) = self.inbox.try_recv() {
                 waiting.push(request);
@@ -98,6 +102,48 @@ impl Follower {
                 () = changed => {}
                 () = tokio::time::sleep_until(next_at) => {}
             }
+        }
+    }
+
+    /// Waits until this member leads, and tells who asks meanwhile that another one looks; false
+    /// if there is nothing to wait for any more.
+    async fn lead(
+        &mut self,
+        leaderships: &mut watch::Receiver<Leadership>,
+        stop: &CancellationToken,
+    ) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                leads = leaderships.wait_for(|leadership| *leadership == Leadership::Leads) => {
+                    return leads.is_ok();
+                }
+                request = self.inbox.recv() => match request {
+                    // Who asked may have gone.
+                    Some(request) => drop(request.send(self.elsewhere())),
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    /// The report of a member that follows.
+    fn elsewhere(&self) -> SyncReport {
+        let cluster = self.store.cluster();
+        let leader = match cluster.leadership() {
+            Leadership::Follows(id) => cluster.members().into_iter().find(|member| member.id == id),
+            Leadership::Leads | Leadership::Nobody => None,
+        };
+        let message = leader.map_or_else(
+            || "the cluster has no leader now: nobody looks at Git".to_owned(),
+            |leader| format!("{} leads and looks at Git; ask there", leader.peer.name),
+        );
+        SyncReport {
+            source: self.source.name.clone(),
+            result: "NotLeader".into(),
+            message,
+            ..SyncReport::default()
         }
     }
 

@@ -9,7 +9,7 @@ use crate::peers::identity::NodeKey;
 use crate::peers::links::Links;
 use crate::peers::office::{Denial, Office};
 use crate::peers::papers::Papers;
-use crate::peers::records::{LocalRecords, Records as _};
+use crate::peers::records::LocalRecords;
 use crate::peers::token::{Invitation, TokenRefusal};
 use crate::peers::{Peers, membership};
 use jiff::{SignedDuration, Timestamp};
@@ -226,8 +226,8 @@ async fn opened(
         join,
         ..ClusterConfiguration::default()
     };
-    let records = Arc::new(crate::peers::local_records(state_dir).expect("records"));
-    let (peers, listener) = Peers::open((&cluster, name), state_dir, records).await.expect("a member");
+    let records = Arc::new(LocalRecords::default());
+    let (peers, listener) = Peers::open((&cluster, name, ""), state_dir, records).await.expect("a member");
     let (peers, stop) = (Arc::new(peers), CancellationToken::new());
     let metrics = crate::metrics::Metrics::new(name).expect("metrics");
     let expiration = metrics.certificate_expiration.clone();
@@ -297,22 +297,6 @@ async fn a_certificate_that_expired_while_the_founder_was_off_is_renewed_by_itse
     task.await.expect("no panic").expect("no error");
     let kept = membership::kept(&pki, "n1", &key).expect("readable").expect("a member");
     assert_eq!(kept.passport().until, n1.passport().until);
-}
-
-#[tokio::test]
-async fn records_change_only_from_what_was_seen_and_outlive_the_process() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("records.json");
-    let records = LocalRecords::open(file.clone()).expect("records");
-    let (one, two) = (serde_json::json!(1), serde_json::json!(2));
-    assert!(records.swap("a/1", None, Some(one.clone())).await.expect("written"));
-    assert!(!records.swap("a/1", None, Some(two.clone())).await.expect("read"));
-    assert!(records.swap("a/1", Some(one), Some(two.clone())).await.expect("written"));
-    assert!(records.swap("b/1", None, Some(two.clone())).await.expect("written"));
-    let again = LocalRecords::open(file).expect("records");
-    assert_eq!(again.list("a/").await.expect("read"), [("a/1".to_owned(), two.clone())]);
-    assert!(again.swap("a/1", Some(two), None).await.expect("written"));
-    assert_eq!(again.get("a/1").await.expect("read"), None);
 }
 
 #[tokio::test]

@@ -215,3 +215,34 @@ fn nothing_acknowledged_is_lost_by_power_cuts_and_failed_syncs() {
     println!("{} acknowledged, {} undecided", sum.0, sum.1);
     assert!(sum.0 > 100 || sum.1 > 20, "{sum:?}");
 }
+
+#[test]
+fn a_leader_that_comes_back_from_a_power_cut_reads_nothing_old() {
+    for seed in 0..8 {
+        simulate(async move {
+            let world = World::new(3, seed).await;
+            world.voters(3).await;
+            let leader = world.leader().await;
+            world.store(leader).write(create("a", "old")).await.unwrap();
+            world.agreement().await;
+            world.store(leader).write(vec![Write::Update(object("a", "new").into())]).await.unwrap();
+            for index in 0..3 {
+                world.of(index, |place| place.disk.cut_power());
+                world.kill(index).await;
+            }
+            // The one that led is back first, and asked before it has heard of anybody.
+            for index in [leader, (leader + 1) % 3, (leader + 2) % 3] {
+                world.start(index).await;
+            }
+            let store = world.store(leader);
+            let read = async {
+                while store.cluster().catch_up().await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                values(&store)["a"].clone()
+            };
+            let read = tokio::time::timeout(DEADLINE, read).await.unwrap();
+            assert_eq!(read, "new", "seed {seed}");
+        });
+    }
+}

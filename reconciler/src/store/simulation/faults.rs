@@ -289,6 +289,9 @@ fn run(seed: u64) -> Outcome {
         // Who has started again knows what is committed when somebody leads.
         world.write_somewhere("end").await;
         let last = world.agreement().await;
+        for index in 0..count {
+            world.kill(index).await;
+        }
         // The final state is read by everybody, after all else.
         let mut record = record.borrow_mut();
         for object in 0..OBJECTS {

@@ -1,0 +1,83 @@
+//! `keel cluster`: who its members are, who leads, and whether anything can be written.
+
+use super::CommandError;
+use super::connection::Connection;
+use super::output::Output;
+use crate::client::{ClusterView, MemberView};
+use crate::print::Table;
+use clap::Args;
+use std::process::ExitCode;
+
+/// A member that was silent for longer is shown as lost.
+const LOST_SECONDS: u64 = 5;
+
+/// The members of the cluster, as this node sees them.
+///
+/// Exits 1 if nothing can be written because no majority answers.
+#[derive(Debug, Args)]
+pub(super) struct ClusterArgs {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) async fn run(args: &ClusterArgs, output: &mut Output<'_>) -> Result<ExitCode, CommandError> {
+    let view = args.connection.client()?.cluster().await?;
+    output.write(render(&view))?;
+    Ok(if view.writable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn state(member: &MemberView) -> &'static str {
+    match member.silent_seconds {
+        Some(seconds) if seconds > LOST_SECONDS => "silent",
+        Some(_) => "answers",
+        None if member.is_self => "this node",
+        None => "",
+    }
+}
+
+fn render(view: &ClusterView) -> String {
+    let mut table = Table { heads: vec!["ID", "NAME", "ADDRESS", "ZONE", "ROLE", "STATE"], rows: Vec::new() };
+    for member in &view.members {
+        let role = match (member.leader, member.voter) {
+            (true, _) => "leader",
+            (false, true) => "voter",
+            (false, false) => "learner",
+        };
+        let row = [&member.id.to_string(), &member.name, &member.address, &member.zone, role, state(member)];
+        table.rows.push(row.into_iter().map(|cell: &str| cell.to_owned()).collect());
+    }
+    let mut text = format!("cluster {}\n{}", view.cluster, table.render());
+    let voters = view.members.iter().filter(|member| member.voter).count();
+    if view.writable {
+        let spare = voters.saturating_sub(1) / 2;
+        text.push_str(&format!("{voters} vote; {spare} of them may be lost before nothing can be changed\n"));
+    } else {
+        text.push_str(
+            "No majority of the voters answers: nothing can be changed. What runs goes on running, and \
+             this node answers from what it knows. Bring back a voter.\n",
+        );
+    }
+    if voters % 2 == 0 && voters > 0 {
+        text.push_str("An even number votes: one more member would make it safer.\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, voter: bool, leader: bool) -> MemberView {
+        MemberView { id, name: format!("n{id}"), voter, leader, is_self: leader, ..MemberView::default() }
+    }
+
+    #[test]
+    fn it_says_who_leads_and_how_many_may_be_lost() {
+        let members = vec![member(1, true, true), member(2, true, false), member(3, true, false)];
+        let view = ClusterView { cluster: "c".into(), writable: true, members };
+        let text = render(&view);
+        assert!(text.contains("leader") && text.contains("3 vote; 1 of them may be lost"), "{text}");
+        let stuck = ClusterView { writable: false, ..view };
+        assert!(render(&stuck).contains("nothing can be changed"), "{}", render(&stuck));
+    }
+}

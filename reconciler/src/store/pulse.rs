@@ -85,6 +85,12 @@ pub(super) fn answer(
 }
 
 impl Heard {
+    /// What was answered to an earlier leader is of no account.
+    fn forget_answers(&mut self) {
+        self.answered.clear();
+        self.words.clear();
+    }
+
     /// Notes that the leader of `vote` was heard at `now`.
     fn hear(&mut self, vote: Vote, now: Instant) {
         if let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote) {
@@ -166,10 +172,7 @@ impl Pulser {
                 continue;
             }
             let since = *led_since.get_or_insert_with(|| {
-                self.heard.send_modify(|heard| {
-                    heard.answered.clear();
-                    heard.words.clear();
-                });
+                self.heard.send_modify(Heard::forget_answers);
                 now
             });
             let membership = known.membership_config.membership();
@@ -194,15 +197,7 @@ impl Pulser {
                     under_way.spawn(self.call(id, peer, self.question(&known)));
                 }
             }
-            let leadership = self.led(membership.get_joint_config(), since, now);
-            if leadership == Leadership::Leads {
-                self.heard.send_if_modified(|heard| {
-                    heard.fresh_at = Some(now);
-                    // Nobody waits for it.
-                    false
-                });
-            }
-            self.say(leadership);
+            self.say(self.led(membership.get_joint_config(), since, now));
         }
     }
 
@@ -248,7 +243,7 @@ impl Pulser {
         live.map_or(Leadership::Nobody, |vote| Leadership::Follows(vote.leader_id.node_id))
     }
 
-    /// A leader leads while a majority of each set of voters answers.
+    /// A leader leads while a majority of each set of voters answers, and knows all that is written.
     fn led(&self, voters: &[BTreeSet<NodeId>], since: Instant, now: Instant) -> Leadership {
         let heard = self.heard.borrow();
         let fresh = |id: &NodeId| {
@@ -256,7 +251,16 @@ impl Pulser {
                 || now < heard.answered.get(id).copied().unwrap_or(since) + QUORUM_PATIENCE
         };
         let follows = |set: &BTreeSet<NodeId>| set.iter().filter(|id| fresh(id)).count() * 2 > set.len();
-        if voters.iter().all(follows) { Leadership::Leads } else { Leadership::Nobody }
+        let leads = voters.iter().all(follows);
+        drop(heard);
+        if leads {
+            self.heard.send_if_modified(|heard| {
+                heard.fresh_at = Some(now);
+                // Nobody waits for it.
+                false
+            });
+        }
+        if leads { Leadership::Leads } else { Leadership::Nobody }
     }
 
     fn say(&self, leadership: Leadership) {

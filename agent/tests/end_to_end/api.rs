@@ -80,11 +80,7 @@ impl Api {
             let version = list["metadata"]["resourceVersion"].as_str().unwrap();
             // Whatever it was, also that the watch cannot go on: what is there now is looked at.
             let _changed = self.watch(path, version).next();
-            assert!(
-                began.elapsed() < PATIENCE,
-                "waited in vain for {what}; there is: {}",
-                summary(items)
-            );
+            assert!(began.elapsed() < PATIENCE, "waited in vain for {what}; there is: {}", summary(items));
             list = self.get(path);
         }
     }

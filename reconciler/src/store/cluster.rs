@@ -19,6 +19,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+/// A leader that is removed gives way first: another has to go on.
+const REMOVALS: usize = 4;
+const REMOVAL_REST: Duration = Duration::from_millis(500);
 /// What a member said holds for as long.
 const WORDS_HOLD: Duration = Duration::from_secs(5);
 /// How long an answer of the leader is waited for.
@@ -291,11 +294,28 @@ impl Cluster {
         self.raft.change_membership(change, true).await.map(drop).map_err(|error| refused(&error))
     }
 
-    /// The member `id` is none after.
+    /// The member `id` is none after. One that leads goes on until it has given that to the others.
     ///
     /// # Errors
     /// If there is no leader, or it refuses.
     pub async fn remove(&self, id: NodeId) -> Result<(), ClusterError> {
+        let mut last = ClusterError::NoLeader;
+        let mut leaderships = self.leaderships();
+        for _ in 0..REMOVALS {
+            let found = leaderships.wait_for(|leadership| *leadership != Leadership::Nobody);
+            if !matches!(tokio::time::timeout(LEADER_PATIENCE, found).await, Ok(Ok(_))) {
+                return Err(last);
+            }
+            match self.remove_once(id).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+            tokio::time::sleep(REMOVAL_REST).await;
+        }
+        Err(last)
+    }
+
+    async fn remove_once(&self, id: NodeId) -> Result<(), ClusterError> {
         match self.leader()? {
             Some(leader) => forward::remove(&*self.way()?, leader, &self.identity.cluster, id).await,
             None => self.remove_here(id).await,

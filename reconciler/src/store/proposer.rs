@@ -1,18 +1,21 @@
 //! Brings writes into the log: all that wait become one command, and so share a flush.
 
 use super::StorageError;
-use super::cluster::Leadership;
+use super::cluster::{LEADER_PATIENCE, Leadership};
 use super::command::{Answer, Answers, Command};
 use super::error::WriteError;
 use super::forward::Forwarder;
 use super::log::Flushing;
+use super::patience::held;
 use super::raft::Raft;
 use super::replica::WallClock;
+use super::snapshot::Head;
 use crate::random::OsRandom;
 use bytes::Bytes;
 use openraft::error::{ClientWriteError, RaftError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// Batches in one command after which no more are taken in.
 const GROUP: usize = 1024;
@@ -34,7 +37,8 @@ pub(super) struct Proposer {
     queue: mpsc::Receiver<Vec<Request>>,
     flushing: watch::Receiver<Flushing>,
     leadership: watch::Receiver<Leadership>,
-    forwarder: Option<Forwarder>,
+    /// With it, how far the log is applied here.
+    forwarder: Option<(Forwarder, watch::Receiver<Head>)>,
     clock: WallClock,
     chance: OsRandom,
     /// What did not fit into the last command.
@@ -46,7 +50,7 @@ impl Proposer {
         raft: Raft,
         queue: mpsc::Receiver<Vec<Request>>,
         (flushing, leadership): (watch::Receiver<Flushing>, watch::Receiver<Leadership>),
-        forwarder: Option<Forwarder>,
+        forwarder: Option<(Forwarder, watch::Receiver<Head>)>,
         clock: WallClock,
     ) -> Self {
         let (chance, left) = (OsRandom::new(), Vec::new());
@@ -56,13 +60,34 @@ impl Proposer {
     /// Proposes until every sender is gone.
     pub(super) async fn run(mut self) {
         while let Some((batches, answers)) = self.next_group().await {
-            let result = self.decide(batches).await;
-            tell(answers, result);
+            match self.decide(batches).await {
+                Ok((result, 0)) => tell(answers, Ok(result)),
+                Ok((result, index)) => self.tell_once_seen(index, answers, result),
+                Err(error) => tell(answers, Err(error)),
+            }
         }
     }
 
-    /// Brings `batches` to whoever leads, once there is somebody.
-    async fn decide(&mut self, batches: Vec<Bytes>) -> Result<Answers, WriteError> {
+    /// Who asked reads what it wrote: it is told when this member shows it. The next writes do not
+    /// wait for that.
+    fn tell_once_seen(&self, index: u64, answers: Vec<oneshot::Sender<Answer>>, result: Answers) {
+        let Some((_, applied)) = &self.forwarder else { return };
+        if self.flushing.borrow().stuck(Instant::now()).is_some() {
+            // Nothing is applied here before the disk works again.
+            return tell(answers, Ok(result));
+        }
+        let mut applied = applied.clone();
+        tokio::spawn(held(async move {
+            let seen = applied.wait_for(|head| head.last.is_some_and(|last| last.index >= index));
+            // Cut off meanwhile: it is written all the same, and will be seen later.
+            let _late = tokio::time::timeout(LEADER_PATIENCE, seen).await;
+            tell(answers, Ok(result));
+        }));
+    }
+
+    /// Brings `batches` to whoever leads, once there is somebody. With the answers goes how far the
+    /// log has to be applied here for them to be seen; 0 if it is.
+    async fn decide(&mut self, batches: Vec<Bytes>) -> Result<(Answers, u64), WriteError> {
         let found = self.leadership.wait_for(|leadership| *leadership != Leadership::Nobody);
         match tokio::time::timeout(PATIENCE, found).await {
             Ok(Ok(_)) => {}
@@ -72,13 +97,14 @@ impl Proposer {
                 return Err(failing.map_or(WriteError::NoLeader, WriteError::Storage));
             }
         }
-        if let Some(forwarder) = &self.forwarder
+        if let Some((forwarder, _)) = &self.forwarder
             && let Some(leader) = forwarder.leader()
         {
-            return Ok(Answers(forwarder.write(leader, batches).await));
+            let (answers, index) = forwarder.write(leader, batches).await;
+            return Ok((Answers(answers), index));
         }
         let command = Command::new((self.clock)(), &mut self.chance, batches);
-        self.propose(command).await
+        self.propose(command).await.map(|answers| (answers, 0))
     }
 
     /// All that waits, up to the limits.

@@ -190,6 +190,12 @@ impl Snapshots {
     }
 }
 
+/// The objects of the snapshot that is the file `path`.
+pub(super) fn read_file(path: &Path) -> Result<State, SnapshotError> {
+    let file = std::fs::File::open(path).map_err(io_error("open", path))?;
+    read_all(&file, path).map(|(_, state)| state)
+}
+
 fn name_of(head: &Head) -> String {
     let (term, node, index) =
         head.last.map_or((0, 0, 0), |last| (last.leader_id.term, last.leader_id.node_id, last.index));

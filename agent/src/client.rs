@@ -251,11 +251,22 @@ impl Client {
             .body(Full::new(body.unwrap_or_default()))
             .map_err(|source| ClientError::Target { target: target.to_owned(), source })?;
         let response = sender.send_request(request).await.map_err(broken)?;
+        warn(&response);
         if response.status().is_success() {
             return Ok(response);
         }
         let code = response.status();
         Err(ClientError::from_answer(code, &read_all(response).await?))
+    }
+}
+
+/// What the agent warns of goes to stderr, as kubectl does it.
+fn warn(response: &Response<Incoming>) {
+    for warning in response.headers().get_all("warning") {
+        // CODE AGENT "TEXT"
+        let text = warning.to_str().unwrap_or_default();
+        let text = text.splitn(3, ' ').nth(2).unwrap_or_default().trim_matches('"');
+        eprintln!("Warning: {text}");
     }
 }
 

@@ -3,13 +3,14 @@
 mod follow;
 mod records;
 
-pub(crate) use follow::follow;
+pub(crate) use follow::Follower;
 pub(crate) use records::SharedRecords;
 
 use crate::peers::Peers;
 use anyhow::Context as _;
 use manifests::config::AgentConfiguration;
 use reconciler::store::{Beginning, Leadership, OpenError, Store, StoreOptions};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -42,6 +43,11 @@ pub(crate) async fn open_peers(
     Ok(Some((Arc::new(peers), listener)))
 }
 
+/// Where the node's store is.
+pub(crate) fn store_folder(configuration: &AgentConfiguration) -> PathBuf {
+    configuration.state_dir.join("store")
+}
+
 /// True if this node decides for its cluster now.
 pub(crate) fn leads(store: &Store) -> bool {
     store.cluster().leadership() == Leadership::Leads
@@ -56,7 +62,7 @@ pub(crate) async fn open_store(
     configuration: &AgentConfiguration,
     peers: Option<&Peers>,
 ) -> anyhow::Result<Store> {
-    let folder = configuration.state_dir.join("store");
+    let folder = store_folder(configuration);
     let mut options = StoreOptions::alone(&folder);
     if let Some(peers) = peers {
         options.me = peers.me().clone();

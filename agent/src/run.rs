@@ -22,6 +22,7 @@ use reconciler::driver::Driver;
 use reconciler::events::{EventWriter, Recorder, recorder};
 use reconciler::heartbeats::Heartbeats;
 use reconciler::store::Store;
+use reconciler::sync::duty::{Duties, Holders};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::image::ImageStore;
 use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
@@ -146,6 +147,7 @@ struct Parts {
     events: EventWriter,
     sync: SyncHandle,
     syncer: Syncer,
+    holders: watch::Sender<Holders>,
     metrics: Metrics,
     warnings: Arc<Vec<String>>,
     peers: Option<cluster::Port>,
@@ -169,12 +171,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let name = configuration.node_name.clone();
-    let addresses = peers.as_ref().map_or_else(
-        || hardware::addresses(cidr.gateway().into()),
-        |(peers, _)| hardware::addresses_with(&peers.me().address, cidr.gateway().into()),
-    );
-    let machine = Machine::observe(name, addresses, &configuration.state_dir);
+    let machine = machine(&configuration, peers.as_ref(), cidr);
     let registered = cluster::leads(&store);
     if registered {
         registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
@@ -196,8 +193,10 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     });
     node.sweep().await;
     node.republish().await;
-    let (sync, syncer) =
-        syncer(&store, &recorder, &configuration.sources, &configuration.state_dir.join("git"));
+    let holders = watch::Sender::default();
+    let duties = duties(&configuration, peers.is_some(), &holders);
+    let clones = configuration.state_dir.join("git");
+    let (sync, syncer) = syncer(&store, &recorder, &configuration.sources, &clones, &duties);
     let (configuration, warnings) = (Arc::new(configuration), Arc::new(warnings));
     Ok(Parts {
         configuration,
@@ -207,6 +206,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         events,
         sync,
         syncer,
+        holders,
         metrics,
         warnings,
         peers,
@@ -214,6 +214,24 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         unregistered: (!registered).then_some(machine),
         started_at,
     })
+}
+
+/// This machine, with its addresses towards others.
+fn machine(configuration: &AgentConfiguration, peers: Option<&cluster::Port>, cidr: Cidr) -> Machine {
+    let alone = cidr.gateway().into();
+    let addresses = peers.map_or_else(
+        || hardware::addresses(alone),
+        |(peers, _)| hardware::addresses_with(&peers.me().address, alone),
+    );
+    Machine::observe(configuration.node_name.clone(), addresses, &configuration.state_dir)
+}
+
+/// Which sources this node looks at: as the cluster decides, or all.
+fn duties(configuration: &AgentConfiguration, shared: bool, holders: &watch::Sender<Holders>) -> Duties {
+    if shared {
+        return Duties { me: configuration.node_name.clone(), holders: holders.subscribe() };
+    }
+    Duties::alone(configuration.sources.iter().map(|source| source.name.clone()))
 }
 
 async fn open_network(configuration: &AgentConfiguration, pod_cidr: Cidr) -> anyhow::Result<Network> {
@@ -369,17 +387,19 @@ impl Parts {
     fn shared_work(&self, stop: &CancellationToken) -> Vec<Part> {
         let reconcile = self.metrics.reconcile.clone();
         let heartbeats = Arc::new(Heartbeats::new(tokio::time::Instant::now()));
-        let follow = cluster::follow(
-            Arc::clone(&self.store),
-            self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
-            Arc::clone(&self.records),
-            Arc::clone(&heartbeats),
-            (self.configuration.node_name.clone(), stop.clone()),
-        );
+        let follower = cluster::Follower {
+            me: self.configuration.node_name.clone(),
+            store: Arc::clone(&self.store),
+            peers: self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
+            records: Arc::clone(&self.records),
+            heartbeats: Arc::clone(&heartbeats),
+            sync: self.sync.clone(),
+            holders: self.holders.clone(),
+        };
         let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
             .listening_to(heartbeats, LostRules::default())
             .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
-        let mut parts = vec![follow.boxed(), finished(driver.run(stop.clone())).boxed()];
+        let mut parts = vec![follower.run(stop.clone()).boxed(), finished(driver.run(stop.clone())).boxed()];
         if let Some(machine) = self.unregistered.clone() {
             let (store, configuration) = (Arc::clone(&self.store), Arc::clone(&self.configuration));
             parts.push(registration::run(store, machine, configuration, stop.clone()).boxed());

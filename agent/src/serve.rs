@@ -12,6 +12,7 @@ mod overview;
 mod path;
 mod peers;
 mod query;
+mod staleness;
 mod status;
 mod streams;
 mod usage;
@@ -136,7 +137,9 @@ pub(crate) async fn control(
         .route("/apis/metrics.k8s.io/v1beta1/pods", get(usage::pods))
         .route("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", get(usage::pods))
         .route("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods/{name}", get(usage::pod))
+        .route("/evenkeel/v1alpha1/cluster/snapshot", get(cluster::snapshot))
         .fallback(any(resource))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), staleness::tell))
         .with_state(api);
     // Watches never end by themselves: the end of the agent ends them.
     tokio::select! {

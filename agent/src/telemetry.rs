@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// # Errors
 /// If `KEEL_LOG` cannot be read as such, or a log was set up before.
 pub(crate) fn start() -> anyhow::Result<()> {
-    let directives = std::env::var("KEEL_LOG").unwrap_or_else(|_| "info,openraft=error".into());
+    let directives = std::env::var("KEEL_LOG").unwrap_or_else(|_| "info,openraft=off".into());
     let filter = EnvFilter::try_new(&directives)
         .with_context(|| format!("KEEL_LOG={directives} is no filter; try `info` or `info,runtime=debug`"))?;
     let registry = tracing_subscriber::registry().with(filter);

@@ -68,7 +68,8 @@ fn of_pods() -> Vec<(&'static str, Test)> {
             a_crash_while_the_agent_is_dead_is_repaired,
             an_agent_that_stops_leaves_its_pods_alone;
         nodes_work_together:
-            three_nodes_run_what_one_of_them_can_fetch;
+            three_nodes_run_what_one_of_them_can_fetch,
+            a_survivor_begins_anew_and_others_come_back_to_it;
         pods_by_request:
             a_sandbox_lives_by_the_words_of_its_client,
             containers_share_processes_as_they_are_asked_to,

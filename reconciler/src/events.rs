@@ -5,7 +5,7 @@
 
 use crate::controllers::Note;
 use crate::controllers::garbage::DEFAULT_NAMESPACE;
-use crate::store::{Store, Write};
+use crate::store::{Leadership, Store, Write};
 use jiff::Timestamp;
 use manifests::k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use manifests::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -98,7 +98,9 @@ impl EventWriter {
         while let Ok((note, at)) = self.notes.try_recv() {
             self.take(note, at);
         }
-        self.write_due(&store, Instant::now() + SERIES_INTERVAL).await;
+        if store.cluster().leadership() != Leadership::Nobody {
+            self.write_due(&store, Instant::now() + SERIES_INTERVAL).await;
+        }
     }
 
     /// Counts `note`; returns when its series is due.

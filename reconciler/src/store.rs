@@ -21,6 +21,7 @@ mod proposer;
 mod pulse;
 mod raft;
 mod replica;
+pub mod rescue;
 mod snapshot;
 pub mod state;
 mod voters;

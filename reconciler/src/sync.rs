@@ -6,16 +6,18 @@
 //! before stays.
 
 mod accept;
+pub mod duty;
 mod follower;
 mod record;
 
 use crate::events::Recorder;
 use crate::store::Store;
+use duty::Duties;
 use follower::{Follower, Request};
 use jiff::Timestamp;
 use manifests::config::GitSource;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -55,6 +57,7 @@ struct Wakeable {
     name: String,
     requests: mpsc::Sender<Request>,
     last_attempt: watch::Receiver<Option<Timestamp>>,
+    reached: watch::Receiver<bool>,
 }
 
 impl SyncHandle {
@@ -78,6 +81,12 @@ impl SyncHandle {
         *known.last_attempt.borrow()
     }
 
+    /// Of each source, false if this node looks at it and did not reach it the last time.
+    #[must_use]
+    pub fn reached(&self) -> BTreeMap<String, bool> {
+        self.sources.iter().map(|known| (known.name.clone(), *known.reached.borrow())).collect()
+    }
+
     /// Every report from here on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<SyncReport> {
@@ -92,13 +101,14 @@ pub struct Syncer {
 }
 
 /// The loops over `sources`, and the handle to them. Clones are kept below `dir`,
-/// one folder for each source.
+/// one folder for each source. A source is looked at only while it is this node's duty.
 #[must_use]
 pub fn syncer(
     store: &Arc<Store>,
     recorder: &Recorder,
     sources: &[GitSource],
     dir: &Path,
+    duties: &Duties,
 ) -> (SyncHandle, Syncer) {
     let (reports, _) = broadcast::channel(REPORTS);
     let mut wakeable = Vec::new();
@@ -106,7 +116,8 @@ pub fn syncer(
     for source in sources {
         let (requests, inbox) = mpsc::channel(16);
         let (attempted, last_attempt) = watch::channel(None);
-        wakeable.push(Wakeable { name: source.name.clone(), requests, last_attempt });
+        let (reaches, reached) = watch::channel(true);
+        wakeable.push(Wakeable { name: source.name.clone(), requests, last_attempt, reached });
         followers.push(Follower {
             source: source.clone(),
             dir: dir.join(&source.name),
@@ -114,6 +125,8 @@ pub fn syncer(
             recorder: recorder.clone(),
             inbox,
             attempted,
+            reaches,
+            duties: duties.clone(),
             reports: reports.clone(),
         });
     }

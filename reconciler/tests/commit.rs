@@ -11,6 +11,7 @@ use manifests::{Kind, ObjectKey};
 use reconciler::driver::Driver;
 use reconciler::events::recorder;
 use reconciler::store::{State, Store, Write};
+use reconciler::sync::duty::Duties;
 use reconciler::sync::{SyncHandle, syncer};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,7 +91,8 @@ fn start(dir: &TempDir) -> (Arc<Store>, SyncHandle, CancellationToken, JoinSet<(
         allow_history_rewrite: false,
         auth: GitAuth::default(),
     };
-    let (handle, syncer) = syncer(&store, &recorder, &[source], &dir.path().join("clones"));
+    let duties = Duties::alone(std::iter::once(source.name.clone()));
+    let (handle, syncer) = syncer(&store, &recorder, &[source], &dir.path().join("clones"), &duties);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(Driver::new(Arc::clone(&store), recorder).run(stop.clone()));

@@ -1,26 +1,43 @@
 //! `keel cluster`: who its members are, who leads, and whether anything can be written.
 
+mod rescue;
+
 use super::CommandError;
 use super::connection::Connection;
 use super::output::Output;
 use crate::client::{ClusterView, MemberView};
 use crate::print::Table;
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
 /// A member that was silent for longer is shown as lost.
 const LOST_SECONDS: u64 = 5;
 
-/// The members of the cluster, as this node sees them.
+/// The members of the cluster, as this node sees them; and ways out when it is lost.
 ///
 /// Exits 1 if nothing can be written because no majority answers.
 #[derive(Debug, Args)]
 pub(super) struct ClusterArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
     #[command(flatten)]
     connection: Connection,
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    Reset(rescue::ResetArgs),
+    /// A copy of all objects in one file: write it, or begin anew with it
+    #[command(subcommand)]
+    Snapshot(rescue::SnapshotAction),
+}
+
 pub(super) async fn run(args: &ClusterArgs, output: &mut Output<'_>) -> Result<ExitCode, CommandError> {
+    match &args.action {
+        Some(Action::Reset(reset)) => return rescue::reset(reset, &args.connection, output),
+        Some(Action::Snapshot(action)) => return rescue::snapshot(action, &args.connection, output).await,
+        None => {}
+    }
     let view = args.connection.client()?.cluster().await?;
     output.write(render(&view))?;
     Ok(if view.writable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -47,6 +64,9 @@ fn render(view: &ClusterView) -> String {
         table.rows.push(row.into_iter().map(|cell: &str| cell.to_owned()).collect());
     }
     let mut text = format!("cluster {}\n{}", view.cluster, table.render());
+    if let Some(seconds) = view.staleness_seconds.filter(|seconds| *seconds > LOST_SECONDS as f64) {
+        text.push_str(&format!("This node has not heard all that was written for {seconds:.0} s.\n"));
+    }
     let voters = view.members.iter().filter(|member| member.voter).count();
     if view.writable {
         let spare = voters.saturating_sub(1) / 2;
@@ -54,7 +74,8 @@ fn render(view: &ClusterView) -> String {
     } else {
         text.push_str(
             "No majority of the voters answers: nothing can be changed. What runs goes on running, and \
-             this node answers from what it knows. Bring back a voter.\n",
+             this node answers from what it knows. Bring back a voter; or, if they are lost for good, \
+             `keel cluster reset --force` begins anew from this node's copy.\n",
         );
     }
     if voters % 2 == 0 && voters > 0 {
@@ -74,7 +95,7 @@ mod tests {
     #[test]
     fn it_says_who_leads_and_how_many_may_be_lost() {
         let members = vec![member(1, true, true), member(2, true, false), member(3, true, false)];
-        let view = ClusterView { cluster: "c".into(), writable: true, members };
+        let view = ClusterView { cluster: "c".into(), writable: true, staleness_seconds: None, members };
         let text = render(&view);
         assert!(text.contains("leader") && text.contains("3 vote; 1 of them may be lost"), "{text}");
         let stuck = ClusterView { writable: false, ..view };

@@ -67,6 +67,18 @@ pub(crate) enum CommandError {
         #[source]
         source: io::Error,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The node's store cannot be begun anew.
+    #[error("the store is as it was")]
+    Store(#[source] reconciler::store::OpenError),
     /// The agent's configuration is none.
     #[error("the agent's configuration has mistakes:\n{reason}")]
     Configuration {

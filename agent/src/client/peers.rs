@@ -1,7 +1,10 @@
 //! The node's part in its cluster.
 
 use super::{Client, ClientError, Query};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::Method;
+use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -103,13 +106,15 @@ impl Client {
 }
 
 /// The cluster, as a member sees it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ClusterView {
     /// Its id.
     pub(crate) cluster: String,
     /// Whether somebody leads whom a majority follows.
     pub(crate) writable: bool,
+    /// How old what the node shows may be; none if it heard no leader since it was started.
+    pub(crate) staleness_seconds: Option<f64>,
     /// Every member.
     pub(crate) members: Vec<MemberView>,
 }
@@ -137,6 +142,25 @@ pub(crate) struct MemberView {
     pub(crate) silent_seconds: Option<u64>,
 }
 
+/// Bytes as they come.
+#[derive(Debug)]
+pub(crate) struct Parts(Incoming);
+
+impl Parts {
+    /// The next bytes; none after the last.
+    ///
+    /// # Errors
+    /// If the answer is cut off.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while let Some(frame) = self.0.frame().await {
+            if let Ok(bytes) = frame.map_err(ClientError::Interrupted)?.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Client {
     /// The cluster, as the node sees it.
     ///
@@ -144,5 +168,14 @@ impl Client {
     /// The connection's errors.
     pub(crate) async fn cluster(&self) -> Result<ClusterView, ClientError> {
         self.json(Method::GET, "/evenkeel/v1alpha1/cluster", None).await
+    }
+
+    /// A copy of all objects, as it comes.
+    ///
+    /// # Errors
+    /// The connection's errors.
+    pub(crate) async fn snapshot(&self) -> Result<Parts, ClientError> {
+        let response = self.send(Method::GET, "/evenkeel/v1alpha1/cluster/snapshot", None).await?;
+        Ok(Parts(response.into_body()))
     }
 }

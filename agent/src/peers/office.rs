@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use reconciler::peer::Peer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -330,17 +331,30 @@ impl Office {
         Err(Denial::Taken { name: name.to_owned() })
     }
 
+    /// Node `name` can be removed.
+    ///
+    /// # Errors
+    /// If there is none, or it is this node; if the records cannot be read.
+    pub(crate) async fn may_remove(&self, name: &str) -> Result<(), Denial> {
+        self.removable(name).await.map(drop)
+    }
+
+    /// The record of node `name`.
+    async fn removable(&self, name: &str) -> Result<Value, Denial> {
+        if self.papers.identity().passport().name == name {
+            return Err(Denial::Myself { name: name.to_owned() });
+        }
+        let found = self.records.get(&format!("{NODES}{name}")).await?;
+        found.ok_or_else(|| Denial::Unknown { name: name.to_owned() })
+    }
+
     /// Node `name` is no member any more, and its key opens nothing.
     ///
     /// # Errors
     /// If there is none, or it is this node; if the records cannot be written.
     pub(crate) async fn remove(&self, name: &str, now: Timestamp) -> Result<(), Denial> {
-        if self.papers.identity().passport().name == name {
-            return Err(Denial::Myself { name: name.to_owned() });
-        }
+        let value = self.removable(name).await?;
         let place = format!("{NODES}{name}");
-        let unknown = || Denial::Unknown { name: name.to_owned() };
-        let value = self.records.get(&place).await?.ok_or_else(unknown)?;
         let node: KnownNode = read(value.clone())?;
         // The key first: a removal that was cut short can be said again.
         let removed = format!("{REMOVED}{}", node.key);

@@ -83,21 +83,32 @@ fn watch(store: &Arc<Store>, target: &Target, filter: Filter, query: &Query) -> 
         namespace.as_deref().is_none_or(|ns| object.namespace() == ns) && filter.matches(object)
     };
     let seen: Vec<String> = first.iter().filter(|o| wanted(o)).filter_map(|o| line("ADDED", o)).collect();
-    let stream = futures::stream::unfold((seen.into_iter(), watch, wanted), next_line);
+    let stream = futures::stream::unfold((seen.into_iter(), Some(watch), wanted), next_line);
     Ok(([("content-type", "application/json")], Body::from_stream(stream)).into_response())
 }
 
-type WatchState<F> = (std::vec::IntoIter<String>, Watch, F);
+/// Without a watch, all was said.
+type WatchState<F> = (std::vec::IntoIter<String>, Option<Watch>, F);
 
 async fn next_line<F: Fn(&Object) -> bool>(
-    (mut seen, mut watch, wanted): WatchState<F>,
+    (mut seen, watch, wanted): WatchState<F>,
 ) -> Option<(Result<String, std::convert::Infallible>, WatchState<F>)> {
     if let Some(line) = seen.next() {
         return Some((Ok(line), (seen, watch, wanted)));
     }
+    let mut watch = watch?;
     loop {
-        // Expired: the client was too slow; it ends here, and the client lists again.
-        let Event { change, object, .. } = watch.next().await.ok()?;
+        let Event { change, object, .. } = match watch.next().await {
+            Ok(event) => event,
+            // The agent ends.
+            Err(expired) if expired.oldest == u64::MAX => return None,
+            // The client was too slow, or this node took over a whole state from its peers: it lists again.
+            Err(expired) => {
+                let status = Refusal::gone(format!("{expired}; list again")).to_json();
+                let line = format!("{}\n", json!({"type": "ERROR", "object": status}));
+                return Some((Ok(line), (seen, None, wanted)));
+            }
+        };
         if !wanted(&object) {
             continue;
         }
@@ -106,7 +117,7 @@ async fn next_line<F: Fn(&Object) -> bool>(
             Change::Modified => "MODIFIED",
             Change::Deleted => "DELETED",
         };
-        return Some((Ok(line(word, &object)?), (seen, watch, wanted)));
+        return Some((Ok(line(word, &object)?), (seen, Some(watch), wanted)));
     }
 }
 

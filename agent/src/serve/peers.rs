@@ -101,12 +101,14 @@ pub(crate) async fn remove(
     StateExtractor(api): StateExtractor<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
-    let removed = peers(&api)?.office().remove(&name, Timestamp::now()).await;
-    removed.map_err(|denial| refused(&denial))?;
+    let office = peers(&api)?.office();
+    office.may_remove(&name).await.map_err(|denial| refused(&denial))?;
     let cluster = api.store.cluster();
+    // While its word still counts: if its vote is needed for a majority, it is needed for this, too.
     if let Some(member) = cluster.members().into_iter().find(|member| member.peer.name == name) {
         cluster.remove(member.id).await.map_err(|error| Refusal::internal(chain(&error)))?;
     }
+    office.remove(&name, Timestamp::now()).await.map_err(|denial| refused(&denial))?;
     let key = ObjectKey::new(Kind::Node, "", name.clone());
     match api.store.write(vec![Write::Remove { key, uid: None }]).await {
         Ok(_) | Err(WriteError::NotFound(_)) => {}

@@ -78,12 +78,9 @@ impl Api {
                 return found;
             }
             let version = list["metadata"]["resourceVersion"].as_str().unwrap();
-            let changed = self.watch(path, version).next();
-            assert!(
-                changed.is_some() && began.elapsed() < PATIENCE,
-                "waited in vain for {what}; there is: {}",
-                summary(items)
-            );
+            // Whatever it was, also that the watch cannot go on: what is there now is looked at.
+            let _changed = self.watch(path, version).next();
+            assert!(began.elapsed() < PATIENCE, "waited in vain for {what}; there is: {}", summary(items));
             list = self.get(path);
         }
     }

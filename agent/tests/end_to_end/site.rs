@@ -70,9 +70,9 @@ fn connected(number: usize) -> File {
 }
 
 impl Site {
-    /// `count` machines, of which `first` is one, form a cluster; none but `first` knows of the
-    /// repository.
-    pub(crate) fn around(first: &mut Machine, count: usize) -> Self {
+    /// `count` machines, of which `first` is one, form a cluster of voters. None but `first` and the
+    /// second are told of the repository.
+    pub(crate) fn around(first: &mut Machine, count: usize, sources: &Value) -> Self {
         busybox(&format!("ip link add {BRIDGE} type bridge"));
         busybox(&format!("ip addr add {}/24 dev {BRIDGE}", address(1)));
         busybox(&format!("ip link set {BRIDGE} up"));
@@ -84,7 +84,7 @@ impl Site {
             let network = connected(number);
             let mut machine = Machine::new(&format!("{}-{number}", first.name()));
             machine.configuration["nodeName"] = format!("node-{number}").into();
-            machine.configuration["sources"] = json!([]);
+            machine.configuration["sources"] = if number == 2 { sources.clone() } else { json!([]) };
             machine.configuration["network"]["podCIDR"] = format!("10.77.{number}.0/24").into();
             machine.configuration["cluster"] = json!({
                 "listenAddress": format!("{}:7443", address(number)),
@@ -93,6 +93,9 @@ impl Site {
             inside(&network, || machine.start());
             neighbours.push(Neighbour { machine, network });
         }
+        until_members(first, "that all vote", |members| {
+            (members.iter().filter(|member| member["voter"] == true).count() == count).then_some(())
+        });
         Self { neighbours }
     }
 

@@ -19,6 +19,11 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
+/// A leader that is removed gives way first: another has to go on.
+const REMOVALS: usize = 4;
+const REMOVAL_REST: Duration = Duration::from_millis(500);
+/// What a member said holds for as long.
+const WORDS_HOLD: Duration = Duration::from_secs(5);
 /// How long an answer of the leader is waited for.
 pub(super) const LEADER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,6 +48,12 @@ pub(super) struct Heard {
     pub(super) slowest: Duration,
     /// Of a leader: when each member last answered.
     pub(super) answered: BTreeMap<NodeId, Instant>,
+    /// What members say of themselves: to a leader all that answered, to another the leader.
+    pub(super) words: BTreeMap<NodeId, Bytes>,
+    /// When this member last showed all that the leader did.
+    pub(super) fresh_at: Option<Instant>,
+    /// How far the leader showed the log when this member was first seen behind, and when that was.
+    pub(super) behind: Option<(u64, Instant)>,
 }
 
 /// One member, for people.
@@ -86,6 +97,7 @@ pub struct Cluster {
     leadership: watch::Receiver<Leadership>,
     requests: mpsc::WeakSender<Vec<Request>>,
     transport: Option<Arc<dyn Transport>>,
+    word: watch::Sender<Bytes>,
     /// The number that was given last. Numbers are given one after the other.
     given: Arc<Mutex<NodeId>>,
 }
@@ -102,6 +114,7 @@ pub(super) struct Outside {
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) requests: mpsc::WeakSender<Vec<Request>>,
     pub(super) transport: Option<Arc<dyn Transport>>,
+    pub(super) word: watch::Sender<Bytes>,
 }
 
 impl Cluster {
@@ -112,9 +125,9 @@ impl Cluster {
         applied: watch::Receiver<Head>,
         outside: Outside,
     ) -> Self {
-        let Outside { heard, leadership, requests, transport } = outside;
+        let Outside { heard, leadership, requests, transport, word } = outside;
         let given = Arc::default();
-        Self { raft, identity, log, applied, heard, leadership, requests, transport, given }
+        Self { raft, identity, log, applied, heard, leadership, requests, transport, word, given }
     }
 
     /// The cluster's id: a member of another is refused.
@@ -155,6 +168,41 @@ impl Cluster {
             heard: heard.get(id).map(|at| now.saturating_duration_since(*at)),
         };
         membership.membership().nodes().map(member).collect()
+    }
+
+    /// From here on, this member says `word` of itself with each pulse: to the leader, or if it leads to
+    /// all. It is kept in memory only, and is to be short: some kilobytes at most.
+    pub fn say(&self, word: Bytes) {
+        self.word.send_if_modified(|said| std::mem::replace(said, word.clone()) != word);
+    }
+
+    /// What others say of themselves, where they were heard lately: to a leader every member, to
+    /// another the leader alone.
+    #[must_use]
+    pub fn words(&self) -> BTreeMap<NodeId, Bytes> {
+        let (heard, now) = (self.heard.borrow(), Instant::now());
+        let leads = self.leadership() == Leadership::Leads;
+        let mut words = heard.words.clone();
+        words.retain(|id, _| {
+            let lately = |at: &Instant| now < *at + WORDS_HOLD;
+            if leads { heard.answered.get(id).is_some_and(lately) } else { heard.live_leader(now).is_some() }
+        });
+        words
+    }
+
+    /// How old what this member shows may be: since then it has not heard of all that was written.
+    /// None if it never did since it was started. Zero on the leader.
+    #[must_use]
+    pub fn staleness(&self) -> Option<Duration> {
+        if self.leadership() == Leadership::Leads {
+            return Some(Duration::ZERO);
+        }
+        let at = self.heard.borrow().fresh_at?;
+        Some(Instant::now().saturating_duration_since(at))
+    }
+
+    pub(super) fn head(&self) -> Head {
+        self.applied.borrow().clone()
     }
 
     /// How far the log is applied here.
@@ -225,11 +273,55 @@ impl Cluster {
         Ok(id)
     }
 
-    /// The member `id` is none after.
+    /// Peers find this member as `me` says, from here on.
+    ///
+    /// # Errors
+    /// If there is no leader, or it refuses.
+    pub async fn move_to(&self, me: Peer) -> Result<(), ClusterError> {
+        match self.leader()? {
+            Some(leader) => {
+                forward::update(&*self.way()?, leader, &self.identity.cluster, self.node(), me).await
+            }
+            None => self.update_here(self.node(), me).await,
+        }
+    }
+
+    pub(super) async fn update_here(&self, id: NodeId, peer: Peer) -> Result<(), ClusterError> {
+        let known = self.members().into_iter().find(|member| member.id == id);
+        match known {
+            Some(known) if known.peer.name != peer.name => {
+                return Err(ClusterError::Refused(format!("member {id} is {}", known.peer.name)));
+            }
+            None => return Err(ClusterError::Refused(format!("there is no member {id}"))),
+            Some(_) => {}
+        }
+        let change = openraft::ChangeMembers::SetNodes(BTreeMap::from([(id, peer)]));
+        let refused = |error: &dyn std::error::Error| ClusterError::Refused(crate::chain(error));
+        self.raft.change_membership(change, true).await.map(drop).map_err(|error| refused(&error))
+    }
+
+    /// The member `id` is none after. One that leads goes on until it has given that to the others.
     ///
     /// # Errors
     /// If there is no leader, or it refuses.
     pub async fn remove(&self, id: NodeId) -> Result<(), ClusterError> {
+        let mut last = ClusterError::NoLeader;
+        let mut leaderships = self.leaderships();
+        for _ in 0..REMOVALS {
+            let found = leaderships.wait_for(|leadership| *leadership != Leadership::Nobody);
+            if !matches!(tokio::time::timeout(LEADER_PATIENCE, found).await, Ok(Ok(_))) {
+                return Err(last);
+            }
+            match self.remove_once(id).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+            tokio::time::sleep(REMOVAL_REST).await;
+        }
+        Err(last)
+    }
+
+    async fn remove_once(&self, id: NodeId) -> Result<(), ClusterError> {
         match self.leader()? {
             Some(leader) => forward::remove(&*self.way()?, leader, &self.identity.cluster, id).await,
             None => self.remove_here(id).await,
@@ -261,11 +353,14 @@ impl Cluster {
         }
         let cluster = &self.identity.cluster;
         match topic {
-            Topic::Pulse => pulse::answer(&self.raft, cluster, &self.heard, body),
+            Topic::Pulse => {
+                let word = self.word.borrow().clone();
+                pulse::answer(&self.raft, cluster, (&self.heard, word), body)
+            }
             Topic::PreVote => election::answer(&self.raft, cluster, &self.log, &self.heard, body),
             Topic::Write => {
                 let requests = self.requests.upgrade().ok_or("the store is closed")?;
-                forward::answer_write(requests, cluster, self.leadership(), body).await
+                forward::answer_write(requests, cluster, (self.leadership(), &self.applied), body).await
             }
             Topic::ReadIndex => {
                 let index = self.read_index().await.map_err(|error| error.to_string())?;

@@ -5,6 +5,7 @@ use super::command::Answer;
 use super::error::WriteError;
 use super::proposer::Request;
 use super::raft::Raft;
+use super::snapshot::Head;
 use super::wire;
 use crate::peer::{CallError, NodeId, Peer, Topic, Transport};
 use bytes::Bytes;
@@ -25,6 +26,9 @@ struct WriteQuestion {
 struct WriteAnswer {
     #[prost(message, repeated, tag = "1")]
     outcomes: Vec<Outcome>,
+    /// Through there, the log holds what was written.
+    #[prost(uint64, tag = "2")]
+    index: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -90,16 +94,17 @@ impl Forwarder {
         membership.membership().get_node(&id).cloned()
     }
 
-    /// The leader's answers to `batches`, one for each.
-    pub(super) async fn write(&self, leader: Peer, batches: Vec<Bytes>) -> Vec<Answer> {
+    /// The leader's answers to `batches`, one for each, and how far the log has to be applied for
+    /// what they say to be seen here.
+    pub(super) async fn write(&self, leader: Peer, batches: Vec<Bytes>) -> (Vec<Answer>, u64) {
         let count = batches.len();
         let question = WriteQuestion { cluster: self.cluster.clone(), batches };
         let body = question.encode_to_vec().into();
-        let all = |error: WriteError| vec![Err(error); count];
+        let all = |error: WriteError| (vec![Err(error); count], 0);
         match self.transport.call(leader, Topic::Write, body, LEADER_PATIENCE).await {
             Ok(body) => match wire::decode::<WriteAnswer>("an answer", body) {
                 Ok(answer) if answer.outcomes.len() == count => {
-                    answer.outcomes.into_iter().map(Outcome::take).collect()
+                    (answer.outcomes.into_iter().map(Outcome::take).collect(), answer.index)
                 }
                 Ok(_) | Err(_) => all(WriteError::Undecided),
             },
@@ -113,7 +118,7 @@ impl Forwarder {
 pub(super) async fn answer_write(
     requests: mpsc::Sender<Vec<Request>>,
     cluster: &str,
-    leadership: Leadership,
+    (leadership, applied): (Leadership, &watch::Receiver<Head>),
     body: Bytes,
 ) -> Result<Bytes, String> {
     let question: WriteQuestion = wire::decode("writes", body).map_err(|error| crate::chain(&error))?;
@@ -134,7 +139,8 @@ pub(super) async fn answer_write(
     for answer in answers {
         outcomes.push(Outcome::of(answer.await.unwrap_or(Err(WriteError::Undecided))));
     }
-    Ok(WriteAnswer { outcomes }.encode_to_vec().into())
+    let index = applied.borrow().last.map_or(0, |last| last.index);
+    Ok(WriteAnswer { outcomes, index }.encode_to_vec().into())
 }
 
 fn check(mine: &str, theirs: &str) -> Result<(), String> {
@@ -259,6 +265,11 @@ struct MemberQuestion {
     add: Option<PeerMessage>,
     #[prost(uint64, optional, tag = "3")]
     remove: Option<NodeId>,
+    /// With `update`: the member that is to be found elsewhere.
+    #[prost(uint64, tag = "4")]
+    member: NodeId,
+    #[prost(message, optional, tag = "5")]
+    update: Option<PeerMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -292,11 +303,8 @@ pub(super) async fn admission(
     let mut last = ClusterError::NoLeader;
     for member in members.iter().filter(|member| member.name != me.name) {
         let Peer { name, address, zone } = me.clone();
-        let question = MemberQuestion {
-            cluster: String::new(),
-            add: Some(PeerMessage { name, address, zone }),
-            remove: None,
-        };
+        let question =
+            MemberQuestion { add: Some(PeerMessage { name, address, zone }), ..MemberQuestion::default() };
         match ask::<MemberAnswer>(transport, member.clone(), Topic::Member, &question).await {
             Ok(answer) => return Ok((answer.cluster, answer.node)),
             Err(error) => last = error,
@@ -313,7 +321,8 @@ pub(super) async fn add(
     peer: Peer,
 ) -> Result<NodeId, ClusterError> {
     let add = PeerMessage { name: peer.name, address: peer.address, zone: peer.zone };
-    let question = MemberQuestion { cluster: cluster.to_owned(), add: Some(add), remove: None };
+    let question =
+        MemberQuestion { cluster: cluster.to_owned(), add: Some(add), ..MemberQuestion::default() };
     let answer: MemberAnswer = ask(transport, leader, Topic::Member, &question).await?;
     Ok(answer.node)
 }
@@ -325,7 +334,26 @@ pub(super) async fn remove(
     cluster: &str,
     id: NodeId,
 ) -> Result<(), ClusterError> {
-    let question = MemberQuestion { cluster: cluster.to_owned(), add: None, remove: Some(id) };
+    let question =
+        MemberQuestion { cluster: cluster.to_owned(), remove: Some(id), ..MemberQuestion::default() };
+    ask::<MemberAnswer>(transport, leader, Topic::Member, &question).await.map(drop)
+}
+
+/// Tells the leader where the member `id` is found.
+pub(super) async fn update(
+    transport: &dyn Transport,
+    leader: Peer,
+    cluster: &str,
+    id: NodeId,
+    peer: Peer,
+) -> Result<(), ClusterError> {
+    let update = PeerMessage { name: peer.name, address: peer.address, zone: peer.zone };
+    let question = MemberQuestion {
+        cluster: cluster.to_owned(),
+        member: id,
+        update: Some(update),
+        ..MemberQuestion::default()
+    };
     ask::<MemberAnswer>(transport, leader, Topic::Member, &question).await.map(drop)
 }
 
@@ -345,6 +373,9 @@ pub(super) async fn answer_member(this: &Cluster, cluster: &str, body: Bytes) ->
     }
     if let Some(id) = question.remove {
         this.remove(id).await.map_err(told)?;
+    }
+    if let Some(PeerMessage { name, address, zone }) = question.update {
+        this.update_here(question.member, Peer { name, address, zone }).await.map_err(told)?;
     }
     Ok(MemberAnswer { node, cluster: cluster.to_owned() }.encode_to_vec().into())
 }

@@ -40,6 +40,15 @@ impl Machine {
         self.applied.subscribe()
     }
 
+    /// Shows what `entries` come to.
+    ///
+    /// # Errors
+    /// In words, if one cannot be read.
+    pub(super) fn replay(&self, entries: Vec<Entry>) -> Result<(), String> {
+        let replayed = self.apply_all(entries).map(drop);
+        replayed.map_err(|(at, error)| format!("at {at}: {}", crate::chain(&error)))
+    }
+
     /// Decides what `entries` come to, and shows it.
     fn apply_all(&self, entries: Vec<Entry>) -> Result<Vec<Answers>, (LogId, WireError)> {
         let mut head = self.applied.borrow().clone();

@@ -15,6 +15,7 @@ use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 type RpcError<E = RaftError<NodeId>> = RPCError<NodeId, Peer, E>;
 type SnapshotRpcError = RpcError<RaftError<NodeId, InstallSnapshotError>>;
@@ -25,8 +26,10 @@ pub(super) struct Network {
     pub(super) transport: Arc<dyn Transport>,
 }
 
-/// How long the news of a commit waits for entries to go with.
+/// How long the news of a commit waits for entries to go with, while there are many.
 const NEWS_DELAY: Duration = Duration::from_millis(1);
+/// Entries that follow others within this time are many.
+const STREAM: Duration = Duration::from_millis(2);
 /// How long a peer may take to hear it.
 const NEWS_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,9 @@ pub(super) struct Way {
     id: NodeId,
     /// How far the peer was told that the log is committed; none before entries went this way.
     told: Option<LogId>,
+    /// When entries went last, and whether others had gone shortly before.
+    sent: Option<Instant>,
+    is_stream: bool,
     /// News that nobody waits for.
     news: JoinSet<()>,
 }
@@ -47,7 +53,15 @@ impl RaftNetworkFactory<Config> for Network {
 
     async fn new_client(&mut self, target: NodeId, node: &Peer) -> Way {
         let transport = Arc::clone(&self.transport);
-        Way { transport, peer: node.clone(), id: target, told: None, news: JoinSet::new() }
+        Way {
+            transport,
+            peer: node.clone(),
+            id: target,
+            told: None,
+            sent: None,
+            is_stream: false,
+            news: JoinSet::new(),
+        }
     }
 }
 
@@ -61,14 +75,17 @@ impl Way {
         request.entries.is_empty() && self.told.is_some() && request.leader_commit > self.told
     }
 
-    /// Tells the peer of a commit soon, if no other message does. One that is lost costs a delay: each
+    /// Tells the peer of a commit, if no other message is about to. One that is lost costs a delay: each
     /// later message says the same.
     fn tell(&mut self, request: AppendEntriesRequest<Config>) {
         self.told = request.leader_commit;
         let (transport, peer) = (Arc::clone(&self.transport), self.peer.clone());
         self.news.abort_all();
+        let is_stream = self.is_stream;
         self.news.spawn(async move {
-            tokio::time::sleep(NEWS_DELAY).await;
+            if is_stream {
+                tokio::time::sleep(NEWS_DELAY).await;
+            }
             let body = AppendQuestion::from(request).encode_to_vec().into();
             // A peer that follows another by now says so when it is sent entries, or its pulse is taken.
             drop(transport.call(peer, Topic::Append, body, NEWS_PATIENCE).await);
@@ -120,6 +137,10 @@ impl RaftNetwork<Config> for Way {
         // It carries the news, too.
         self.news.abort_all();
         let told = (!request.entries.is_empty()).then_some(request.leader_commit).flatten();
+        if !request.entries.is_empty() {
+            let before = self.sent.replace(Instant::now());
+            self.is_stream = before.is_some_and(|before| before.elapsed() < STREAM);
+        }
         let answer: AppendAnswer = self.call(Topic::Append, AppendQuestion::from(request), &option).await?;
         let answer = answer.try_into().map_err(|error: WireError| network_error(&error))?;
         if matches!(answer, AppendEntriesResponse::Success) {

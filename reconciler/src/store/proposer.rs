@@ -1,12 +1,13 @@
 //! Brings writes into the log: all that wait become one command, and so share a flush.
 
 use super::StorageError;
-use super::cluster::Leadership;
+use super::cluster::{LEADER_PATIENCE, Leadership};
 use super::command::{Answer, Answers, Command};
 use super::error::WriteError;
 use super::forward::Forwarder;
 use super::log::Flushing;
 use super::raft::Raft;
+use super::snapshot::Head;
 use crate::random::OsRandom;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -34,7 +35,8 @@ pub(super) struct Proposer {
     queue: mpsc::Receiver<Vec<Request>>,
     flushing: watch::Receiver<Flushing>,
     leadership: watch::Receiver<Leadership>,
-    forwarder: Option<Forwarder>,
+    /// With it, how far the log is applied here.
+    forwarder: Option<(Forwarder, watch::Receiver<Head>)>,
     chance: OsRandom,
     /// What did not fit into the last command.
     left: Vec<Request>,
@@ -46,7 +48,7 @@ impl Proposer {
         queue: mpsc::Receiver<Vec<Request>>,
         flushing: watch::Receiver<Flushing>,
         leadership: watch::Receiver<Leadership>,
-        forwarder: Option<Forwarder>,
+        forwarder: Option<(Forwarder, watch::Receiver<Head>)>,
     ) -> Self {
         Self { raft, queue, flushing, leadership, forwarder, chance: OsRandom::new(), left: Vec::new() }
     }
@@ -54,13 +56,30 @@ impl Proposer {
     /// Proposes until every sender is gone.
     pub(super) async fn run(mut self) {
         while let Some((batches, answers)) = self.next_group().await {
-            let result = self.decide(batches).await;
-            tell(answers, result);
+            match self.decide(batches).await {
+                Ok((result, 0)) => tell(answers, Ok(result)),
+                Ok((result, index)) => self.tell_once_seen(index, answers, result),
+                Err(error) => tell(answers, Err(error)),
+            }
         }
     }
 
-    /// Brings `batches` to whoever leads, once there is somebody.
-    async fn decide(&mut self, batches: Vec<Bytes>) -> Result<Answers, WriteError> {
+    /// Who asked reads what it wrote: it is told when this member shows it. The next writes do not
+    /// wait for that.
+    fn tell_once_seen(&self, index: u64, answers: Vec<oneshot::Sender<Answer>>, result: Answers) {
+        let Some((_, applied)) = &self.forwarder else { return };
+        let mut applied = applied.clone();
+        tokio::spawn(async move {
+            let seen = applied.wait_for(|head| head.last.is_some_and(|last| last.index >= index));
+            // Cut off meanwhile: it is written all the same, and will be seen later.
+            let _late = tokio::time::timeout(LEADER_PATIENCE, seen).await;
+            tell(answers, Ok(result));
+        });
+    }
+
+    /// Brings `batches` to whoever leads, once there is somebody. With the answers goes how far the
+    /// log has to be applied here for them to be seen; 0 if it is.
+    async fn decide(&mut self, batches: Vec<Bytes>) -> Result<(Answers, u64), WriteError> {
         let found = self.leadership.wait_for(|leadership| *leadership != Leadership::Nobody);
         match tokio::time::timeout(PATIENCE, found).await {
             Ok(Ok(_)) => {}
@@ -68,18 +87,18 @@ impl Proposer {
             Err(_) => return Err(WriteError::NoLeader),
         }
         let followed = *self.leadership.borrow();
-        if let Some(forwarder) = &self.forwarder
+        if let Some((forwarder, _)) = &self.forwarder
             && let Some(leader) = forwarder.leader()
         {
             return tokio::select! {
                 biased;
-                answers = forwarder.write(leader, batches) => Ok(Answers(answers)),
+                (answers, index) = forwarder.write(leader, batches) => Ok((Answers(answers), index)),
                 // Who was asked may be cut off and never answer; the writes that wait are for the next.
                 () = succeeded(&mut self.leadership, followed) => Err(WriteError::Undecided),
             };
         }
         let command = Command::new(Timestamp::now(), &mut self.chance, batches);
-        self.propose(command).await
+        self.propose(command).await.map(|answers| (answers, 0))
     }
 
     /// All that waits, up to the limits.

@@ -38,6 +38,11 @@ struct PulseQuestion {
     cluster: String,
     #[prost(message, optional, tag = "2")]
     vote: Option<VoteMessage>,
+    /// How far the leader shows the log.
+    #[prost(uint64, tag = "3")]
+    applied: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    word: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -46,13 +51,15 @@ struct PulseAnswer {
     vote: Option<VoteMessage>,
     #[prost(uint64, tag = "2")]
     last_index: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    word: Bytes,
 }
 
 /// Notes the pulse of a leader.
 pub(super) fn answer(
     raft: &Raft,
     cluster: &str,
-    heard: &watch::Sender<Heard>,
+    (heard, word): (&watch::Sender<Heard>, Bytes),
     body: Bytes,
 ) -> Result<Bytes, String> {
     let question: PulseQuestion = wire::decode("a pulse", body).map_err(|error| crate::chain(&error))?;
@@ -62,16 +69,28 @@ pub(super) fn answer(
     let vote: Vote = question.vote.ok_or("the pulse is of no leader")?.into();
     let metrics = raft.metrics().borrow().clone();
     if vote >= metrics.vote {
-        heard.send_modify(|heard| heard.hear(vote, Instant::now()));
+        let applied = metrics.last_applied.map_or(0, |id| id.index);
+        heard.send_modify(|heard| {
+            heard.hear(vote, Instant::now());
+            heard.compare(applied, question.applied, Instant::now());
+            heard.words = BTreeMap::from([(vote.leader_id.node_id, question.word)]);
+        });
     }
     let answer = PulseAnswer {
         vote: Some(metrics.vote.into()),
         last_index: metrics.last_log_index.unwrap_or_default(),
+        word,
     };
     Ok(answer.encode_to_vec().into())
 }
 
 impl Heard {
+    /// What was answered to an earlier leader is of no account.
+    fn forget_answers(&mut self) {
+        self.answered.clear();
+        self.words.clear();
+    }
+
     /// Notes that the leader of `vote` was heard at `now`.
     fn hear(&mut self, vote: Vote, now: Instant) {
         if let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote) {
@@ -81,6 +100,19 @@ impl Heard {
         }
         if self.leader.is_none_or(|(known, _)| vote >= known) {
             self.leader = Some((vote, now));
+        }
+    }
+
+    /// Notes at `now` that the leader shows the log through `leader`, and this member through `mine`.
+    fn compare(&mut self, mine: u64, leader: u64, now: Instant) {
+        // What the leader showed then, this member shows by now.
+        if let Some((_, at)) = self.behind.take_if(|(wanted, _)| mine >= *wanted) {
+            self.fresh_at = Some(at);
+        }
+        if mine >= leader {
+            (self.fresh_at, self.behind) = (Some(now), None);
+        } else if self.behind.is_none() {
+            self.behind = Some((leader, now));
         }
     }
 
@@ -104,6 +136,7 @@ pub(super) struct Pulser {
     pub(super) heard: watch::Sender<Heard>,
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) flushing: watch::Receiver<Flushing>,
+    pub(super) word: watch::Receiver<Bytes>,
 }
 
 type Answered = (NodeId, Option<PulseAnswer>);
@@ -139,7 +172,7 @@ impl Pulser {
                 continue;
             }
             let since = *led_since.get_or_insert_with(|| {
-                self.heard.send_modify(|heard| heard.answered.clear());
+                self.heard.send_modify(Heard::forget_answers);
                 now
             });
             let membership = known.membership_config.membership();
@@ -161,7 +194,7 @@ impl Pulser {
                 {
                     calling.insert(id);
                     sent.insert(id, now);
-                    under_way.spawn(self.call(id, peer, known.vote));
+                    under_way.spawn(self.call(id, peer, self.question(&known)));
                 }
             }
             self.say(self.led(membership.get_joint_config(), since, now));
@@ -172,9 +205,17 @@ impl Pulser {
         self.flushing.borrow().since.is_none_or(|since| now < since + DISK_PATIENCE)
     }
 
-    fn call(&self, id: NodeId, peer: Peer, vote: Vote) -> impl Future<Output = Answered> + Send + 'static {
-        let question = PulseQuestion { cluster: self.identity.cluster.clone(), vote: Some(vote.into()) };
-        let body = question.encode_to_vec().into();
+    fn question(&self, known: &openraft::RaftMetrics<NodeId, Peer>) -> Bytes {
+        let question = PulseQuestion {
+            cluster: self.identity.cluster.clone(),
+            vote: Some(known.vote.into()),
+            applied: known.last_applied.map_or(0, |id| id.index),
+            word: self.word.borrow().clone(),
+        };
+        question.encode_to_vec().into()
+    }
+
+    fn call(&self, id: NodeId, peer: Peer, body: Bytes) -> impl Future<Output = Answered> + Send + 'static {
         let call = self.transport.call(peer, Topic::Pulse, body, PATIENCE);
         async move {
             let answer = call.await.ok();
@@ -188,6 +229,7 @@ impl Pulser {
         let now = Instant::now();
         self.heard.send_modify(|heard| {
             heard.answered.insert(id, now);
+            heard.words.insert(id, answer.word);
         });
         let mine = self.raft.metrics().borrow().vote;
         if answer.vote.is_some_and(|vote| Vote::from(vote) > mine) {
@@ -201,7 +243,7 @@ impl Pulser {
         live.map_or(Leadership::Nobody, |vote| Leadership::Follows(vote.leader_id.node_id))
     }
 
-    /// A leader leads while a majority of each set of voters answers.
+    /// A leader leads while a majority of each set of voters answers, and knows all that is written.
     fn led(&self, voters: &[BTreeSet<NodeId>], since: Instant, now: Instant) -> Leadership {
         let heard = self.heard.borrow();
         let fresh = |id: &NodeId| {
@@ -209,7 +251,16 @@ impl Pulser {
                 || now < heard.answered.get(id).copied().unwrap_or(since) + QUORUM_PATIENCE
         };
         let follows = |set: &BTreeSet<NodeId>| set.iter().filter(|id| fresh(id)).count() * 2 > set.len();
-        if voters.iter().all(follows) { Leadership::Leads } else { Leadership::Nobody }
+        let leads = voters.iter().all(follows);
+        drop(heard);
+        if leads {
+            self.heard.send_if_modified(|heard| {
+                heard.fresh_at = Some(now);
+                // Nobody waits for it.
+                false
+            });
+        }
+        if leads { Leadership::Leads } else { Leadership::Nobody }
     }
 
     fn say(&self, leadership: Leadership) {

@@ -17,6 +17,7 @@ use super::watch::Ring;
 use super::{OpenError, Shared, State, Store, Visible, voters};
 use crate::peer::{NodeId, Peer, Transport};
 use crate::random::OsRandom;
+use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use tokio::sync::{mpsc, watch};
@@ -103,6 +104,7 @@ pub(super) struct Replica {
     applied: watch::Receiver<Head>,
     heard: watch::Sender<Heard>,
     leadership: watch::Sender<Leadership>,
+    word: watch::Sender<Bytes>,
     queue: mpsc::Receiver<Vec<Request>>,
     closing: CancellationToken,
 }
@@ -161,6 +163,7 @@ impl Replica {
             applied,
             heard: watch::Sender::new(Heard::default()),
             leadership: watch::Sender::new(Leadership::Nobody),
+            word: watch::Sender::new(Bytes::new()),
             queue,
             closing,
         };
@@ -205,6 +208,7 @@ impl Replica {
                 leadership: self.leadership.subscribe(),
                 requests,
                 transport: self.options.transport.clone(),
+                word: self.word.clone(),
             },
         )
     }
@@ -212,7 +216,8 @@ impl Replica {
     /// Does a member's work until the store is closed and every write is answered.
     pub(super) async fn run(self) {
         let mut tasks = JoinSet::new();
-        let Self { raft, log, identity, options, heard, leadership, .. } = self;
+        let Self { raft, log, identity, options, heard, leadership, word, .. } = self;
+        let applied = self.applied.clone();
         let flushing = log.flushing();
         tasks.spawn(compaction::run(raft.clone(), log.clone(), self.applied, self.snapshots));
         let follows = leadership.subscribe();
@@ -233,11 +238,12 @@ impl Replica {
             };
             tasks.spawn(elector.run());
             tasks.spawn(voters::run(raft.clone(), identity.node, heard.subscribe(), leadership.subscribe()));
-            let flushing = flushing.clone();
-            tasks
-                .spawn(Pulser { raft: raft.clone(), transport, identity, heard, leadership, flushing }.run());
+            let (flushing, word) = (flushing.clone(), word.subscribe());
+            let raft = raft.clone();
+            tasks.spawn(Pulser { raft, transport, identity, heard, leadership, flushing, word }.run());
         }
-        let proposer = Proposer::new(raft.clone(), self.queue, flushing, follows, forwarder);
+        let proposer =
+            Proposer::new(raft.clone(), self.queue, flushing, follows, forwarder.map(|way| (way, applied)));
         let closing = self.closing;
         tasks.spawn(async move {
             closing.cancelled().await;
@@ -268,13 +274,17 @@ fn prepare(folder: &Folder, options: &StoreOptions) -> Result<(), OpenError> {
     }
 }
 
-fn new_cluster_id() -> String {
+pub(super) fn new_cluster_id() -> String {
     let mut chance = OsRandom::new();
     super::apply::uuid(&mut chance)
 }
 
 /// The state of the newest snapshot, which must reach as far as the log was cut.
-fn start_state(snapshots: &Snapshots, facts: &Facts, dir: &Path) -> Result<(Head, State), OpenError> {
+pub(super) fn start_state(
+    snapshots: &Snapshots,
+    facts: &Facts,
+    dir: &Path,
+) -> Result<(Head, State), OpenError> {
     let (head, state) = snapshots.load()?.unwrap_or_default();
     if head.last < facts.purged {
         let path = dir.join("snapshots");

@@ -167,6 +167,11 @@ impl Snapshots {
     }
 }
 
+/// The objects of the snapshot that is the file `path`.
+pub(super) fn read_file(path: &Path) -> Result<State, SnapshotError> {
+    read_all(open(path)?, path).map(|(_, state)| state)
+}
+
 fn name_of(head: &Head) -> String {
     let (term, node, index) =
         head.last.map_or((0, 0, 0), |last| (last.leader_id.term, last.leader_id.node_id, last.index));

@@ -2,13 +2,14 @@
 
 use super::SyncReport;
 use super::accept::{Refusal, Revised, accept};
+use super::duty::Duties;
 use super::record::record;
 use crate::controllers::{Note, RandomSource};
 use crate::events::Recorder;
 use crate::git::watch::RepositoryWatch;
 use crate::git::{Fetched, GitError, Outcome, Repository, schedule};
 use crate::random::OsRandom;
-use crate::store::{Leadership, Store};
+use crate::store::Store;
 use jiff::{SignedDuration, Timestamp};
 use manifests::config::GitSource;
 use manifests::parse::{Parsed, SourceFile, parse};
@@ -38,6 +39,8 @@ pub(super) struct Follower {
     pub(super) recorder: Recorder,
     pub(super) inbox: mpsc::Receiver<Request>,
     pub(super) attempted: watch::Sender<Option<Timestamp>>,
+    pub(super) reaches: watch::Sender<bool>,
+    pub(super) duties: Duties,
     pub(super) reports: broadcast::Sender<SyncReport>,
 }
 
@@ -56,6 +59,8 @@ struct Repeated {
     /// program may be others than when the commit took force.
     has_read: bool,
     failures: u32,
+    /// Before that, nothing is looked at again that could not be reached, unless somebody asks.
+    next_at: Instant,
 }
 
 impl Follower {
@@ -66,26 +71,30 @@ impl Follower {
             tracing::warn!(source = self.source.name, error, "looks by interval only");
             None
         });
-        let mut repeated = Repeated { repository: None, has_read: false, failures: 0 };
+        let mut repeated =
+            Repeated { repository: None, has_read: false, failures: 0, next_at: Instant::now() };
         let mut random = OsRandom::new();
         let mut waiting = Vec::new();
-        let mut leaderships = self.store.cluster().leaderships();
         loop {
-            if !self.lead(&mut leaderships, &stop).await {
+            if !self.on_duty(&mut waiting, &stop).await {
                 return;
             }
             // Who asks during the look below is answered by the next one.
             while let Ok(request) = self.inbox.try_recv() {
                 waiting.push(request);
             }
-            let report = self.look(&mut repeated).await;
-            for request in waiting.drain(..) {
-                // Who asked may have gone.
-                drop(request.send(report.clone()));
+            if repeated.failures == 0 || !waiting.is_empty() || Instant::now() >= repeated.next_at {
+                let report = self.look(&mut repeated).await;
+                self.reaches.send_replace(report.result != "FetchFailed");
+                for request in waiting.drain(..) {
+                    // Who asked may have gone.
+                    drop(request.send(report.clone()));
+                }
+                // Without a subscriber nobody misses it.
+                drop(self.reports.send(report));
+                repeated.next_at = Instant::now() + self.delay(repeated.failures, random.next());
             }
-            // Without a subscriber nobody misses it.
-            drop(self.reports.send(report));
-            let next_at = Instant::now() + self.delay(repeated.failures, random.next());
+            let next_at = repeated.next_at;
             let changed = async {
                 match &watch {
                     Some(watch) => watch.changed().await,
@@ -99,52 +108,44 @@ impl Follower {
                     Some(request) => waiting.push(request),
                     None => return,
                 },
-                () = changed => {}
+                () = changed => repeated.next_at = Instant::now(),
                 () = tokio::time::sleep_until(next_at) => {}
             }
         }
     }
 
-    /// Waits until this member leads, and tells who asks meanwhile that another one looks; false
+    /// Waits until this member is to look, and tells who asks meanwhile that another one does; false
     /// if there is nothing to wait for any more.
-    async fn lead(
-        &mut self,
-        leaderships: &mut watch::Receiver<Leadership>,
-        stop: &CancellationToken,
-    ) -> bool {
+    async fn on_duty(&mut self, waiting: &mut Vec<Request>, stop: &CancellationToken) -> bool {
         loop {
+            let name = &self.source.name;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return false,
-                leads = leaderships.wait_for(|leadership| *leadership == Leadership::Leads) => {
-                    return leads.is_ok();
-                }
+                mine = self.duties.wait_for(name) => return mine,
+                () = std::future::ready(()), if !waiting.is_empty() => {}
                 request = self.inbox.recv() => match request {
-                    // Who asked may have gone.
-                    Some(request) => drop(request.send(self.elsewhere())),
+                    Some(request) => waiting.push(request),
                     None => return false,
                 },
+            }
+            // What was not reached then may be reached next time.
+            self.reaches.send_replace(true);
+            for request in waiting.drain(..) {
+                // Who asked may have gone.
+                drop(request.send(self.elsewhere()));
             }
         }
     }
 
-    /// The report of a member that follows.
+    /// The report of a member that does not look.
     fn elsewhere(&self) -> SyncReport {
-        let cluster = self.store.cluster();
-        let leader = match cluster.leadership() {
-            Leadership::Follows(id) => cluster.members().into_iter().find(|member| member.id == id),
-            Leadership::Leads | Leadership::Nobody => None,
-        };
-        let message = leader.map_or_else(
+        let source = self.source.name.clone();
+        let message = self.duties.holder(&source).map_or_else(
             || "the cluster has no leader now: nobody looks at Git".to_owned(),
-            |leader| format!("{} leads and looks at Git; ask there", leader.peer.name),
+            |node| format!("{node} looks at it for the cluster; ask there"),
         );
-        SyncReport {
-            source: self.source.name.clone(),
-            result: "NotLeader".into(),
-            message,
-            ..SyncReport::default()
-        }
+        SyncReport { source, result: "Elsewhere".into(), message, ..SyncReport::default() }
     }
 
     fn delay(&self, failures: u32, random: u64) -> Duration {

@@ -52,7 +52,8 @@ impl Site {
     fn start(dir: TempDir, repository: Repository, store: Arc<Store>, source: &GitSource) -> Self {
         let (recorder, _writer) = recorder("n");
         let clones = dir.path().join("clones");
-        let (handle, syncer) = syncer(&store, &recorder, std::slice::from_ref(source), &clones);
+        let duties = Duties::alone(std::iter::once(source.name.clone()));
+        let (handle, syncer) = syncer(&store, &recorder, std::slice::from_ref(source), &clones, &duties);
         let stop = CancellationToken::new();
         let task = tokio::spawn(syncer.run(stop.clone()));
         Self { repository, store, handle, stop, task, dir }

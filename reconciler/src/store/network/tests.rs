@@ -77,15 +77,27 @@ async fn news_of_a_commit_is_told_and_not_waited_for() {
     let (mut way, listener) = way().await;
     listener.is_silent.store(true, Ordering::SeqCst);
     answer(&mut way, request(None, 1)).await.unwrap();
-    tokio::time::sleep(NEWS_DELAY * 2).await;
+    tokio::task::yield_now().await;
     assert_eq!(listener.news(), [Some(id(1))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn among_many_entries_news_waits_for_the_next() {
+    let (mut way, listener) = way().await;
+    answer(&mut way, request(Some(2), 0)).await.unwrap();
+    answer(&mut way, request(None, 2)).await.unwrap();
+    tokio::task::yield_now().await;
+    assert_eq!(listener.news(), []);
+    tokio::time::sleep(NEWS_DELAY * 2).await;
+    assert_eq!(listener.news(), [Some(id(2))]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn entries_take_the_news_along() {
     let (mut way, listener) = way().await;
+    answer(&mut way, request(Some(2), 0)).await.unwrap();
     answer(&mut way, request(None, 1)).await.unwrap();
-    answer(&mut way, request(Some(2), 1)).await.unwrap();
+    answer(&mut way, request(Some(3), 1)).await.unwrap();
     tokio::time::sleep(NEWS_DELAY * 2).await;
     assert_eq!(listener.news(), []);
 }

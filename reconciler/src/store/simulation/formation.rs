@@ -158,3 +158,60 @@ fn a_follower_reads_what_was_acknowledged_before() {
         }
     });
 }
+
+#[test]
+fn who_writes_through_a_follower_sees_it_there_at_once() {
+    simulate(async {
+        let world = World::new(3, 7).await;
+        world.voters(3).await;
+        let follower = world.store((world.leader().await + 1) % 3);
+        world.switch.trouble(Duration::from_millis(60), 0);
+        for number in 0..20 {
+            let name = format!("o{number}");
+            follower.write(create(&name, "1")).await.unwrap();
+            assert!(follower.get(&key(&name)).is_some(), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_member_knows_how_old_its_view_is_and_what_the_leader_says() {
+    simulate(async {
+        let world = World::new(3, 8).await;
+        world.voters(3).await;
+        let leader = world.leader().await;
+        let (first, second) = (world.store((leader + 1) % 3), world.store((leader + 2) % 3));
+        world.store(leader).cluster().say("from the leader".into());
+        first.cluster().say("from a follower".into());
+        let (low, high) = (world.store(leader).cluster().node(), first.cluster().node());
+        while second.cluster().words().get(&low).is_none_or(|word| word != "from the leader")
+            || world.store(leader).cluster().words().get(&high).is_none_or(|word| word != "from a follower")
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(world.store(leader).cluster().staleness(), Some(Duration::ZERO));
+        assert!(first.cluster().staleness().unwrap() < Duration::from_millis(200));
+        for other in (0..3).filter(|index| world.places[*index].name != world.places[(leader + 1) % 3].name) {
+            world.switch.cut(&world.places[other].name, &world.places[(leader + 1) % 3].name);
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let age = first.cluster().staleness().unwrap();
+        assert!(age >= Duration::from_secs(29) && age < Duration::from_secs(31), "{age:?}");
+    });
+}
+
+#[test]
+fn a_member_that_moved_is_found_where_it_says() {
+    simulate(async {
+        let world = World::new(3, 9).await;
+        world.voters(3).await;
+        let mover = (world.leader().await + 1) % 3;
+        let store = world.store(mover);
+        let peer = Peer { zone: "z".into(), ..world.peer(mover) };
+        store.cluster().move_to(peer.clone()).await.unwrap();
+        let members = world.store(world.leader().await).cluster().members();
+        assert!(members.iter().any(|member| member.peer == peer && member.is_voter), "{members:?}");
+        let other = Peer { name: "another".into(), ..peer };
+        assert!(store.cluster().move_to(other).await.is_err());
+    });
+}

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
 /// A leader that is removed gives way first: another has to go on.
@@ -100,6 +100,8 @@ pub struct Cluster {
     requests: mpsc::WeakSender<Vec<Request>>,
     transport: Option<Arc<dyn Transport>>,
     word: watch::Sender<Bytes>,
+    /// The number that was given last. Numbers are given one after the other.
+    given: Arc<Mutex<NodeId>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -126,7 +128,8 @@ impl Cluster {
         outside: Outside,
     ) -> Self {
         let Outside { heard, leadership, requests, transport, word } = outside;
-        Self { raft, identity, log, applied, heard, leadership, requests, transport, word }
+        let given = Arc::default();
+        Self { raft, identity, log, applied, heard, leadership, requests, transport, word, given }
     }
 
     /// The cluster's id: a member of another is refused.
@@ -255,6 +258,8 @@ impl Cluster {
         if let Some(leader) = self.leader()? {
             return forward::add(&*self.way()?, leader, &self.identity.cluster, peer).await;
         }
+        // What Raft says of itself may be old: two that join at once must not get one number.
+        let mut given = self.given.lock().await;
         let members = self.members();
         if let Some(old) = members.iter().find(|member| member.peer.name == peer.name) {
             self.remove_here(old.id).await?;
@@ -263,7 +268,8 @@ impl Cluster {
         // remembered by the log's own place.
         let highest = members.iter().map(|member| member.id).max().unwrap_or_default();
         let index = self.raft.metrics().borrow().last_log_index.unwrap_or_default();
-        let id = index.max(highest) + 1;
+        let id = index.max(highest).max(*given) + 1;
+        *given = id;
         let refused = |error: &dyn std::error::Error| ClusterError::Refused(crate::chain(error));
         self.raft.add_learner(id, peer, false).await.map_err(|error| refused(&error))?;
         Ok(id)

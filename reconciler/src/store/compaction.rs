@@ -17,7 +17,8 @@ pub(super) async fn run(
     let mut cut_at = 0;
     while applied.changed().await.is_ok() {
         let added = log.added_bytes() - cut_at;
-        if added <= least_bytes.max(snapshots.size_bytes()) {
+        // Most changes need no look at the folder.
+        if added <= least_bytes || added <= snapshots.size_bytes() {
             continue;
         }
         cut_at = log.added_bytes();

@@ -192,13 +192,17 @@ impl Worker {
     /// Tries until the disk takes `changes`, or the store is closing.
     async fn commit(&mut self, changes: &[Change]) -> Result<(), StorageError> {
         let started = Instant::now();
-        self.state.send_modify(|state| state.since = Some(started));
+        // Nobody waits for this: to wake them all would cost more than the rest of the way.
+        self.state.send_if_modified(|state| {
+            state.since = Some(started);
+            false
+        });
         let mut pause = RETRY;
         loop {
             self.wait(self.disk.delay()).await;
             match self.disk.commit(changes) {
                 Ok(()) => {
-                    self.state.send_modify(|state| state.succeed(started.elapsed()));
+                    self.state.send_if_modified(|state| state.succeed(started.elapsed()));
                     return Ok(());
                 }
                 Err(error) if self.give_up => return Err(error),
@@ -229,14 +233,17 @@ impl Flushing {
         (self.failing.is_some() || busy > PATIENCE).then_some(busy)
     }
 
-    fn succeed(&mut self, took: Duration) {
-        if self.failing.take().is_some() {
+    /// True if it failed before.
+    fn succeed(&mut self, took: Duration) -> bool {
+        let failed = self.failing.take().is_some();
+        if failed {
             tracing::info!("the store's file can be written again");
         }
         self.since = None;
         self.failures = 0;
         // Slow once is remembered for a while: a sixteenth is forgotten each time.
         self.slowest = took.max(self.slowest - self.slowest / 16);
+        failed
     }
 
     fn fail(&mut self, error: StorageError) {

@@ -18,6 +18,41 @@ fn members_agree_whoever_is_written_to() {
 }
 
 #[test]
+fn two_that_join_at_once_get_two_numbers() {
+    simulate(async {
+        let world = World::new(1, 7).await;
+        world.leader().await;
+        let store = world.store(0);
+        let (cluster, peers) = (store.cluster(), [world.peer(1), world.peer(2)]);
+        let [first, second] = peers.map(|peer| cluster.add(peer));
+        let (first, second) = tokio::join!(first, second);
+        assert_ne!(first.unwrap(), second.unwrap());
+        assert_eq!(cluster.members().len(), 3);
+    });
+}
+
+#[test]
+fn a_write_does_not_wait_for_a_leader_that_was_replaced() {
+    simulate(async {
+        let world = World::new(3, 8).await;
+        world.voters(3).await;
+        // Learners hear their leader once a second only: voters learn to be less patient.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let old = world.leader().await;
+        let store = world.store((old + 1) % 3);
+        for other in [(old + 1) % 3, (old + 2) % 3] {
+            let (old, other) = (format!("n{old}"), format!("n{other}"));
+            world.switch.cut(&old, &other);
+            world.switch.cut(&other, &old);
+        }
+        let answered = tokio::time::timeout(Duration::from_secs(3), store.write(create("a", "1"))).await;
+        let answer = answered.expect("long before the old leader's answer is given up");
+        assert!(matches!(answer, Err(crate::store::WriteError::Undecided)), "{answer:?}");
+        store.write(create("b", "1")).await.unwrap();
+    });
+}
+
+#[test]
 fn a_lost_leader_is_followed_by_another_and_comes_back_as_a_follower() {
     simulate(async {
         let world = World::new(3, 2).await;

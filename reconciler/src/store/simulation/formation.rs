@@ -182,3 +182,16 @@ fn a_member_that_moved_is_found_where_it_says() {
         assert!(store.cluster().move_to(other).await.is_err());
     });
 }
+
+#[test]
+fn members_that_come_at_one_time_get_numbers_of_their_own() {
+    simulate(async {
+        let world = World::new(1, 10).await;
+        let cluster = world.store(0).cluster().clone();
+        let added = (1..6).map(|index| cluster.add(world.peer(index)));
+        let numbers = futures::future::join_all(added).await;
+        let numbers: BTreeSet<_> = numbers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(numbers.len(), 5);
+        assert_eq!(cluster.members().len(), 6);
+    });
+}

@@ -64,6 +64,17 @@ def pss_mib(pids: list[int]) -> float:
     return total / 1024
 
 
+def memory_mib(pids: list[int]) -> dict[str, float]:
+    """What they take in MiB, by the kernel's two ways of counting."""
+    totals = {"PSS": 0, "RSS": 0}
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            name = line.split(":")[0].upper()
+            if name in totals:
+                totals[name] += int(line.split()[1])
+    return {name: total / 1024 for name, total in totals.items()}
+
+
 def cpu_percent(pids: list[int], window: float) -> float:
     """Share of one core that they use within `window` seconds."""
     before, start = cpu_ns(pids), time.monotonic_ns()

@@ -5,6 +5,7 @@ use super::work::Inputs;
 use super::{Node, pod_of};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use manifests::{Kind, Object};
+use reconciler::store::{State, Store, Watch};
 use runtime::volume;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,17 +31,16 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut changes = node.store.changes();
-    let (mut configuration, mut shown) = (None, BTreeMap::new());
+    let mut watch = None;
+    let mut shown = BTreeMap::new();
     let mut tokens_due = Instant::now();
     loop {
         changes.borrow_and_update();
-        let newest = Some(newest_configuration(&node));
+        let configured = is_configuration_new(&node.store, &mut watch);
         let now_shown = shown_by_pods(&node);
         let tokens = tokens_due <= Instant::now();
-        // At first too: an agent may have ended between a change and its swap.
-        let configured = newest != configuration;
         let mut look = Look { configured, tokens, pods: changed(&shown, &now_shown) };
-        (configuration, shown) = (newest, now_shown);
+        shown = now_shown;
         if configured {
             retry.notify_one();
         }
@@ -60,12 +60,23 @@ pub(crate) async fn run(
     }
 }
 
-/// The resource version of the newest ConfigMap or Secret.
-fn newest_configuration(node: &Node) -> u64 {
-    node.store.read(|state| {
-        let configuration = state.list(Kind::ConfigMap, None).chain(state.list(Kind::Secret, None));
-        configuration.map(|object| object.resource_version()).max().unwrap_or(0)
-    })
+/// True if a ConfigMap or Secret changed since the last look. At first too: an agent may have ended
+/// between a change and its swap. There may be many of them, so only the changes are looked at.
+fn is_configuration_new(store: &Store, watch: &mut Option<Watch>) -> bool {
+    let mut is_new = false;
+    loop {
+        match watch.as_mut().map(Watch::try_next) {
+            Some(Ok(Some(event))) => {
+                is_new |= matches!(event.object.kind(), Kind::ConfigMap | Kind::Secret);
+            }
+            Some(Ok(None)) => return is_new,
+            // At first, or after too many changes.
+            None | Some(Err(_)) => {
+                *watch = store.watch(None, store.read(State::revision)).ok();
+                is_new = true;
+            }
+        }
+    }
 }
 
 /// Labels and annotations of the pods whose files may show them, by uid.

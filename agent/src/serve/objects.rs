@@ -29,11 +29,18 @@ fn json_of(object: &Object) -> Result<Value, Refusal> {
     object.to_json().map_err(|error| Refusal::internal(format!("{}: {error}", object.key())))
 }
 
+/// The object as an answer.
+fn text_of(object: &Object) -> Result<Response, Refusal> {
+    let text = object.to_json_bytes();
+    let text = text.map_err(|error| Refusal::internal(format!("{}: {error}", object.key())))?;
+    Ok(([("content-type", "application/json")], text).into_response())
+}
+
 /// Answers GET.
 pub(crate) fn read(api: &Api, target: &Target, query: &Query) -> Result<Response, Refusal> {
     if let Some(name) = &target.name {
         let object = api.store.get(&key(target, name)).ok_or_else(|| not_found(target, name))?;
-        return Ok(Json(json_of(&object)?).into_response());
+        return text_of(&object);
     }
     let filter = Filter::new(query).map_err(|error| Refusal::bad_request(error.to_string()))?;
     if query.get("watch").is_some_and(|value| value == "1" || value == "true") {
@@ -123,9 +130,12 @@ fn line(word: &str, object: &Object) -> Option<String> {
 pub(crate) async fn replace(api: &Api, target: &Target, body: &[u8]) -> Result<Response, Refusal> {
     let name =
         target.name.as_deref().ok_or_else(|| Refusal::method_not_allowed("PUT needs one object's path"))?;
-    let value: Value =
-        serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("body: {e}")))?;
-    let object = Object::from_json(target.kind, value).map_err(|e| Refusal::invalid(e.to_string()))?;
+    let object = Object::from_json_bytes(target.kind, body).map_err(|error| {
+        if error.is_data() {
+            return Refusal::invalid(error.to_string());
+        }
+        Refusal::bad_request(format!("body: {error}"))
+    })?;
     if object.key() != key(target, name) {
         return Err(Refusal::bad_request(format!(
             "the body is {}, the path {}",
@@ -185,13 +195,13 @@ pub(crate) async fn delete(api: &Api, target: &Target, query: &Query) -> Result<
         )));
     }
     written(&api.store, Write::Delete { key, uid: None, grace_seconds }).await?;
-    Ok(Json(json_of(&object)?).into_response())
+    text_of(&object)
 }
 
 pub(crate) async fn written(store: &Store, write: Write) -> Result<Response, Refusal> {
     match store.write(vec![write]).await {
         Ok(objects) => match objects.first() {
-            Some(object) => Ok(Json(json_of(object)?).into_response()),
+            Some(object) => text_of(object),
             None => {
                 Ok(Json(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})).into_response())
             }

@@ -98,8 +98,8 @@ pub struct Cluster {
     requests: mpsc::WeakSender<Vec<Request>>,
     transport: Option<Arc<dyn Transport>>,
     word: watch::Sender<Bytes>,
-    /// The highest number that this member gave as the leader.
-    numbers: Arc<Mutex<NodeId>>,
+    /// The number that was given last. Numbers are given one after the other.
+    given: Arc<Mutex<NodeId>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -126,18 +126,8 @@ impl Cluster {
         outside: Outside,
     ) -> Self {
         let Outside { heard, leadership, requests, transport, word } = outside;
-        Self {
-            raft,
-            identity,
-            log,
-            applied,
-            heard,
-            leadership,
-            requests,
-            transport,
-            word,
-            numbers: Arc::default(),
-        }
+        let given = Arc::default();
+        Self { raft, identity, log, applied, heard, leadership, requests, transport, word, given }
     }
 
     /// The cluster's id: a member of another is refused.
@@ -266,21 +256,20 @@ impl Cluster {
         if let Some(leader) = self.leader()? {
             return forward::add(&*self.way()?, leader, &self.identity.cluster, peer).await;
         }
-        // One after the other: who comes next gets a higher number.
-        let mut highest = self.numbers.lock().await;
+        // What Raft says of itself may be old: two that join at once must not get one number.
+        let mut given = self.given.lock().await;
         let members = self.members();
         if let Some(old) = members.iter().find(|member| member.peer.name == peer.name) {
             self.remove_here(old.id).await?;
         }
         // Numbers are never given twice: a removed member's stays below one that is left, or is
-        // remembered by the log's own place, which grows with every change.
-        let known = members.iter().map(|member| member.id).max().unwrap_or_default();
+        // remembered by the log's own place.
+        let highest = members.iter().map(|member| member.id).max().unwrap_or_default();
         let index = self.raft.metrics().borrow().last_log_index.unwrap_or_default();
-        let id = index.max(known).max(*highest) + 1;
-        *highest = id;
+        let id = index.max(highest).max(*given) + 1;
+        *given = id;
         let refused = |error: &dyn std::error::Error| ClusterError::Refused(crate::chain(error));
-        let added = self.raft.add_learner(id, peer, false).await.map_err(|error| refused(&error))?;
-        *highest = id.max(added.log_id.index);
+        self.raft.add_learner(id, peer, false).await.map_err(|error| refused(&error))?;
         Ok(id)
     }
 

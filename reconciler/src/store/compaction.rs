@@ -14,7 +14,8 @@ pub(super) async fn run(raft: Raft, log: LogStore, mut applied: watch::Receiver<
     let mut cut_at = 0;
     while applied.changed().await.is_ok() {
         let added = log.added_bytes() - cut_at;
-        if added <= LEAST_BYTES.max(snapshots.size_bytes()) {
+        // Most changes need no look at the folder.
+        if added <= LEAST_BYTES || added <= snapshots.size_bytes() {
             continue;
         }
         cut_at = log.added_bytes();

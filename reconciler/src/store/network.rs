@@ -14,6 +14,8 @@ use openraft::{AnyError, SnapshotMeta};
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 type RpcError<E = RaftError<NodeId>> = RPCError<NodeId, Peer, E>;
 type SnapshotRpcError = RpcError<RaftError<NodeId, InstallSnapshotError>>;
@@ -24,23 +26,73 @@ pub(super) struct Network {
     pub(super) transport: Arc<dyn Transport>,
 }
 
+/// How long the news of a commit waits for entries to go with, while there are many.
+const NEWS_DELAY: Duration = Duration::from_millis(1);
+/// Entries that follow others within this time are many.
+const STREAM: Duration = Duration::from_millis(2);
+/// How long a peer may take to hear it.
+const NEWS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The way to one peer.
 #[derive(Debug)]
 pub(super) struct Way {
     transport: Arc<dyn Transport>,
     peer: Peer,
     id: NodeId,
+    /// How far the peer was told that the log is committed; none before entries went this way.
+    told: Option<LogId>,
+    /// When entries went last, and whether others had gone shortly before.
+    sent: Option<Instant>,
+    is_stream: bool,
+    /// News that nobody waits for.
+    news: JoinSet<()>,
 }
 
 impl RaftNetworkFactory<Config> for Network {
     type Network = Way;
 
     async fn new_client(&mut self, target: NodeId, node: &Peer) -> Way {
-        Way { transport: Arc::clone(&self.transport), peer: node.clone(), id: target }
+        let transport = Arc::clone(&self.transport);
+        Way {
+            transport,
+            peer: node.clone(),
+            id: target,
+            told: None,
+            sent: None,
+            is_stream: false,
+            news: JoinSet::new(),
+        }
     }
 }
 
 impl Way {
+    /// True if `request` says nothing but that the log is committed further than the peer knows.
+    ///
+    /// openraft sends this after each commit, and no entries before it is answered: the next
+    /// write would wait for a message that it could have carried. What asks the peer whether it
+    /// still follows comes by a way of its own, on which no entries went.
+    fn is_news(&self, request: &AppendEntriesRequest<Config>) -> bool {
+        request.entries.is_empty() && self.told.is_some() && request.leader_commit > self.told
+    }
+
+    /// Tells the peer of a commit, if no other message is about to. One that is lost costs a delay: each
+    /// later message says the same.
+    fn tell(&mut self, request: AppendEntriesRequest<Config>) {
+        self.told = request.leader_commit;
+        let (transport, peer) = (Arc::clone(&self.transport), self.peer.clone());
+        self.news.abort_all();
+        let is_stream = self.is_stream;
+        self.news.spawn(async move {
+            if is_stream {
+                tokio::time::sleep(NEWS_DELAY).await;
+            }
+            let body = AppendQuestion::from(request).encode_to_vec().into();
+            // A peer that follows another by now says so when it is sent entries, or its pulse is taken.
+            drop(transport.call(peer, Topic::Append, body, NEWS_PATIENCE).await);
+        });
+        while self.news.try_join_next().is_some() {}
+    }
+
     async fn call<Q, A, E>(&self, topic: Topic, question: Q, option: &RPCOption) -> Result<A, RpcError<E>>
     where
         Q: Message,
@@ -78,8 +130,23 @@ impl RaftNetwork<Config> for Way {
         request: AppendEntriesRequest<Config>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, RpcError> {
+        if self.is_news(&request) {
+            self.tell(request);
+            return Ok(AppendEntriesResponse::Success);
+        }
+        // It carries the news, too.
+        self.news.abort_all();
+        let told = (!request.entries.is_empty()).then_some(request.leader_commit).flatten();
+        if !request.entries.is_empty() {
+            let before = self.sent.replace(Instant::now());
+            self.is_stream = before.is_some_and(|before| before.elapsed() < STREAM);
+        }
         let answer: AppendAnswer = self.call(Topic::Append, AppendQuestion::from(request), &option).await?;
-        answer.try_into().map_err(|error: WireError| network_error(&error))
+        let answer = answer.try_into().map_err(|error: WireError| network_error(&error))?;
+        if matches!(answer, AppendEntriesResponse::Success) {
+            self.told = self.told.max(told);
+        }
+        Ok(answer)
     }
 
     async fn install_snapshot(
@@ -327,3 +394,6 @@ struct PartAnswer {
     #[prost(uint64, tag = "4")]
     offset: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,11 +86,16 @@ impl Proposer {
             Ok(Err(_)) => return Err(WriteError::Closed),
             Err(_) => return Err(WriteError::NoLeader),
         }
+        let followed = *self.leadership.borrow();
         if let Some((forwarder, _)) = &self.forwarder
             && let Some(leader) = forwarder.leader()
         {
-            let (answers, index) = forwarder.write(leader, batches).await;
-            return Ok((Answers(answers), index));
+            return tokio::select! {
+                biased;
+                (answers, index) = forwarder.write(leader, batches) => Ok((Answers(answers), index)),
+                // Who was asked may be cut off and never answer; the writes that wait are for the next.
+                () = succeeded(&mut self.leadership, followed) => Err(WriteError::Undecided),
+            };
         }
         let command = Command::new(Timestamp::now(), &mut self.chance, batches);
         self.propose(command).await.map(|answers| (answers, 0))
@@ -138,6 +143,15 @@ impl Proposer {
         let tried = self.flushing.wait_for(|flushing| flushing.failures != failures).await;
         let failing = tried.map_err(|_| WriteError::Closed)?.failing.clone();
         failing.map_or(Ok(()), |error| Err(WriteError::Storage(error)))
+    }
+}
+
+/// Waits for another leader than `before`.
+async fn succeeded(leadership: &mut watch::Receiver<Leadership>, before: Leadership) {
+    let is_other = |now: &Leadership| *now != before && *now != Leadership::Nobody;
+    if leadership.wait_for(is_other).await.is_err() {
+        // The store is closing; whoever is asked says so.
+        std::future::pending::<()>().await;
     }
 }
 

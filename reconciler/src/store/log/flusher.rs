@@ -183,11 +183,15 @@ impl Worker {
     /// Tries until the disk takes `changes`, or the store is closing.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StorageError> {
         let started = Instant::now();
-        self.state.send_modify(|state| state.since = Some(started));
+        // Nobody waits for this: to wake them all would cost more than the rest of the way.
+        self.state.send_if_modified(|state| {
+            state.since = Some(started);
+            false
+        });
         loop {
             match self.disk.commit(changes) {
                 Ok(()) => {
-                    self.state.send_modify(|state| state.succeed(started.elapsed()));
+                    self.state.send_if_modified(|state| state.succeed(started.elapsed()));
                     return Ok(());
                 }
                 Err(error) if self.give_up => return Err(error),
@@ -203,14 +207,17 @@ impl Worker {
 }
 
 impl Flushing {
-    fn succeed(&mut self, took: Duration) {
-        if self.failing.take().is_some() {
+    /// True if it failed before.
+    fn succeed(&mut self, took: Duration) -> bool {
+        let failed = self.failing.take().is_some();
+        if failed {
             tracing::info!("the store's file can be written again");
         }
         self.since = None;
         self.failures = 0;
         // Slow once is remembered for a while: a sixteenth is forgotten each time.
         self.slowest = took.max(self.slowest - self.slowest / 16);
+        failed
     }
 
     fn fail(&mut self, error: StorageError) {

@@ -18,6 +18,39 @@ fn members_agree_whoever_is_written_to() {
 }
 
 #[test]
+fn two_that_join_at_once_get_two_numbers() {
+    simulate(async {
+        let world = World::new(1, 7).await;
+        world.leader().await;
+        let store = world.store(0);
+        let (cluster, peers) = (store.cluster(), [world.peer(1), world.peer(2)]);
+        let [first, second] = peers.map(|peer| cluster.add(peer));
+        let (first, second) = tokio::join!(first, second);
+        assert_ne!(first.unwrap(), second.unwrap());
+        assert_eq!(cluster.members().len(), 3);
+    });
+}
+
+#[test]
+fn a_write_does_not_wait_for_a_leader_that_was_replaced() {
+    simulate(async {
+        let world = World::new(3, 8).await;
+        world.voters(3).await;
+        let old = world.leader().await;
+        let store = world.store((old + 1) % 3);
+        for other in [(old + 1) % 3, (old + 2) % 3] {
+            let (old, other) = (format!("n{old}"), format!("n{other}"));
+            world.switch.cut(&old, &other);
+            world.switch.cut(&other, &old);
+        }
+        let answered = tokio::time::timeout(Duration::from_secs(3), store.write(create("a", "1"))).await;
+        let answer = answered.expect("long before the old leader's answer is given up");
+        assert!(matches!(answer, Err(crate::store::WriteError::Undecided)), "{answer:?}");
+        store.write(create("b", "1")).await.unwrap();
+    });
+}
+
+#[test]
 fn a_lost_leader_is_followed_by_another_and_comes_back_as_a_follower() {
     simulate(async {
         let mut world = World::new(3, 2).await;
@@ -180,18 +213,5 @@ fn a_member_that_moved_is_found_where_it_says() {
         assert!(members.iter().any(|member| member.peer == peer && member.is_voter), "{members:?}");
         let other = Peer { name: "another".into(), ..peer };
         assert!(store.cluster().move_to(other).await.is_err());
-    });
-}
-
-#[test]
-fn members_that_come_at_one_time_get_numbers_of_their_own() {
-    simulate(async {
-        let world = World::new(1, 10).await;
-        let cluster = world.store(0).cluster().clone();
-        let added = (1..6).map(|index| cluster.add(world.peer(index)));
-        let numbers = futures::future::join_all(added).await;
-        let numbers: BTreeSet<_> = numbers.into_iter().map(Result::unwrap).collect();
-        assert_eq!(numbers.len(), 5);
-        assert_eq!(cluster.members().len(), 6);
     });
 }

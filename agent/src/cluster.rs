@@ -2,9 +2,11 @@
 
 mod follow;
 mod records;
+mod sources;
 
 pub(crate) use follow::Follower;
 pub(crate) use records::SharedRecords;
+pub(crate) use sources::{Answers, Sources};
 
 use crate::peers::Peers;
 use anyhow::Context as _;

@@ -337,7 +337,7 @@ impl Parts {
         let api = Api {
             store: Arc::clone(&self.store),
             node: Arc::clone(&self.node),
-            sync: self.sync.clone(),
+            sources: self.sources(),
             metrics: self.metrics.clone(),
             peers: self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
             pods: Arc::clone(&pods),
@@ -347,7 +347,7 @@ impl Parts {
         };
         let images = self.configuration.images.clone();
         let image_folder = self.configuration.state_dir.join("images");
-        let answers = Arc::clone(&self.store);
+        let answers = cluster::Answers { cluster: self.store.cluster().clone(), sync: self.sync.clone() };
         let mut add = |part| drop(tasks.spawn(part));
         for part in self.shared_work(stop) {
             add(part);
@@ -370,8 +370,7 @@ impl Parts {
             .boxed());
         if let Some((peers, listener)) = self.peers {
             let expiration = self.metrics.certificate_expiration.clone();
-            let answerer = Arc::new(answers.cluster().clone());
-            add(peers.run(listener, answerer, expiration, stop.clone()).boxed());
+            add(peers.run(listener, Arc::new(answers), expiration, stop.clone()).boxed());
         }
         if let Some(listener) = cri {
             add(crate::cri::run(listener, self.node, stop.clone()).boxed());
@@ -381,6 +380,17 @@ impl Parts {
             add(serve::scrape(address, (self.metrics, pods), stop.clone()).map(|result| Ok(result?)).boxed());
         }
         tasks
+    }
+
+    /// The sources, as the API reaches them.
+    fn sources(&self) -> cluster::Sources {
+        cluster::Sources {
+            me: self.configuration.node_name.clone(),
+            store: Arc::clone(&self.store),
+            peers: self.peers.as_ref().map(|(peers, _)| Arc::clone(peers)),
+            sync: self.sync.clone(),
+            holders: self.holders.subscribe(),
+        }
     }
 
     /// What the node does for its cluster: it is a member, and runs the controllers while it leads.

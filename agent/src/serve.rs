@@ -18,6 +18,7 @@ mod streams;
 mod usage;
 
 use crate::cadvisor::Scraper;
+use crate::cluster::Sources;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::peers::Peers;
@@ -30,7 +31,6 @@ use axum::routing::{any, delete, get, post};
 use manifests::Kind;
 use manifests::config::AgentConfiguration;
 use reconciler::store::Store;
-use reconciler::sync::SyncHandle;
 use status::Refusal;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ const EPHEMERAL: &str = "ephemeralcontainers";
 pub(crate) struct Api {
     pub(crate) store: Arc<Store>,
     pub(crate) node: Arc<Node>,
-    pub(crate) sync: SyncHandle,
+    pub(crate) sources: Sources,
     pub(crate) metrics: Metrics,
     /// None if the node has none.
     pub(crate) peers: Option<Arc<Peers>>,
@@ -190,12 +190,12 @@ async fn sync(
     QueryExtractor(query): QueryExtractor<objects::Query>,
 ) -> Result<Response, Refusal> {
     let source = query.get("source").map(String::as_str);
-    let known = |name: &str| api.configuration.sources.iter().any(|s| s.name == name);
-    if let Some(name) = source.filter(|name| !known(name)) {
-        let names: Vec<_> = api.configuration.sources.iter().map(|s| s.name.as_str()).collect();
+    let names = api.sources.names();
+    if let Some(name) = source.filter(|name| !names.contains(*name)) {
+        let names: Vec<_> = names.into_iter().collect();
         return Err(Refusal::not_found(format!("no source `{name}`; the sources are: {}", names.join(", "))));
     }
-    let reports = api.sync.sync(source).await;
+    let reports = api.sources.sync(source).await;
     Ok(axum::Json(reports).into_response())
 }
 

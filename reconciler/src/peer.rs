@@ -44,6 +44,8 @@ pub enum Topic {
     ReadIndex = 7,
     /// A request to be a member, or no more.
     Member = 8,
+    /// A request to look at a Git source now, to the member that looks at it.
+    Sync = 9,
 }
 
 impl Topic {
@@ -59,6 +61,7 @@ impl Topic {
             6 => Self::Write,
             7 => Self::ReadIndex,
             8 => Self::Member,
+            9 => Self::Sync,
             _ => return None,
         })
     }

@@ -78,6 +78,6 @@ fn source_status(api: &Api, source: &GitSource) -> Value {
         "since": status.since,
         "attemptedCommit": status.attempted_commit,
         "message": status.message,
-        "lastAttemptAt": api.sync.last_attempt(&source.name).map(|at| at.to_string()),
+        "lastAttemptAt": api.sources.sync.last_attempt(&source.name).map(|at| at.to_string()),
     })
 }

@@ -383,7 +383,7 @@ impl Cluster {
                 forward::answer_read_index(cluster, index, body)
             }
             Topic::Member => forward::answer_member(self, cluster, body).await,
-            Topic::Append | Topic::Vote | Topic::Snapshot => Err("not understood".into()),
+            Topic::Append | Topic::Vote | Topic::Snapshot | Topic::Sync => Err("not understood".into()),
         }
     }
 }

@@ -21,6 +21,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 use story::Story;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The name of the demo's Git source.
 const SOURCE: &str = "demo";
@@ -64,6 +65,15 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
     runtime.block_on(play(args, &narrator))
 }
 
+/// Waits for Ctrl-C, or for SIGTERM: either clears up.
+async fn asked_to_end() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
 /// Sets the stage, plays, and clears it, whatever happens in between.
 async fn play(args: &DemoArgs, narrator: &Narrator) -> ExitCode {
     let stage = match Stage::set() {
@@ -78,7 +88,7 @@ async fn play(args: &DemoArgs, narrator: &Narrator) -> ExitCode {
         // When the story itself waits for Ctrl-C, that is its good end.
         biased;
         told = story.tell(args.once) => told,
-        _ctrl_c = tokio::signal::ctrl_c() => Err(DemoError::Interrupted),
+        _asked = asked_to_end() => Err(DemoError::Interrupted),
     };
     let links = traces::links(&stage);
     let ended = match told {

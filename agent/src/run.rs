@@ -1,22 +1,24 @@
 //! `keel agent`: puts the parts together, and takes them apart again.
 
+mod options;
+
 use crate::cadvisor::Scraper;
 use crate::cluster::{self, SharedRecords};
 use crate::metrics::Metrics;
 use crate::node::ending::Endings;
 use crate::node::hardware;
 use crate::node::registration::{self, Machine};
-use crate::node::resources::Resources;
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
 use crate::{sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use manifests::config::{AgentConfiguration, RuntimeConfiguration, parse_configuration};
+use manifests::config::{AgentConfiguration, parse_configuration};
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
 use netstack::{Cidr, Network, NetworkOptions};
+use options::{facts, puller, runtime_options};
 use reconciler::controllers::NodeRules as LostRules;
 use reconciler::driver::Driver;
 use reconciler::events::{EventWriter, Recorder, recorder};
@@ -24,12 +26,8 @@ use reconciler::heartbeats::Heartbeats;
 use reconciler::store::Store;
 use reconciler::sync::duty::{Duties, Holders};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
-use runtime::image::ImageStore;
-use runtime::image::registry::{Endpoint, Puller, Registries, RegistryHost};
-use runtime::plan::{Handler, LogLimits, NodeFacts, NodeRules};
-use runtime::pods::{OWN_PROGRAM, Runtime, RuntimeOptions};
+use runtime::pods::Runtime;
 use runtime::token::TokenKey;
-use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -241,86 +239,6 @@ async fn open_network(configuration: &AgentConfiguration, pod_cidr: Cidr) -> any
         mtu: configuration.network.mtu,
     };
     Network::open(options).await.context("cannot set up the pod network")
-}
-
-fn runtime_options(configuration: &AgentConfiguration) -> RuntimeOptions {
-    RuntimeOptions {
-        state_dir: configuration.state_dir.clone(),
-        run_dir: configuration.run_dir.clone(),
-        log_dir: configuration.log_dir.clone(),
-        cgroup_root: configuration.cgroup_root.clone(),
-        seccomp_profiles: configuration.security.profiles(&configuration.state_dir),
-        supervisor: vec![OsString::from(OWN_PROGRAM), OsString::from(runtime::supervisor::COMMAND)],
-    }
-}
-
-fn puller(configuration: &AgentConfiguration) -> anyhow::Result<Puller> {
-    let store =
-        ImageStore::open(configuration.state_dir.join("images")).context("cannot open the image store")?;
-    let images = &configuration.images;
-    let hosts = images.registries.iter().map(|registry| {
-        let mirrors = registry.mirrors.iter().map(|mirror| Endpoint {
-            host: mirror.host.clone(),
-            plain_http: mirror.plain_http || Endpoint::usual(&mirror.host).plain_http,
-            ca_file: mirror.ca_file.clone(),
-            skip_tls_verify: mirror.skip_tls_verify,
-        });
-        let origin = Endpoint {
-            host: registry.host.clone(),
-            plain_http: registry.plain_http,
-            ca_file: registry.ca_file.clone(),
-            skip_tls_verify: registry.skip_tls_verify,
-        };
-        RegistryHost { name: registry.host.clone(), mirrors: mirrors.collect(), origin }
-    });
-    let credentials_file = images.credentials_file.clone();
-    let registries = Registries { hosts: hosts.collect(), credentials_file };
-    let at_once = usize::try_from(images.max_parallel_image_pulls).unwrap_or(1);
-    Ok(Puller::new(Arc::new(store), registries, at_once))
-}
-
-fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {
-    let allocatable = Resources::capacity(machine).allocatable(&configuration.node);
-    NodeFacts {
-        node_name: configuration.node_name.clone(),
-        host_ips: machine.addresses.iter().map(ToString::to_string).collect(),
-        state_dir: configuration.state_dir.clone(),
-        log_dir: configuration.log_dir.clone(),
-        log_limits: LogLimits {
-            file_bytes: configuration.log_bytes(),
-            files: configuration.container_log_max_files,
-        },
-        cgroup_root: configuration.cgroup_root.clone(),
-        hidden: vec![configuration.state_dir.clone(), configuration.run_dir.clone()],
-        cpu_millis: allocatable.cpu_millis,
-        memory_bytes: allocatable.memory_bytes,
-        storage_bytes: allocatable.storage_bytes,
-        default_pids: Some(configuration.pod_pids_limit).filter(|&limit| limit > 0),
-        rules: rules(configuration),
-    }
-}
-
-fn handler(runtime: &RuntimeConfiguration) -> Handler {
-    let mut arguments = runtime.arguments.clone();
-    // The groups are made, and the container is born into its own.
-    if runtime.path.file_name().is_some_and(|name| name == "crun") && arguments.is_empty() {
-        arguments.push("--cgroup-manager=disabled".to_owned());
-    }
-    Handler { name: runtime.name.clone(), path: runtime.path.clone(), root: runtime.root.clone(), arguments }
-}
-
-/// What the configuration, and the kernel, say of pods' rights.
-fn rules(configuration: &AgentConfiguration) -> NodeRules {
-    let security = &configuration.security;
-    // A kernel without AppArmor lacks the file.
-    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    NodeRules {
-        seccomp_default: security.seccomp_default,
-        allowed_unsafe_sysctls: security.allowed_unsafe_sysctls.clone(),
-        cpu_period_us: security.cpu_period_us(),
-        runtimes: configuration.runtimes.iter().map(handler).collect(),
-        apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
-    }
 }
 
 impl Parts {

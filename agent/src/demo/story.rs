@@ -239,7 +239,7 @@ impl<'a> Story<'a> {
         self.narrator.say(&format!("  edit, commit and push in {}", self.stage.work().display()));
         self.narrator.say("Ctrl-C ends the demo and removes every trace of it.");
         // The caller's Ctrl-C ends the story as an interruption; here it is the plan.
-        tokio::signal::ctrl_c().await.map_err(DemoError::Start)
+        super::asked_to_end().await.map_err(DemoError::Start)
     }
 
     /// The last act: Git says that nothing is to run, then the agent stops.

@@ -158,6 +158,9 @@ enum Command {
     Completion(completion::CompletionArgs),
 }
 
+/// Where the unit looks for the agent's configuration.
+const CONFIGURATION: &str = "/etc/keel/config.yaml";
+
 /// Arguments of `keel agent`.
 #[derive(Debug, Args)]
 struct AgentArgs {

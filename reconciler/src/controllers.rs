@@ -25,6 +25,7 @@ mod template;
 #[cfg(test)]
 mod world;
 
+use crate::random::RandomSource;
 use crate::scheduler::Ledger;
 use crate::store::Write;
 use jiff::Timestamp;
@@ -87,19 +88,4 @@ impl Heard for NobodyListens {
     fn age(&self, _: &str) -> Duration {
         Duration::ZERO
     }
-}
-
-/// What taking in a write may not get by itself: the time, and chance.
-#[derive(Debug)]
-pub struct Context<'a> {
-    /// The time of the write.
-    pub now: Timestamp,
-    /// Next random number, uniform over `u64`; for uids and the suffixes of names.
-    pub random: &'a mut dyn RandomSource,
-}
-
-/// A source of chance that a test can fix.
-pub trait RandomSource: std::fmt::Debug {
-    /// The next number, uniform over `u64`.
-    fn next(&mut self) -> u64;
 }

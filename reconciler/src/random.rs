@@ -1,9 +1,13 @@
-//! Chance from the kernel, for names and uids.
-
-use crate::controllers::RandomSource;
+//! Chance, for names and uids: from the kernel, or as a test fixes it.
 
 /// Numbers per request to the kernel.
 const POOL: usize = 64;
+
+/// A source of chance that a test can fix.
+pub trait RandomSource: std::fmt::Debug {
+    /// The next number, uniform over `u64`.
+    fn next(&mut self) -> u64;
+}
 
 /// A [`RandomSource`] that asks the kernel, some numbers at a time.
 #[derive(Debug)]

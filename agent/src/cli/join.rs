@@ -1,7 +1,7 @@
 //! `keel join`: this machine becomes a member of a cluster.
 
 use super::output::{self, Output};
-use super::{CommandError, wait_for};
+use super::{CONFIGURATION, CommandError, wait_for};
 use clap::Args;
 use manifests::config::JoinConfiguration;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(super) struct JoinArgs {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The agent's configuration, for its name and its folders
-    #[arg(long, short, value_name = "FILE", default_value = "/etc/keel/keel.yaml")]
+    #[arg(long, short, value_name = "FILE", default_value = CONFIGURATION)]
     config: PathBuf,
 }
 

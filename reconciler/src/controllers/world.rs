@@ -7,9 +7,8 @@ mod store;
 pub(crate) use cluster::Silence;
 
 use super::node::NodeRules;
-use super::{
-    Knowledge, NobodyListens, Outcome, RandomSource, cronjob, daemonset, deployment, job, pod, replicaset,
-};
+use super::{Knowledge, NobodyListens, Outcome, cronjob, daemonset, deployment, job, pod, replicaset};
+use crate::random::RandomSource;
 use crate::scheduler::Ledger;
 use crate::store::{State, Write};
 use jiff::{SignedDuration, Timestamp};

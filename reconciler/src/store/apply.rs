@@ -2,12 +2,21 @@
 
 use super::watch::Change;
 use super::{State, Write, WriteError};
-use crate::controllers::{Context, RandomSource};
+use crate::random::RandomSource;
 use jiff::Timestamp;
 use manifests::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use manifests::{Object, ObjectKey};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// What taking in a write may not get by itself: the time, and chance.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    /// The time of the write.
+    pub(super) now: Timestamp,
+    /// Next random number, uniform over `u64`; for uids and the suffixes of names.
+    pub(super) random: &'a mut dyn RandomSource,
+}
 
 /// The state that writes are decided on: what is visible, and over it what was
 /// decided but is not durable yet.

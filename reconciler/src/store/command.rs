@@ -5,7 +5,7 @@
 
 use super::wire::{self, WireError};
 use super::{Write, WriteError};
-use crate::controllers::RandomSource;
+use crate::random::RandomSource;
 use bytes::Bytes;
 use jiff::Timestamp;
 use manifests::{Kind, Object, ObjectKey};

@@ -1,6 +1,6 @@
 //! What the log is applied to: the objects, as this member sees them.
 
-use super::apply::{Applied, Decided, View};
+use super::apply::{Applied, Context, Decided, View};
 use super::command::{Answer, Answers, Command, Decoded};
 use super::patience::patiently;
 use super::raft::{Config, Entry, LogId, StorageError, StoredMembership};
@@ -8,7 +8,6 @@ use super::snapshot::{Head, SnapshotError, SnapshotFile, Snapshots};
 use super::watch::{Change, Event, Ring};
 use super::wire::WireError;
 use super::{Shared, State, Visible, WriteError};
-use crate::controllers::Context;
 use openraft::storage::{RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use std::sync::{Arc, PoisonError};

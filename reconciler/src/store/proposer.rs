@@ -71,12 +71,12 @@ impl Proposer {
     /// Who asked reads what it wrote: it is told when this member shows it. The next writes do not
     /// wait for that.
     fn tell_once_seen(&self, index: u64, answers: Vec<oneshot::Sender<Answer>>, result: Answers) {
-        let Some((_, applied)) = &self.forwarder else { return };
-        if self.flushing.borrow().stuck(Instant::now()).is_some() {
+        let applied = self.forwarder.as_ref().map(|(_, applied)| applied.clone());
+        let works = self.flushing.borrow().stuck(Instant::now()).is_none();
+        let Some(mut applied) = applied.filter(|_| works) else {
             // Nothing is applied here before the disk works again.
             return tell(answers, Ok(result));
-        }
-        let mut applied = applied.clone();
+        };
         tokio::spawn(held(async move {
             let seen = applied.wait_for(|head| head.last.is_some_and(|last| last.index >= index));
             // Cut off meanwhile: it is written all the same, and will be seen later.

@@ -18,7 +18,7 @@ use super::snapshot::{Head, Snapshots};
 use super::watch::Ring;
 use super::{OpenError, Shared, State, Store, Visible, voters};
 use crate::peer::{NodeId, Peer, Transport};
-use crate::random::OsRandom;
+use crate::random::{OsRandom, RandomSource};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ impl StoreOptions {
             me: Peer::default(),
             transport: None,
             beginning: Beginning::Found,
-            seed: crate::controllers::RandomSource::next(&mut OsRandom::new()),
+            seed: RandomSource::next(&mut OsRandom::new()),
             files: Arc::new(HostFiles),
             clock: Arc::new(Timestamp::now),
             least_log_bytes: LEAST_LOG_BYTES,

@@ -1,8 +1,8 @@
 //! `keel cluster reset` and `keel cluster snapshot`: ways out when a majority, or the objects, are lost.
 
-use super::super::CommandError;
 use super::super::connection::Connection;
 use super::super::output::{self, Output};
+use super::super::{CONFIGURATION, CommandError};
 use clap::{Args, Subcommand};
 use manifests::config::AgentConfiguration;
 use reconciler::peer::Peer;
@@ -11,8 +11,6 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-const DEFAULT_CONFIGURATION: &str = "/etc/keel/keel.yaml";
 
 /// Begin the cluster anew from what this node has
 #[derive(Debug, Args)]
@@ -47,7 +45,7 @@ struct Place {
 
 impl Place {
     fn of(connection: &Connection) -> Option<Self> {
-        let path = connection.config.clone().unwrap_or_else(|| DEFAULT_CONFIGURATION.into());
+        let path = connection.config.clone().unwrap_or_else(|| CONFIGURATION.into());
         let configuration = crate::run::load(&path).ok()?;
         // Where it answers, it says itself at its next start.
         let me = Peer { name: crate::run::node_name(&configuration), ..Peer::default() };

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
 /// A leader that is removed gives way first: another has to go on.
-const REMOVALS: usize = 4;
+const REMOVALS: usize = 16;
 const REMOVAL_REST: Duration = Duration::from_millis(500);
 /// What a member said holds for as long.
 const WORDS_HOLD: Duration = Duration::from_secs(5);
@@ -334,7 +334,16 @@ impl Cluster {
         let refused = |error: &dyn std::error::Error| ClusterError::Refused(crate::chain(error));
         let membership = self.raft.metrics().borrow().membership_config.clone();
         let gone = std::collections::BTreeSet::from([id]);
-        if membership.membership().voter_ids().any(|voter| voter == id) {
+        let voters: Vec<_> = membership.membership().voter_ids().collect();
+        if voters == [id] {
+            // Somebody has to be able to go on: who was heard last.
+            let others = self.members().into_iter().filter(|member| member.id != id);
+            let heir = others.min_by_key(|member| (member.heard.unwrap_or(Duration::MAX), member.id));
+            let heir = heir.ok_or_else(|| ClusterError::Refused("it is the only member".into()))?;
+            let change = openraft::ChangeMembers::AddVoterIds([heir.id].into());
+            self.raft.change_membership(change, true).await.map_err(|error| refused(&error))?;
+        }
+        if voters.contains(&id) {
             let change = openraft::ChangeMembers::RemoveVoters(gone.clone());
             self.raft.change_membership(change, false).await.map_err(|error| refused(&error))?;
         }

@@ -218,3 +218,21 @@ fn a_member_that_moved_is_found_where_it_says() {
         assert!(store.cluster().move_to(other).await.is_err());
     });
 }
+
+#[test]
+fn the_only_voter_that_is_removed_leaves_another_in_its_place() {
+    simulate(async {
+        let world = World::new(2, 11).await;
+        world.voters(1).await;
+        let voter = world.leader().await;
+        world.store(voter).write(create("before", "1")).await.unwrap();
+        let (gone, left) = (world.store(voter).cluster().node(), world.store(1 - voter));
+        left.cluster().remove(gone).await.unwrap();
+        let leads = |leadership: &Leadership| *leadership == Leadership::Leads;
+        left.cluster().leaderships().wait_for(leads).await.unwrap();
+        left.write(create("after", "1")).await.unwrap();
+        assert_eq!(left.cluster().members().len(), 1);
+        let refused = left.cluster().remove(left.cluster().node()).await;
+        assert!(refused.is_err(), "{refused:?}");
+    });
+}

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod exec;
 mod get;
+mod hollow;
 mod image;
 mod inside;
 mod join;
@@ -81,6 +82,7 @@ Be one of many:
   certificate  Who this node is to its peers, and until when
   cluster      The members of the cluster, and who leads
   node         Remove nodes from the cluster
+  hollow       Be many nodes without machines, to see how a large cluster does
 
 Options:
 {options}
@@ -152,6 +154,8 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Remove nodes from the cluster
     Node(member::NodeArgs),
+    /// Be many nodes without machines, to see how a large cluster does
+    Hollow(hollow::HollowArgs),
     #[command(flatten)]
     Nodes(nodes::NodeCommand),
     /// Print the completions of a shell
@@ -193,6 +197,7 @@ impl Command {
             Self::Agent(args) => crate::run::agent(&args.config),
             Self::Demo(args) => crate::demo::run(&args),
             Self::Validate(args) => finish(validate::run(&args, &mut Output::stdout())),
+            Self::Hollow(args) => finish(hollow::run(args)),
             Self::Completion(args) => finish(completion::run(&args, &mut Output::stdout())),
             Self::Join(args) => finish(join::run(&args, &mut Output::stdout())),
             Self::Token(args) => block_on(async move { token::run(&args, &mut Output::stdout()).await }),

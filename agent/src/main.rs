@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod cri;
 mod demo;
+mod hollow;
 mod metrics;
 mod netdev;
 mod node;

@@ -1,10 +1,14 @@
 //! `keel agent`: puts the parts together, and takes them apart again.
 
+mod end;
 mod options;
+
+pub(crate) use end::{End, until_the_end};
 
 use crate::cadvisor::Scraper;
 use crate::cluster::{self, SharedRecords};
 use crate::metrics::Metrics;
+use crate::node::bindings::Bindings;
 use crate::node::ending::Endings;
 use crate::node::hardware;
 use crate::node::registration::{self, Machine};
@@ -33,7 +37,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -270,7 +273,10 @@ impl Parts {
         for part in self.shared_work(stop) {
             add(part);
         }
-        add(node::run(Arc::clone(&self.node), Arc::clone(&retry), stop.clone()).boxed());
+        let mut bindings = Bindings::default();
+        let keeper = self.node.keeper(bindings.of(&self.configuration.node_name));
+        add(finished(bindings.run(Arc::clone(&self.store), stop.clone())).boxed());
+        add(keeper.run(Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::ephemeral::run(Arc::clone(&self.node), stop.clone()).boxed());
@@ -323,6 +329,7 @@ impl Parts {
             heartbeats: Arc::clone(&heartbeats),
             sync: self.sync.clone(),
             holders: self.holders.clone(),
+            hollow: None,
         };
         let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
             .listening_to(heartbeats, LostRules::default())
@@ -348,44 +355,7 @@ fn care(node: &Arc<Node>, configuration: &Arc<AgentConfiguration>, stop: &Cancel
     ]
 }
 
-async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub(crate) async fn finished(part: impl Future<Output = ()>) -> anyhow::Result<()> {
     part.await;
     Ok(())
-}
-
-/// The signals that end the agent.
-struct End {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl End {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Waits for one of them.
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Waits for a signal, or for a task that ended; then stops the others.
-async fn until_the_end(
-    mut tasks: JoinSet<anyhow::Result<()>>,
-    end: &mut End,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let first = tokio::select! {
-        () = end.asked() => Ok(()),
-        Some(ended) = tasks.join_next() => ended?.context("a part of the agent ended"),
-    };
-    stop.cancel();
-    while let Some(ended) = tasks.join_next().await {
-        ended??;
-    }
-    first
 }

@@ -8,6 +8,7 @@ mod node;
 mod read;
 mod runtimes;
 mod security;
+mod taint;
 
 pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
@@ -15,6 +16,7 @@ pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
 pub use runtimes::RuntimeConfiguration;
 pub use security::SecurityConfiguration;
+pub use taint::TaintConfiguration;
 
 use crate::quantity::Quantity;
 use schemars::JsonSchema;
@@ -37,6 +39,8 @@ pub struct AgentConfiguration {
     pub node_name: String,
     /// Labels of the Node object.
     pub node_labels: BTreeMap<String, String>,
+    /// Taints that the Node object is made with; later they are changed by `keel taint` alone.
+    pub register_with_taints: Vec<TaintConfiguration>,
     /// What must survive a reboot: store, images, pods' volumes and logs' positions.
     pub state_dir: PathBuf,
     /// Sockets; may be emptied at boot.
@@ -79,6 +83,7 @@ impl Default for AgentConfiguration {
             kind: "AgentConfiguration".into(),
             node_name: String::new(),
             node_labels: BTreeMap::new(),
+            register_with_taints: Vec::new(),
             state_dir: "/var/lib/keel".into(),
             run_dir: "/run/keel".into(),
             log_dir: "/var/log/pods".into(),

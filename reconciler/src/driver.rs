@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 const RESYNC: Duration = Duration::from_secs(300);
 /// Keys that one pass decides before it writes.
 const PASS: usize = 512;
+/// Writes after which it decides no more: far fewer than changes are remembered, lest the driver itself
+/// falls behind them.
+const PASS_WRITES: usize = 2000;
 /// A controller is not woken sooner than this after it asked to be.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
@@ -200,11 +203,7 @@ impl Driver {
 
     /// Decides and writes for the keys that are ready; false if none was.
     async fn pass(&mut self) -> bool {
-        let items = self.queue.take(Instant::now(), PASS);
-        if items.is_empty() {
-            return false;
-        }
-        let decisions: Vec<_> = items.into_iter().filter_map(|item| self.decide(item)).collect();
+        let Some(decisions) = self.decisions() else { return false };
         if decisions.is_empty() {
             return true;
         }
@@ -219,6 +218,25 @@ impl Driver {
             self.settle(item, notes, result.err());
         }
         true
+    }
+
+    /// What the keys that are ready come to, up to the limits of a pass; none if no key is ready.
+    fn decisions(&mut self) -> Option<Vec<Decision>> {
+        let mut items = self.queue.take(Instant::now(), PASS).into_iter();
+        if items.as_slice().is_empty() {
+            return None;
+        }
+        let (mut decisions, mut writes) = (Vec::new(), 0);
+        while writes < PASS_WRITES
+            && let Some(item) = items.next()
+        {
+            if let Some(decision) = self.decide(item) {
+                writes += decision.writes.len();
+                decisions.push(decision);
+            }
+        }
+        self.queue.put_back(items);
+        Some(decisions)
     }
 
     /// Lets a controller look; nothing to write is settled here.

@@ -3,9 +3,12 @@
 //! A series is the same words about the same object. It is written when it
 //! begins, and then at most once per [`SERIES_INTERVAL`], however often it is noted.
 
+mod allowance;
+
 use crate::controllers::Note;
 use crate::controllers::garbage::DEFAULT_NAMESPACE;
 use crate::store::{Leadership, Store, Write};
+use allowance::Allowances;
 use jiff::Timestamp;
 use manifests::k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use manifests::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -40,6 +43,7 @@ pub struct EventWriter {
     component: String,
     host: String,
     series: HashMap<u64, Series>,
+    allowances: Allowances,
 }
 
 #[derive(Debug)]
@@ -56,8 +60,8 @@ struct Series {
 #[must_use]
 pub fn recorder(host: &str) -> (Recorder, EventWriter) {
     let (sender, notes) = mpsc::channel(QUEUE);
-    let writer =
-        EventWriter { notes, component: "keel".into(), host: host.to_owned(), series: HashMap::new() };
+    let (series, allowances) = (HashMap::new(), Allowances::default());
+    let writer = EventWriter { notes, component: "keel".into(), host: host.to_owned(), series, allowances };
     (Recorder { notes: sender }, writer)
 }
 
@@ -127,11 +131,19 @@ impl EventWriter {
         let due = |series: &Series| {
             series.pending > 0 && series.written_at.is_none_or(|at| at + SERIES_INTERVAL <= now)
         };
-        let (mut ids, mut batches) = (Vec::new(), Vec::new());
-        for (id, series) in self.series.iter().filter(|(_, series)| due(series)) {
-            ids.push(*id);
-            batches.push(vec![self.write_of(store, *id, series)]);
-        }
+        let mut ids: Vec<u64> =
+            self.series.iter().filter(|(_, series)| due(series)).map(|(id, _)| *id).collect();
+        let allowances = &mut self.allowances;
+        ids.retain(|id| {
+            let Some(series) = self.series.get_mut(id) else { return false };
+            let may = allowances.take(&series.note.about, now);
+            if !may {
+                (series.pending, series.written_at) = (0, Some(now));
+            }
+            may
+        });
+        let batches = ids.iter().filter_map(|id| Some(vec![self.write_of(store, *id, self.series.get(id)?)]));
+        let batches = batches.collect();
         let results = store.write_each(batches).await;
         for (id, result) in ids.into_iter().zip(results) {
             let Some(series) = self.series.get_mut(&id) else { continue };

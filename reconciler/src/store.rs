@@ -5,6 +5,7 @@
 //! or acknowledged. A node alone is a cluster of one.
 
 mod apply;
+mod aside;
 mod cluster;
 mod command;
 mod compaction;

@@ -108,6 +108,7 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         Command::Top(args) => top::run(&args, &mut output).await,
         Command::Agent(_)
         | Command::Demo(_)
+        | Command::Hollow(_)
         | Command::Join(_)
         | Command::Validate(_)
         | Command::Completion(_)

@@ -8,7 +8,7 @@ use reconciler::heartbeats::Heartbeats;
 use reconciler::peer::NodeId;
 use reconciler::store::{Cluster, Leadership, Member, Store};
 use reconciler::sync::SyncHandle;
-use reconciler::sync::duty::{Holders, Word, assign};
+use reconciler::sync::duty::{Holders, HollowNodes, Word, assign};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(crate) struct Follower {
     pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) sync: SyncHandle,
     pub(crate) holders: watch::Sender<Holders>,
+    /// Nodes that this member speaks for beside its own.
+    pub(crate) hollow: Option<HollowNodes>,
 }
 
 impl Follower {
@@ -51,7 +53,7 @@ impl Follower {
                 _ = tick.tick() => {}
             }
             leaderships.borrow_and_update();
-            self.heartbeats.hear(&self.me, Instant::now(), Timestamp::now());
+            self.hear_own();
             let Some(peers) = &self.peers else { continue };
             let members = self.store.cluster().members();
             self.hear(&members);
@@ -64,15 +66,26 @@ impl Follower {
         }
     }
 
-    /// The controllers are told when each member was heard.
+    fn hear_own(&self) {
+        let (now, wall) = (Instant::now(), Timestamp::now());
+        self.heartbeats.hear(&self.me, now, wall);
+        let hollow = self.hollow.iter().flat_map(HollowNodes::names);
+        hollow.for_each(|name| self.heartbeats.hear(&name, now, wall));
+    }
+
+    /// The controllers are told when each member was heard, and with it the nodes that it speaks for.
     fn hear(&self, members: &[Member]) {
         let (now, wall) = (Instant::now(), Timestamp::now());
+        let words = self.store.cluster().words();
         for member in members {
             if let Some(ago) = member.heard
                 && let Some(at) = now.checked_sub(ago)
             {
                 let ago = SignedDuration::try_from(ago).unwrap_or_default();
                 self.heartbeats.hear(&member.peer.name, at, wall - ago);
+                let hollow = words.get::<NodeId>(&member.id).and_then(|said| understand(said).hollow);
+                let names = hollow.iter().flat_map(HollowNodes::names);
+                names.for_each(|name| self.heartbeats.hear(&name, at, wall - ago));
             }
         }
     }
@@ -80,7 +93,7 @@ impl Follower {
     /// This member says what it can look at; the leader decides, and the others hear of it.
     fn share_sources(&self, members: &[Member]) {
         let cluster = self.store.cluster();
-        let mut word = Word { sources: self.sync.reached(), ..Word::default() };
+        let mut word = Word { sources: self.sync.reached(), hollow: self.hollow.clone(), ..Word::default() };
         let holders = match cluster.leadership() {
             Leadership::Nobody => Holders::new(),
             Leadership::Follows(leader) => {

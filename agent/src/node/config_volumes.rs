@@ -81,12 +81,10 @@ fn is_configuration_new(store: &Store, watch: &mut Option<Watch>) -> bool {
 
 /// Labels and annotations of the pods whose files may show them, by uid.
 fn shown_by_pods(node: &Node) -> BTreeMap<String, Shown> {
-    node.store.read(|state| {
-        let pods = state.list(Kind::Pod, None).filter_map(|object| pod_of(object));
-        let mine = pods.filter(|pod| node.is_mine(pod) && mounts(pod, shows_itself));
-        let shown = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-        mine.map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), shown(pod))).collect()
-    })
+    let pods = node.pods();
+    let showing = pods.iter().filter_map(|object| pod_of(object)).filter(|pod| mounts(pod, shows_itself));
+    let shown = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+    showing.map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), shown(pod))).collect()
 }
 
 fn changed(before: &BTreeMap<String, Shown>, now: &BTreeMap<String, Shown>) -> Vec<String> {
@@ -110,10 +108,10 @@ impl Look {
     }
 
     fn update(&mut self, node: &Node) {
-        let (pods, _) = node.store.list(Kind::Pod, None);
+        let pods = node.pods();
         let running = node.runtime.observe();
         for object in pods.iter().filter(|object| running.contains_key(object.uid())) {
-            let Some(pod) = pod_of(object).filter(|pod| node.is_mine(pod)) else { continue };
+            let Some(pod) = pod_of(object) else { continue };
             // Whether a token is mounted is not in the pod as it is written.
             let inputs = self.tokens.then(|| Inputs::gather(node, pod));
             let holds_token = inputs.as_ref().is_some_and(|inputs| mounts(inputs.pod(), has_token));

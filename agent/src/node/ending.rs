@@ -76,7 +76,7 @@ impl Ending {
 }
 
 /// The pods that are being ended, by uid. Whoever decides adds to it; the node loop acts on it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Endings(watch::Sender<BTreeMap<String, Ending>>);
 
 impl Default for Endings {

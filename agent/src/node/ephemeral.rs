@@ -9,7 +9,7 @@ use crate::chain::chain;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateWaiting, ContainerStatus, EphemeralContainer, Pod,
 };
-use manifests::{Kind, Object, ObjectKey};
+use manifests::{Object, ObjectKey};
 use reconciler::store::Write;
 use runtime::plan::address::fill_in;
 use runtime::plan::{ContainerPlan, build};
@@ -78,12 +78,8 @@ fn retry_at(progress: &Progress) -> Option<Instant> {
 
 /// Begins what is due, and forgets what is wanted no more.
 fn look(node: &Arc<Node>, all: &mut BTreeMap<Id, Progress>, work: &mut JoinSet<Done>) {
-    let asked: Vec<Arc<Object>> = node.store.read(|state| {
-        let pods = state.list(Kind::Pod, None).filter(|object| {
-            pod_of(object).is_some_and(|pod| node.is_mine(pod) && added(pod).next().is_some())
-        });
-        pods.cloned().collect()
-    });
+    let mut asked = node.pods();
+    asked.retain(|object| pod_of(object).is_some_and(|pod| added(pod).next().is_some()));
     let is_asked = |(uid, name): &Id| {
         let pod = asked.iter().find(|object| object.uid() == uid).and_then(|object| pod_of(object));
         pod.is_some_and(|pod| added(pod).any(|container| container.name == *name))

@@ -49,9 +49,9 @@ impl Node {
         let observed = self.runtime.observe();
         let runs = |state: &&PodState| matches!(state.stage, Stage::Started | Stage::Stopping);
         let pods = self.pods();
-        let of = |(uid, object): (&String, &std::sync::Arc<manifests::Object>)| {
-            let state = observed.get(uid).filter(runs)?;
-            Some((uid.clone(), of_pod(pod_of(object)?, &state.addresses)))
+        let of = |object: &std::sync::Arc<manifests::Object>| {
+            let state = observed.get(object.uid()).filter(runs)?;
+            Some((object.uid().to_owned(), of_pod(pod_of(object)?, &state.addresses)))
         };
         let all: BTreeMap<_, _> = pods.iter().filter_map(of).collect();
         let is_wanted = all.values().any(|ports| !ports.is_empty());

@@ -1,7 +1,6 @@
 //! Unused images go when the disk fills up, by the kubelet's thresholds.
 
 use super::{Node, pod_of};
-use manifests::Kind;
 use manifests::config::ImagesConfiguration;
 use runtime::image::PullPolicy;
 use rustix::fs::statvfs;
@@ -66,8 +65,8 @@ pub(crate) fn in_use(node: &Node) -> BTreeSet<String> {
 
 /// The ids of the images that pods of this node have as volumes.
 fn of_volumes(node: &Node) -> Vec<String> {
-    let (pods, _) = node.store.list(Kind::Pod, None);
-    let mine = pods.iter().filter_map(|object| pod_of(object)).filter(|pod| node.is_mine(pod));
+    let pods = node.pods();
+    let mine = pods.iter().filter_map(|object| pod_of(object));
     let volumes = mine.flat_map(|pod| pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()));
     let references = volumes.filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
     let present = |reference| node.images.store().resolve(reference, PullPolicy::Never).ok();

@@ -70,9 +70,9 @@ fn is_waiting(node: &Node) -> bool {
 }
 
 fn active_pods(node: &Node) -> Vec<Arc<Object>> {
-    let (pods, _) = node.store.list(Kind::Pod, None);
-    let active = |object: &Arc<Object>| pod_of(object).is_some_and(|pod| node.is_mine(pod) && is_active(pod));
-    pods.into_iter().filter(active).collect()
+    let mut pods = node.pods();
+    pods.retain(|object| pod_of(object).is_some_and(is_active));
+    pods
 }
 
 /// Gives back what nobody needs, and if that is not enough, ends one pod.

@@ -3,9 +3,11 @@
 use super::hardware::Hardware;
 use super::resources::{Resources, huge_pages};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{
+    Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use manifests::config::AgentConfiguration;
+use manifests::config::{AgentConfiguration, TaintConfiguration};
 use manifests::{Kind, Object, ObjectKey};
 use reconciler::store::{Store, Write, WriteError};
 use std::collections::BTreeMap;
@@ -110,6 +112,7 @@ impl Machine {
             spec: Some(NodeSpec {
                 pod_cidrs: Some(vec![pod_cidr.clone()]),
                 pod_cidr: Some(pod_cidr),
+                taints: taints(configuration),
                 ..NodeSpec::default()
             }),
             status: Some(NodeStatus {
@@ -122,6 +125,18 @@ impl Machine {
             }),
         }
     }
+}
+
+/// What keeps pods away from the beginning on; for a node that is known, `onto` keeps what it has.
+fn taints(configuration: &AgentConfiguration) -> Option<Vec<Taint>> {
+    let taint = |taint: &TaintConfiguration| Taint {
+        key: taint.key.clone(),
+        value: (!taint.value.is_empty()).then(|| taint.value.clone()),
+        effect: taint.effect.clone(),
+        time_added: None,
+    };
+    let taints: Vec<_> = configuration.register_with_taints.iter().map(taint).collect();
+    (!taints.is_empty()).then_some(taints)
 }
 
 /// The processor's, as Kubernetes calls it.

@@ -25,15 +25,16 @@ pub(crate) async fn run(node: Arc<Node>, stop: CancellationToken) -> anyhow::Res
         supervised.borrow_and_update();
         let pods = node.pods();
         let observed = node.runtime.observe();
-        tried.retain(|uid, _| pods.contains_key(uid));
-        for (uid, object) in &pods {
+        tried.retain(|uid, _| pods.iter().any(|pod| pod.uid() == uid));
+        for object in &pods {
+            let uid = object.uid();
             let version = object.metadata().generation.unwrap_or(0).cast_unsigned();
             if let Some(state) = observed.get(uid).filter(|state| state.stage == Stage::Started)
                 && tried.get(uid) != Some(&version)
                 && let Some(pod) = pod_of(object)
                 && !apply(&node, object, pod, state).await
             {
-                tried.insert(uid.clone(), version);
+                tried.insert(uid.to_owned(), version);
             }
         }
         tokio::select! {

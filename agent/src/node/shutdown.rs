@@ -10,7 +10,7 @@ use super::storage::is_active;
 use super::{Node, conditions, pod_of};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use manifests::{Kind, Object};
+use manifests::Object;
 use runtime::state::Stage;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,13 +105,13 @@ async fn inhibit(logind: &LogindProxy<'_>) -> zbus::Result<OwnedFd> {
 async fn close(node: &Arc<Node>, (ordinary, critical): (Duration, Duration)) {
     conditions::report(node, &conditions::told(node)).await;
     for (is_critical, grace) in [(false, ordinary), (true, critical)] {
-        let mine = |object: &Arc<Object>| {
+        let chosen = |object: &Arc<Object>| {
             pod_of(object).is_some_and(|pod| {
                 let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-                node.is_mine(pod) && is_active(pod) && (priority >= CRITICAL) == is_critical
+                is_active(pod) && (priority >= CRITICAL) == is_critical
             })
         };
-        let pods: Vec<_> = node.store.list(Kind::Pod, None).0.into_iter().filter(mine).collect();
+        let pods: Vec<_> = node.pods().into_iter().filter(chosen).collect();
         let mut failing = BTreeSet::new();
         let mut stops = JoinSet::new();
         for object in &pods {
@@ -174,7 +174,7 @@ async fn told(node: &Node, uids: &BTreeSet<String>) {
     let mut changes = node.store.changes();
     loop {
         changes.borrow_and_update();
-        let (pods, _) = node.store.list(Kind::Pod, None);
+        let pods = node.pods();
         let open =
             |object: &&Arc<Object>| uids.contains(object.uid()) && pod_of(object).is_some_and(is_active);
         if pods.iter().find(open).is_none() || changes.changed().await.is_err() {

@@ -5,7 +5,6 @@ use super::ending::{AT_ONCE, Ending};
 use super::{Node, pod_of};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource;
-use manifests::Kind;
 use runtime::pods::PodDisk;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +29,8 @@ pub(crate) async fn run(node: Arc<Node>, period: Duration, stop: CancellationTok
 }
 
 fn look(node: &Node) {
-    let (pods, _) = node.store.list(Kind::Pod, None);
-    for object in pods {
-        let Some(pod) = pod_of(&object).filter(|pod| node.is_mine(pod) && is_active(pod)) else { continue };
+    for object in node.pods() {
+        let Some(pod) = pod_of(&object).filter(|pod| is_active(pod)) else { continue };
         if !has_limit(pod) {
             continue;
         }

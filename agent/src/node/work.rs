@@ -20,16 +20,16 @@ use std::sync::Arc;
 
 /// A task ended.
 #[derive(Debug)]
-pub(super) struct Done {
-    pub(super) uid: String,
-    pub(super) failure: Option<Failure>,
+pub(crate) struct Done {
+    pub(crate) uid: String,
+    pub(crate) failure: Option<Failure>,
 }
 
 /// An action failed; it will be tried again.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// What the pod's status shows meanwhile.
-    pub(super) problem: Problem,
+    pub(crate) problem: Problem,
 }
 
 /// Does `action`. Safe to repeat; what fails is noted as an event.

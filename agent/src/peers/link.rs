@@ -8,6 +8,7 @@ use super::tls::Expected;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 type Dialling = Shared<BoxFuture<'static, Result<Line, Arc<DialError>>>>;
@@ -18,6 +19,7 @@ pub(super) struct Link {
     name: String,
     address: String,
     papers: Papers,
+    home: Handle,
     state: Mutex<State>,
 }
 
@@ -34,8 +36,8 @@ enum State {
 }
 
 impl Link {
-    pub(super) fn new(name: String, address: String, papers: Papers) -> Arc<Self> {
-        Arc::new(Self { name, address, papers, state: Mutex::new(State::Idle) })
+    pub(super) fn new((name, address): (String, String), papers: Papers, home: Handle) -> Arc<Self> {
+        Arc::new(Self { name, address, papers, home, state: Mutex::new(State::Idle) })
     }
 
     pub(super) fn address(&self) -> &str {
@@ -79,7 +81,7 @@ impl Link {
     /// Begins to connect, in a task of its own: a caller that gives up does not end it.
     fn begin(self: &Arc<Self>, failures: u32, state: &mut State) -> Dialling {
         let link = Arc::clone(self);
-        let task = tokio::spawn(async move { link.connect(failures).await });
+        let task = self.home.spawn(async move { link.connect(failures).await });
         let dialling = async move {
             let gone = |_| Err(Arc::new(DialError::Silent { address: String::new() }));
             task.await.unwrap_or_else(gone)

@@ -12,6 +12,7 @@ use reconciler::peer::{CallError, Peer, Topic, Transport};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use tonic::codegen::http::Uri;
 use tonic::{Code, Status};
@@ -30,6 +31,9 @@ type ByPeer = HashMap<(String, Lane), Arc<Link>>;
 pub(crate) struct Links {
     papers: Papers,
     links: Arc<Mutex<ByPeer>>,
+    /// Where connections are driven, whichever thread asks for one: what is long on that thread
+    /// holds no message up.
+    home: Handle,
 }
 
 /// No answer came in time.
@@ -38,9 +42,9 @@ pub(crate) struct Links {
 struct TimedOut(Duration);
 
 impl Links {
-    /// No connections yet, to be made as `papers` say.
+    /// No connections yet, to be made as `papers` say, and driven by the runtime of the caller.
     pub(crate) fn new(papers: Papers) -> Self {
-        Self { papers, links: Arc::default() }
+        Self { papers, links: Arc::default(), home: Handle::current() }
     }
 
     /// What connections are made with.
@@ -56,7 +60,8 @@ impl Links {
         match links.get(&key) {
             Some(link) if link.address() == peer.address => Arc::clone(link),
             Some(_) | None => {
-                let link = Link::new(peer.name.clone(), peer.address.clone(), self.papers.clone());
+                let names = (peer.name.clone(), peer.address.clone());
+                let link = Link::new(names, self.papers.clone(), self.home.clone());
                 links.insert(key, Arc::clone(&link));
                 link
             }

@@ -119,6 +119,7 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
             report.error_with(&labels.key(key), "bad-name", format!("`{key}` {rule}"), help);
         }
     }
+    super::taint::check(&configuration.register_with_taints, report);
     let folders = [
         ("stateDir", &configuration.state_dir),
         ("runDir", &configuration.run_dir),

@@ -31,10 +31,9 @@ pub(crate) fn claim(
             release(object, owner, outcome);
         }
     }
-    for object in state.list(kind, Some(owner.namespace())) {
+    for object in state.uncontrolled(kind, owner.namespace()) {
         let meta = object.metadata();
-        let orphan = object.controller().is_none() && meta.deletion_timestamp.is_none();
-        if orphan && manifests::selector::matches(selector, meta.labels.as_ref()) {
+        if meta.deletion_timestamp.is_none() && manifests::selector::matches(selector, meta.labels.as_ref()) {
             let mut adopted = object.as_ref().clone();
             adopted.metadata_mut().owner_references.get_or_insert_default().push(owner_reference(owner));
             outcome.update(adopted.clone());

@@ -86,6 +86,15 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         taken
     }
 
+    /// `keys`, which were taken last, come first again, in their order.
+    pub(super) fn put_back(&mut self, keys: impl DoubleEndedIterator<Item = K>) {
+        for key in keys.rev() {
+            if self.is_ready.insert(key.clone()) {
+                self.ready.push_front(key);
+            }
+        }
+    }
+
     /// When the first timer ends.
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
@@ -124,6 +133,10 @@ mod tests {
         queue.add(1);
         assert_eq!(queue.take(now, 9), [3, 1]);
         assert!(queue.take(now, 9).is_empty());
+        queue.add(4);
+        queue.add(2);
+        queue.put_back([1, 2, 3].into_iter());
+        assert_eq!(queue.take(now, 9), [1, 3, 4, 2], "what waits already stays where it is");
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,6 +46,8 @@ pub(super) struct Heard {
     pub(super) leader: Option<(Vote, Instant)>,
     /// The longest time between two words of one leader, of late.
     pub(super) slowest: Duration,
+    /// Whether this member voted when it heard the leader last: voters are told more often.
+    pub(super) votes: Option<bool>,
     /// Of a leader: when each member last answered.
     pub(super) answered: BTreeMap<NodeId, Instant>,
     /// Of a leader: whose disk does nothing of what it was asked, and for how long.

@@ -8,6 +8,8 @@ use super::{Write, WriteError};
 use crate::random::RandomSource;
 use bytes::Bytes;
 use jiff::Timestamp;
+use manifests::k8s_openapi::api::core::v1::Pod;
+use manifests::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use manifests::{Kind, Object, ObjectKey};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
@@ -151,6 +153,10 @@ impl WriteMessage {
         match write {
             Write::Create(object) => Self::carrying(Verb::Create, object),
             Write::Update(object) => Self::carrying(Verb::Update, object),
+            // The rest of it is not looked at.
+            Write::UpdateStatus(Object::Pod(pod)) => {
+                Self::carrying(Verb::UpdateStatus, &without_spec(pod).into())
+            }
             Write::UpdateStatus(object) => Self::carrying(Verb::UpdateStatus, object),
             Write::Delete { key, uid, grace_seconds } => {
                 Ok(Self { grace_seconds: *grace_seconds, ..Self::naming(Verb::Delete, key, uid.as_ref()) })
@@ -182,6 +188,19 @@ impl WriteMessage {
         Object::from_json_bytes(kind, &self.object)
             .map_err(|error| WriteError::Unreadable(format!("a {kind}: {error}")))
     }
+}
+
+/// What of a Pod says whose status it is, and the status: Pods are many, and change often.
+fn without_spec(pod: &Pod) -> Pod {
+    let ObjectMeta { namespace, name, uid, resource_version, .. } = &pod.metadata;
+    let metadata = ObjectMeta {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        uid: uid.clone(),
+        resource_version: resource_version.clone(),
+        ..ObjectMeta::default()
+    };
+    Pod { metadata, spec: None, status: pod.status.clone() }
 }
 
 impl TryFrom<WriteMessage> for Write {

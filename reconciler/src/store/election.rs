@@ -24,6 +24,8 @@ use tokio::time::Instant;
 
 /// How long answers are waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Between two questions that nobody says yes to.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, PartialEq, Message)]
 struct AskQuestion {
@@ -77,26 +79,31 @@ impl Elector {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let started_at = Instant::now();
-        let mut tried_at = started_at;
+        let mut again_at = started_at;
+        let mut refusals = 0;
         let mut spread = self.spread();
         loop {
-            let (silent_since, timeout) = {
+            let (heard_at, timeout) = {
                 let heard = self.heard.borrow();
-                let heard_at = heard.leader.map_or(started_at, |(_, at)| at);
-                (heard_at.max(tried_at), heard.timeout())
+                (heard.leader.map_or(started_at, |(_, at)| at), heard.timeout())
             };
-            let due = silent_since + timeout + spread;
+            let due = (heard_at + timeout + spread).max(again_at);
             if Instant::now() < due {
                 tokio::time::sleep_until(due).await;
                 continue;
             }
-            tried_at = Instant::now();
             spread = self.spread();
             if self.may_ask() && self.would_win().await {
                 tracing::info!(node = self.identity.node, "the leader is lost; asks for votes");
                 if self.raft.trigger().elect().await.is_err() {
                     return;
                 }
+                refusals = 0;
+                again_at = Instant::now() + timeout + spread;
+            } else {
+                // Others may be a little more patient with the leader. Nobody at all is asked more seldom.
+                refusals = if heard_at > again_at { 0 } else { refusals + 1 };
+                again_at = Instant::now() + pause(refusals) + spread / 2;
             }
         }
     }
@@ -146,6 +153,11 @@ impl Elector {
         }
         true
     }
+}
+
+/// How long to wait before the next question, after so many in a row were refused.
+fn pause(refusals: u32) -> Duration {
+    PERIOD.saturating_mul(1 << refusals.saturating_sub(2).min(5)).min(LONGEST_PAUSE)
 }
 
 /// True if `for_me` is a majority of each set.

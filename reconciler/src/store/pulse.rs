@@ -22,6 +22,8 @@ use tokio::time::Instant;
 pub(super) const PERIOD: Duration = Duration::from_millis(50);
 /// The same to a member that only follows.
 const LEARNER_PERIOD: Duration = Duration::from_secs(1);
+/// A silence of this length is noted as it was, whatever was usual before.
+const NOTED: Duration = Duration::from_millis(300);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A majority must have answered within this time for a leader to be one.
@@ -76,8 +78,9 @@ pub(super) fn answer(
     let metrics = raft.metrics().borrow().clone();
     if vote >= metrics.vote {
         let applied = metrics.last_applied.map_or(0, |id| id.index);
+        let votes = metrics.membership_config.membership().voter_ids().any(|id| id == metrics.id);
         heard.send_modify(|heard| {
-            heard.hear(vote, Instant::now());
+            heard.hear(vote, votes, Instant::now());
             heard.compare(applied, question.applied, Instant::now());
             heard.words = BTreeMap::from([(vote.leader_id.node_id, question.word)]);
         });
@@ -100,10 +103,15 @@ impl Heard {
         self.stuck.clear();
     }
 
-    /// Notes that the leader of `vote` was heard at `now`.
-    fn hear(&mut self, vote: Vote, now: Instant) {
-        if let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote) {
-            let gap = now.saturating_duration_since(at);
+    /// Notes that the leader of `vote` was heard at `now`, by a member that `votes` or only follows.
+    fn hear(&mut self, vote: Vote, votes: bool, now: Instant) {
+        if self.votes.replace(votes) != Some(votes) {
+            // What was usual is so no more.
+            self.slowest = if votes { Duration::ZERO } else { LEARNER_PERIOD };
+        } else if let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote) {
+            // A silence that was longer than the patience was an outage, and says little of the next one.
+            let longest = if votes { self.timeout().max(NOTED) } else { Duration::MAX };
+            let gap = now.saturating_duration_since(at).min(longest);
             // Slow once is remembered for a while: a thirty-second is forgotten each time.
             self.slowest = gap.max(self.slowest - self.slowest / 32);
         }
@@ -291,5 +299,39 @@ impl Pulser {
 
     fn say(&self, leadership: Leadership) {
         self.leadership.send_if_modified(|said| std::mem::replace(said, leadership) != leadership);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The patience after each of `gaps`, in milliseconds.
+    fn patience(heard: &mut Heard, votes: bool, gaps: &[u64]) -> Vec<u128> {
+        let mut now = heard.leader.map_or_else(Instant::now, |(_, at)| at);
+        let mut hear = |gap: &u64| {
+            now += Duration::from_millis(*gap);
+            heard.hear(Vote::new_committed(1, 1), votes, now);
+            heard.timeout().as_millis()
+        };
+        gaps.iter().map(&mut hear).collect()
+    }
+
+    #[test]
+    fn patience_grows_with_silences_and_an_outage_is_no_measure() {
+        let mut heard = Heard::default();
+        assert_eq!(patience(&mut heard, true, &[0, 50, 50]), [150, 150, 150]);
+        assert_eq!(patience(&mut heard, true, &[200]), [600], "a slow way is learnt as it is");
+        assert_eq!(patience(&mut heard, true, &[7000])[0], 1800, "an outage is learnt step by step");
+        let after: Vec<u64> = vec![50; 100];
+        assert_eq!(patience(&mut heard, true, &after).last(), Some(&150), "and forgotten in seconds");
+    }
+
+    #[test]
+    fn who_becomes_a_voter_forgets_how_seldom_it_was_told() {
+        let mut heard = Heard::default();
+        assert_eq!(patience(&mut heard, false, &[0, 1000, 800])[2], 3000 - 3000 / 32);
+        assert_eq!(patience(&mut heard, true, &[1000, 50]), [150, 150]);
+        assert_eq!(patience(&mut heard, false, &[50]), [3000]);
     }
 }

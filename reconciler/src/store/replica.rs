@@ -1,5 +1,6 @@
 //! One member's part of the store, put together.
 
+use super::aside::Aside;
 use super::cluster::{Cluster, ClusterError, Heard, Leadership, Outside};
 use super::command::SeededRandom;
 use super::compaction;
@@ -120,6 +121,7 @@ pub(super) struct Replica {
     word: watch::Sender<Bytes>,
     queue: mpsc::Receiver<Vec<Request>>,
     closing: CancellationToken,
+    is_threaded: bool,
 }
 
 /// Runs a store on the calling thread until it is closed.
@@ -180,6 +182,7 @@ impl Replica {
             word: watch::Sender::new(Bytes::new()),
             queue,
             closing,
+            is_threaded,
         };
         replica.settle().await?;
         Ok(replica)
@@ -230,7 +233,7 @@ impl Replica {
     /// Does a member's work until the store is closed and every write is answered.
     pub(super) async fn run(self) {
         let mut tasks = JoinSet::new();
-        let Self { raft, log, identity, options, heard, leadership, word, .. } = self;
+        let Self { raft, log, identity, options, heard, leadership, word, is_threaded, .. } = self;
         let applied = self.applied.clone();
         let flushing = log.flushing();
         tasks.spawn(held(report(raft.clone(), leadership.clone())));
@@ -243,6 +246,7 @@ impl Replica {
             cluster: identity.cluster.clone(),
             leadership: leadership.subscribe(),
         });
+        let mut aside = None;
         if let Some(transport) = options.transport {
             let elector = Elector {
                 raft: raft.clone(),
@@ -258,7 +262,7 @@ impl Replica {
             let (flushing, word) = (flushing.clone(), word.subscribe());
             let raft = raft.clone();
             let pulser = Pulser { raft, transport, identity, heard, leadership, flushing, word };
-            tasks.spawn(held(pulser.run()));
+            aside = Aside::run(is_threaded, &mut tasks, held(pulser.run()));
         }
         let forwarder = forwarder.map(|way| (way, applied));
         let proposer = Proposer::new(raft.clone(), self.queue, (flushing, follows), forwarder, options.clock);
@@ -271,6 +275,7 @@ impl Replica {
         // Ends when nobody can ask for writes any more.
         proposer.run().await;
         tasks.shutdown().await;
+        drop(aside);
         if let Err(error) = raft.shutdown().await {
             tracing::error!(%error, "a part of the store ended badly");
         }

@@ -12,6 +12,10 @@ use std::sync::Arc;
 pub struct State {
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     dependents: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// Pods by the node that they are bound to.
+    bound: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// What could have a controller, and has none.
+    uncontrolled: BTreeSet<ObjectKey>,
     revision: u64,
 }
 
@@ -46,6 +50,23 @@ impl State {
         self.dependents.get(uid).into_iter().flatten().filter_map(|key| self.objects.get(key))
     }
 
+    /// The objects of `kind` in `namespace` that nobody controls: for the kinds that a workload could adopt.
+    pub fn uncontrolled<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> {
+        debug_assert!(is_adoptable(kind), "{kind} is not in the index");
+        let keys = self.uncontrolled.range(ObjectKey::new(kind, namespace, "")..);
+        keys.take_while(move |key| key.kind == kind && key.namespace == namespace)
+            .filter_map(|key| self.objects.get(key))
+    }
+
+    /// The Pods that are bound to `node`, by namespace and name.
+    pub fn bound_to<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Arc<Object>> {
+        self.bound.get(node).into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
     /// Every object, in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<Object>)> {
         self.objects.iter()
@@ -60,6 +81,12 @@ impl State {
         }
         for owner in object.metadata().owner_references.iter().flatten() {
             self.dependents.entry(owner.uid.clone()).or_default().insert(key.clone());
+        }
+        if is_adoptable(key.kind) && object.controller().is_none() {
+            self.uncontrolled.insert(key.clone());
+        }
+        if let Some(node) = node_of(&object) {
+            self.bound.entry(node.to_owned()).or_default().insert(key);
         }
         self.revision = revision;
         before
@@ -80,6 +107,9 @@ impl State {
     }
 
     fn unlink(&mut self, object: &Object, key: &ObjectKey) {
+        if is_adoptable(key.kind) {
+            self.uncontrolled.remove(key);
+        }
         for owner in object.metadata().owner_references.iter().flatten() {
             if let Some(keys) = self.dependents.get_mut(&owner.uid) {
                 keys.remove(key);
@@ -88,5 +118,24 @@ impl State {
                 }
             }
         }
+        if let Some(node) = node_of(object)
+            && let Some(keys) = self.bound.get_mut(node)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.bound.remove(node);
+            }
+        }
     }
+}
+
+/// True for what a controller makes, and so may take over.
+const fn is_adoptable(kind: Kind) -> bool {
+    matches!(kind, Kind::Pod | Kind::ReplicaSet | Kind::Job)
+}
+
+/// The node that a Pod is bound to.
+fn node_of(object: &Object) -> Option<&str> {
+    let Object::Pod(pod) = object else { return None };
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }

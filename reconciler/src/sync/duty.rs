@@ -19,6 +19,25 @@ pub struct Word {
     pub sources: BTreeMap<String, bool>,
     /// Of the leader: who looks at what.
     pub holders: Holders,
+    /// Nodes that live in its process, beside its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hollow: Option<HollowNodes>,
+}
+
+/// Nodes `<prefix>0` to `<prefix><count - 1>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HollowNodes {
+    /// What their names begin with.
+    pub prefix: String,
+    /// How many they are.
+    pub count: u32,
+}
+
+impl HollowNodes {
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        (0..self.count).map(|number| format!("{}{number}", self.prefix))
+    }
 }
 
 /// Who is to look at what from here on, in the leader's words: `me`. `words` are those of every

@@ -1,7 +1,8 @@
 /* Writes to agents, and tells what was acknowledged: writer PORT WRITERS SOCKET...
  *
- * Each of the writers has a ConfigMap of its own with a number in it, and replaces it by the next number if
- * it is as it last saw it. After a 200 the line `NAME NUMBER` goes to PORT, which leads out of the machine. */
+ * Each of the writers has a ConfigMap `filled-000000`, which is there. It puts the next number into it if it is
+ * as it last saw it. After a 200, and after each look, the line `NAME NUMBER` goes to PORT, which leads out of the
+ * machine: what was acknowledged and what was seen must stay. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,33 +42,39 @@ static long long field(const char *name) {
     return at ? atoll(at + strlen(word)) : -1;
 }
 
+static void tell(int port, const char *name, long long number) {
+    char word[64];
+    int length = snprintf(word, sizeof word, "%s %lld\n", name, number);
+    if (write(port, word, length) != length)
+        exit(1);
+}
+
 static void run(int port, int writer, char **sockets, int members) {
-    const char *all = "/api/v1/namespaces/default/configmaps";
-    char name[32], target[96], body[256], word[64];
-    snprintf(name, sizeof name, "writer-%d", writer);
-    snprintf(target, sizeof target, "%s/%s", all, name);
+    char name[32], target[96], body[256];
+    snprintf(name, sizeof name, "filled-%06d", writer);
+    snprintf(target, sizeof target, "/api/v1/namespaces/default/configmaps/%s", name);
     long long number = -1, version = -1;
     for (unsigned turn = writer;; turn++) {
         const char *path = sockets[turn % members];
         if (number < 0) {
-            int status = ask(path, "GET", target, "");
-            number = status == 200 ? field("number") : -1;
-            version = field("resourceVersion");
-            if (status == 404) {
-                snprintf(body, sizeof body, "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"%s\"},\"data\":{\"number\":\"0\"}}", name);
-                ask(path, "POST", all, body);
-            }
-            if (number < 0)
+            if (ask(path, "GET", target, "") != 200) {
                 usleep(100000);
-            continue;
+                continue;
+            }
+            version = field("resourceVersion");
+            number = field("number");
+            if (number < 0)
+                number = 0;
+            tell(port, name, number);
         }
-        snprintf(body, sizeof body, "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"%s\",\"resourceVersion\":\"%lld\"},\"data\":{\"number\":\"%lld\"}}", name, version, number + 1);
+        snprintf(body, sizeof body,
+                 "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"default\","
+                 "\"resourceVersion\":\"%lld\"},\"data\":{\"number\":\"%lld\"}}",
+                 name, version, number + 1);
         if (ask(path, "PUT", target, body) == 200) {
             number = field("number");
             version = field("resourceVersion");
-            int length = snprintf(word, sizeof word, "%s %lld\n", name, number);
-            if (write(port, word, length) != length)
-                exit(1);
+            tell(port, name, number);
         } else {
             /* Done, or not: it reads again. */
             number = -1;

@@ -21,7 +21,7 @@ CLIENTS = WANDERERS + 3
 # Seconds after which a client asks somebody else.
 PATIENCE = 2
 # Seconds within which a hurt cluster has to take a write.
-DEADLINE = 120
+DEADLINE = 60
 
 
 class Await:

@@ -4,29 +4,25 @@ The member that jumped has to shake hands anew: its cable is out for a moment, a
 killed and started with the wrong time."""
 
 import contextlib
-import random
+import json
 import time
 
-from fault import Fault
+from fault import Fault, follows, leads
 from measure import wait
 from members import Members
 
 HOUR = 3600
 PODS = "/api/v1/namespaces/default/pods"
-RUNS = "/apis/apps/v1/namespaces/default/deployments"
 REPLICAS = 6
 
 
-def deploy(members: Members):
-    """Pods run on all members, for as long as nobody ends them."""
+def manifest() -> str:
+    """Pods for all members, for as long as nobody ends them."""
     labels = {"app": "steady"}
     container = {"name": "main", "image": "host:", "command": ["sleep", "1000000"]}
     template = {"metadata": {"labels": labels}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}}
     spec = {"replicas": REPLICAS, "selector": {"matchLabels": labels}, "template": template}
-    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "steady"}, "spec": spec}
-    status, answer = members.ask(members.led(), "POST", RUNS, body)
-    if status != 201:
-        raise RuntimeError(f"the deployment was refused: {answer}")
+    return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "steady"}, "spec": spec})
 
 
 def pods(members: Members) -> list[tuple]:
@@ -56,8 +52,6 @@ def jumping(who, seconds: int, again=None):
 
     @contextlib.contextmanager
     def strike(members: Members, leader: int):
-        if not members.ask(leader, "GET", RUNS)[1]["items"]:
-            deploy(members)
         wait(lambda: run(members) and ready(members), "the pods to run")
         before, victim = pods(members), who(members, leader)
         members.controls[victim].set(seconds=seconds)
@@ -82,26 +76,20 @@ def jumping(who, seconds: int, again=None):
 
 
 def restart(members: Members, victim: int):
-    """The agent starts with the wrong time, and takes writes."""
+    """The agent starts with the wrong time."""
     members.programs[victim].kill()
     members.start(victim)
     wait(lambda: members.members(victim), "the member to answer")
-    target = "/api/v1/namespaces/default/configmaps"
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "jumped-"}}
-    wait(lambda: members.ask(victim, "POST", target, body)[0] == 201, "the member to take a write")
 
 
-def leads(_: Members, leader: int) -> int:
-    return leader
-
-
-def follows(members: Members, leader: int) -> int:
-    return random.choice(members.others(leader))
+def steady(title: str, strike) -> Fault:
+    """A fault that moves neither the leader nor a pod."""
+    return Fault(title, strike, hold=5, moves=False, manifest=manifest())
 
 
 FAULTS = {
-    "leader-ahead": Fault("the leader's clock an hour ahead", jumping(leads, HOUR), hold=5, moves=False),
-    "leader-behind": Fault("the leader's clock an hour behind", jumping(leads, -HOUR), hold=5, moves=False),
-    "follower-ahead": Fault("a follower's clock an hour ahead, restarted so", jumping(follows, HOUR, restart), hold=5, moves=False),
-    "follower-behind": Fault("a follower's clock an hour behind, restarted so", jumping(follows, -HOUR, restart), hold=5, moves=False),
+    "leader-ahead": steady("the leader's clock an hour ahead", jumping(leads, HOUR)),
+    "leader-behind": steady("the leader's clock an hour behind", jumping(leads, -HOUR)),
+    "follower-ahead": steady("a follower's clock an hour ahead, started so", jumping(follows, HOUR, restart)),
+    "follower-behind": steady("a follower's clock an hour behind, started so", jumping(follows, -HOUR, restart)),
 }

@@ -3,14 +3,16 @@
 import contextlib
 import errno
 import os
-import random
+import time
 
-from fault import Fault
+from fault import Fault, follows, leads
 from measure import wait
 from members import Members
 
 # Of each member's own file system.
 SIZE_MIB = 96
+# Seconds for which a disk is full, at most.
+PATIENCE = 10
 FAILING = "the store's file cannot be written"
 WORKING = "the store's file can be written again"
 
@@ -41,11 +43,15 @@ def full(who):
         fill(str(filler))
         try:
             yield [victim]
-            # It may have had room in its own files for a while.
-            wait(lambda: tells(members, victim, FAILING, failing), f"n{victim} to say that its disk refuses")
+            # It may have room in its own files for a while.
+            patience = time.monotonic() + PATIENCE
+            wait(lambda: tells(members, victim, FAILING, failing) or time.monotonic() > patience, "the disk to refuse")
         finally:
             filler.unlink()
-        wait(lambda: tells(members, victim, WORKING, working), f"n{victim} to say that its disk works again")
+        refused = tells(members, victim, FAILING, failing)
+        members.notes["refused" if refused else "had room left"] += 1
+        if refused:
+            wait(lambda: tells(members, victim, WORKING, working), f"n{victim} to say that its disk works again")
 
     return strike
 
@@ -70,14 +76,6 @@ def refusing(who, **words: int):
     return strike
 
 
-def leads(_: Members, leader: int) -> int:
-    return leader
-
-
-def follows(members: Members, leader: int) -> int:
-    return random.choice(members.others(leader))
-
-
 WRITES = {"write_error": errno.EIO, "sync_error": errno.EIO}
 SYNCS = {"sync_error": errno.EIO}
 ROOM = {"write_error": errno.ENOSPC}
@@ -90,5 +88,5 @@ FAULTS = {
     "leader-sync": Fault("the leader's syncs alone say EIO", refusing(leads, **SYNCS), hold=4),
     "follower-sync": Fault("a follower's syncs alone say EIO", refusing(follows, **SYNCS), hold=4, moves=False),
     "leader-enospc": Fault("the leader's writes say ENOSPC", refusing(leads, **ROOM), hold=4),
-    "leader-blink": Fault("the leader's syncs say EIO for 0.3 s", refusing(leads, **SYNCS), hold=0.3),
+    "leader-blink": Fault("the leader's syncs say EIO for 0.3 s", refusing(leads, **SYNCS), hold=0.3, waits=False),
 }

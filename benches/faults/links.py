@@ -5,7 +5,7 @@ import itertools
 import random
 import threading
 
-from fault import Fault
+from fault import Fault, follows, leads
 from members import Members, run
 
 # Seconds for which a flapping link is up or down.
@@ -22,10 +22,6 @@ def deafened(members: Members, ways: list[tuple[int, int]]):
     finally:
         for hearer in {hearer for _, hearer in ways}:
             members.inside(hearer, "nft", "flush", "set", "inet", "faults", "unheard")
-
-
-def follower(members: Members, leader: int) -> int:
-    return random.choice(members.others(leader))
 
 
 def mute(members: Members, number: int) -> list[tuple[int, int]]:
@@ -56,14 +52,10 @@ def hurting(ways_of, who):
     return strike
 
 
-def leads(_: Members, leader: int) -> int:
-    return leader
-
-
 @contextlib.contextmanager
 def two_apart(members: Members, leader: int):
     """The leader and one follower do not hear each other; the third hears both."""
-    victim = follower(members, leader)
+    victim = follows(members, leader)
     with deafened(members, apart(members, leader, victim)):
         yield [victim]
 
@@ -105,10 +97,10 @@ FAULTS = {
     "leader-mute": Fault("nobody hears the leader", hurting(mute, leads)),
     "leader-deaf": Fault("the leader hears nobody", hurting(deaf, leads)),
     "leader-flaps": Fault("the leader's link flaps", flapping(leads), hold=5),
-    "follower-cut": Fault("a follower cut off from both", hurting(both, follower), moves=False),
-    "follower-mute": Fault("nobody hears a follower", hurting(mute, follower), moves=False),
-    "follower-deaf": Fault("a follower hears nobody", hurting(deaf, follower), moves=False),
-    "follower-flaps": Fault("a follower's link flaps", flapping(follower), hold=5, moves=False),
+    "follower-cut": Fault("a follower cut off from both", hurting(both, follows), moves=False),
+    "follower-mute": Fault("nobody hears a follower", hurting(mute, follows), moves=False),
+    "follower-deaf": Fault("a follower hears nobody", hurting(deaf, follows), moves=False),
+    "follower-flaps": Fault("a follower's link flaps", flapping(follows), hold=5, moves=False),
     "one-link": Fault("leader and one follower apart", two_apart, moves=False),
     "all-apart": Fault("all three apart", everybody_apart),
 }

@@ -49,11 +49,11 @@ class Control:
 
 
 class Members(Agents):
-    """`disk_mib`: the size of each state's own file system, if it gets one."""
+    """`disk_mib`: the size of each state's own file system, if it gets one. `manifest`: what they run."""
 
-    def __init__(self, folder: Path, load: Load, program: Path, objects: int, log: str, disk_mib: int = 0):
+    def __init__(self, folder: Path, load: Load, program: Path, objects: int, log: str, disk_mib: int, manifest: str):
         super().__init__(folder, load, program, 3, objects)
-        self.log, self.disk_mib = log, disk_mib
+        self.log, self.disk_mib, self.manifest = log, disk_mib, manifest
         self.controls = {}
         # What faults saw: a line of each round, what came of it how often, and what must not be.
         self.rounds, self.notes, self.wrong = [], collections.Counter(), []
@@ -62,6 +62,8 @@ class Members(Agents):
         self.folder.mkdir(parents=True)
         self.shim = self.folder / "shim.so"
         subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", self.shim, SHIM, "-ldl"], check=True)
+        if self.manifest:
+            self.commit()
         run("ip", "link", "add", "faults", "type", "bridge")
         run("ip", "link", "set", "faults", "up")
         super().open()
@@ -114,6 +116,23 @@ class Members(Agents):
         rules += "add chain inet faults in { type filter hook input priority -500; }; "
         rules += "add rule inet faults in ip saddr @unheard drop"
         self.inside(number, "nft", rules)
+
+    def commit(self):
+        git = ["git", "-C", self.repository, "-c", "user.name=faults", "-c", "user.email=faults@example.com"]
+        run("git", "init", "-q", "-b", "main", self.repository)
+        (self.repository / "manifest.yaml").write_text(self.manifest)
+        run(*git, "add", "-A")
+        run(*git, "commit", "-q", "-m", "Run something")
+
+    @property
+    def repository(self) -> Path:
+        return self.folder / "repository"
+
+    def configuration(self, number: int, join: dict | None) -> dict:
+        config = super().configuration(number, join)
+        if self.manifest:
+            config["sources"] = [{"name": "main", "url": f"file://{self.repository}", "branch": "main", "interval": "1h"}]
+        return config
 
     def mount(self, number: int):
         disk, state = self.folder / f"disk-{number}", self.place(number) / "state"

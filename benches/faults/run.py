@@ -86,9 +86,11 @@ def strike(members: Members, fault: Fault, trial: clients.Trial, outcome: Outcom
         at, begun, awaited = datetime.now(UTC), time.monotonic(), trial.await_write()
         # Only what cuts every majority leaves nobody to write.
         everybody = len(hurt) == members.size
-        if not everybody:
+        if fault.waits and not everybody:
             outcome.gaps.append(awaited.wait())
         time.sleep(max(0.0, begun + fault.hold - time.monotonic()))
+    if not fault.waits:
+        outcome.gaps.append(awaited.wait())
     backs = [trial.await_write(number) for number in hurt]
     took = [back.wait() for back in backs]
     outcome.backs.append(max(took, default=0.0))
@@ -119,8 +121,12 @@ def shown(members: Members, number: int) -> list[tuple[str, str, dict]]:
 def trial_of(fault: Fault, members: Members, rounds: int) -> Outcome:
     outcome = Outcome(fault.title)
     with clients.writing(members) as (trial, chains):
-        for _ in range(rounds):
-            strike(members, fault, trial, outcome)
+        try:
+            for _ in range(rounds):
+                strike(members, fault, trial, outcome)
+        except TimeoutError:
+            members.rounds += [members.keel(number, "cluster").stdout for number in range(members.size)]
+            raise
     wait(lambda: shown(members, 0) == shown(members, 1) == shown(members, 2), "the members to hold the same")
     last = {name: int(data.get("number", 0)) for name, _, data in shown(members, 0)}
     for chain in chains:
@@ -154,7 +160,7 @@ def main() -> int:
         fault = FAULTS[name]
         with apart.folder() as folder, contextlib.ExitStack() as opened:
             load = Load(args.load.resolve())
-            members = Members(folder, load, args.keel.resolve(), clients.CLIENTS, args.log, fault.disk_mib)
+            members = Members(folder, load, args.keel.resolve(), clients.CLIENTS, args.log, fault.disk_mib, fault.manifest)
             opened.callback(members.close)
             if args.keep:
                 opened.callback(keep, members, args.keep / name)

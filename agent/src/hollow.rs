@@ -94,8 +94,9 @@ async fn start(
         sync: sync.clone(),
         holders,
         hollow: Some(options.nodes.clone()),
+        disk_stuck: metrics.disk_stuck.clone(),
     };
-    let answers = Arc::new(Answers { cluster: store.cluster().clone(), sync });
+    let answers = Arc::new(Answers { cluster: store.cluster().clone(), sync, peers: Arc::clone(&peers) });
     let expiration = metrics.certificate_expiration.clone();
     // A member may be elected, and then it decides for all.
     let driver = Driver::new(Arc::clone(&store), notes).listening_to(heartbeats, NodeRules::default());

@@ -4,6 +4,7 @@
 use super::SharedRecords;
 use crate::peers::{Peers, Records};
 use jiff::{SignedDuration, Timestamp};
+use prometheus::Gauge;
 use reconciler::heartbeats::Heartbeats;
 use reconciler::peer::NodeId;
 use reconciler::store::{Cluster, Leadership, Member, Store};
@@ -34,6 +35,7 @@ pub(crate) struct Follower {
     pub(crate) holders: watch::Sender<Holders>,
     /// Nodes that this member speaks for beside its own.
     pub(crate) hollow: Option<HollowNodes>,
+    pub(crate) disk_stuck: Gauge,
 }
 
 impl Follower {
@@ -54,8 +56,11 @@ impl Follower {
             }
             leaderships.borrow_and_update();
             self.hear_own();
-            let Some(peers) = &self.peers else { continue };
             let members = self.store.cluster().members();
+            let own = members.iter().find(|member| member.id == self.store.cluster().node());
+            let stuck = own.and_then(|own| own.stuck).unwrap_or_default();
+            self.disk_stuck.set(stuck.as_secs_f64());
+            let Some(peers) = &self.peers else { continue };
             self.hear(&members);
             self.share_sources(&members);
             let result = self.look(peers, &members).await;

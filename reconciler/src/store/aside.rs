@@ -27,7 +27,9 @@ impl Aside {
         let stop = CancellationToken::new();
         let until = stop.clone();
         let thread = std::thread::Builder::new().name("store-pulse".into());
-        let thread = thread.spawn(move || drop(runtime.block_on(until.run_until_cancelled_owned(work))));
+        let thread = thread.spawn(move || {
+            let _ended_or_stopped = runtime.block_on(until.run_until_cancelled_owned(work));
+        });
         match thread {
             Ok(thread) => Some(Self { stop, thread: Some(thread) }),
             Err(error) => {

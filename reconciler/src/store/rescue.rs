@@ -86,7 +86,9 @@ fn whole_state(dir: &Path) -> Result<State, OpenError> {
     }
     let folder = lock(dir)?;
     folder.firm()?;
-    let (_disk, facts, mut entries) = folder.load()?;
+    let (journal, facts, _) = folder.load()?;
+    let all = journal.entries(0..u64::MAX, usize::MAX);
+    let (mut entries, _) = all.map_err(|source| OpenError::Database { path: dir.join("journal"), source })?;
     let snapshots = Snapshots::open(Arc::new(HostFiles), dir.join("snapshots"), false)?;
     let (head, state) = replica::start_state(&snapshots, &facts, dir)?;
     entries.retain(|entry| Some(entry.log_id) > head.last);

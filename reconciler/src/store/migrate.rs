@@ -38,11 +38,17 @@ pub(super) fn migrate(folder: &Folder, identity: &Identity, me: &Peer) -> Result
     });
     match before? {
         Before::Objects(state) => {
-            tracing::info!(objects = state.iter().count(), "the store is of an earlier format; it is written anew");
+            tracing::info!(
+                objects = state.iter().count(),
+                "the store is of an earlier format; it is written anew"
+            );
             begin(folder, identity, me, &state)
         }
         Before::Log(facts, entries) => {
-            tracing::info!(entries = entries.len(), "the store's log is of an earlier format; it is written anew");
+            tracing::info!(
+                entries = entries.len(),
+                "the store's log is of an earlier format; it is written anew"
+            );
             folder.create(&facts, entries)
         }
         Before::Nothing => Ok(()),

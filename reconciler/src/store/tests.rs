@@ -315,6 +315,8 @@ fn held(store: &Store) -> BTreeMap<String, u64> {
 /// Opens a store whose file was changed to `bytes`: it says what is wrong, or has everything.
 fn is_healed(dir: &Path, bytes: &[u8], whole: &BTreeMap<String, u64>, what: &str) -> bool {
     std::fs::write(dir.join(JOURNAL), bytes).unwrap();
+    // How far it was committed is noted beside it, and goes on with each look.
+    std::fs::copy(dir.join("committed.before"), dir.join("committed")).unwrap();
     match Store::open(dir) {
         Ok(store) => {
             assert_eq!(held(&store), *whole, "{what}: misread");
@@ -335,6 +337,7 @@ async fn a_file_cut_anywhere_or_with_garbage_behind_is_refused_or_whole() {
     let objects = held(&store);
     drop(store);
     let whole = std::fs::read(&path).unwrap();
+    std::fs::copy(dir.path().join("committed"), dir.path().join("committed.before")).unwrap();
     let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
     let mut refused = 0;
     let step = used / 60;

@@ -83,7 +83,8 @@ impl Folder {
         if facts.identity != marked.identity {
             return Err(OpenError::Damaged { path, what: "the journal beside it is another store's".into() });
         }
-        let entries = journal.newest(super::TAIL_BYTES).map_err(|source| OpenError::Database { path, source })?;
+        let entries =
+            journal.newest(super::TAIL_BYTES).map_err(|source| OpenError::Database { path, source })?;
         Ok((journal, facts, entries))
     }
 
@@ -103,7 +104,11 @@ impl Folder {
         }
         let firm = || {
             let file = self.files.open(&path, How::Existing)?;
-            if self.suspicion.is_held() { rewrite(&*file)? } else { file.sync()? }
+            if self.suspicion.is_held() {
+                rewrite(&*file)?
+            } else {
+                file.sync()?
+            }
             self.files.sync_folder(&self.path)
         };
         firm().inspect_err(|_| self.suspicion.set(true)).map_err(io_error("sync", &path))

@@ -95,7 +95,8 @@ impl Journal {
             changes.push(Change::Append(index, entry));
             if size >= TAKEN_OVER_BYTES || entries.peek().is_none() {
                 let frame = frame::frame(head.salt, bytes.len() as u64, &changes);
-                let (frame, _) = frame.ok_or_else(|| io_error("take over the log into", &path)(too_long()))?;
+                let (frame, _) =
+                    frame.ok_or_else(|| io_error("take over the log into", &path)(too_long()))?;
                 bytes.extend_from_slice(&frame);
                 changes.clear();
                 size = 0;
@@ -323,7 +324,11 @@ fn put_segment(files: &dyn Files, folder: &Path, number: u32, bytes: &[u8]) -> i
 fn firm(files: &dyn Files, folder: &Path, newest: &Path, suspicion: &Suspicion) -> io::Result<()> {
     let firm = || {
         let file = files.open(newest, How::Existing)?;
-        if suspicion.is_held() { rewrite(&*file)? } else { file.sync()? }
+        if suspicion.is_held() {
+            rewrite(&*file)?
+        } else {
+            file.sync()?
+        }
         files.sync_folder(folder)
     };
     firm().inspect_err(|_| suspicion.set(true))?;

@@ -125,7 +125,11 @@ pub(super) fn find(salt: u64, offset: usize, bytes: &[u8]) -> Option<usize> {
 pub(super) fn read(salt: u64, offset: usize, bytes: &[u8]) -> Option<Result<(Vec<Record>, usize), String>> {
     let body = body(salt, offset, bytes)?;
     let end = body.end.next_multiple_of(ALIGN);
-    Some(records(body, bytes).ok_or_else(|| format!("the frame at {offset} makes no sense")).map(|all| (all, end)))
+    Some(
+        records(body, bytes)
+            .ok_or_else(|| format!("the frame at {offset} makes no sense"))
+            .map(|all| (all, end)),
+    )
 }
 
 fn records(mut body: Range<usize>, bytes: &[u8]) -> Option<Vec<Record>> {

@@ -80,7 +80,8 @@ impl Places {
             }
             self.first = index;
         }
-        let number = |number: usize| u32::try_from(number).map_err(|_| format!("entry {index} is out of reach"));
+        let number =
+            |number: usize| u32::try_from(number).map_err(|_| format!("entry {index} is out of reach"));
         let (offset, length) = (number(place.start)?, number(place.len())?);
         self.entries.push_back(Place { segment, offset, length });
         if let Some(segment) = self.segments.get_mut(&segment) {
@@ -125,7 +126,8 @@ impl Places {
         let mut bytes = 0;
         let mut places = Vec::new();
         for index in start..end {
-            let Some(place) = usize::try_from(index - self.first).ok().and_then(|at| self.entries.get(at)) else {
+            let Some(place) = usize::try_from(index - self.first).ok().and_then(|at| self.entries.get(at))
+            else {
                 break;
             };
             bytes += place.length as usize;

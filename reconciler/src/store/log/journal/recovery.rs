@@ -69,7 +69,10 @@ pub(super) fn numbers(files: &dyn Files, folder: &Path) -> Result<Vec<u32>, Open
 pub(super) fn recover(files: &dyn Files, folder: &Path, numbers: &[u32]) -> Result<Recovered, OpenError> {
     let all: Vec<_> = numbers.iter().map(|number| find(files, folder, *number)).collect::<Result<_, _>>()?;
     let Some((oldest, newest)) = all.first().zip(all.last()) else {
-        return Err(OpenError::Damaged { path: folder.to_owned(), what: "the store's journal is missing".into() });
+        return Err(OpenError::Damaged {
+            path: folder.to_owned(),
+            what: "the store's journal is missing".into(),
+        });
     };
     let (mut facts, mut places) = (oldest.head.facts.clone(), Places::new(oldest.head.next));
     let (mut end, mut length) = (0, 0);

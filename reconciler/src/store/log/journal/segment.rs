@@ -94,7 +94,8 @@ impl Head {
         if checksum(message) != sum {
             return Err(BadHead::Damaged("its head fails its checksum"));
         }
-        let message = HeadMessage::decode(message).map_err(|_| BadHead::Damaged("its head makes no sense"))?;
+        let message =
+            HeadMessage::decode(message).map_err(|_| BadHead::Damaged("its head makes no sense"))?;
         let facts = Facts {
             identity: message.identity.unwrap_or_default(),
             vote: message.vote.map(Into::into),

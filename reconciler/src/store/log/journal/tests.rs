@@ -63,11 +63,11 @@ fn is_damaged(result: Result<(Journal, Facts), OpenError>, what: &str) {
 fn a_last_write_that_is_torn_anywhere_is_cut_off_and_written_over() {
     let dir = TempDir::new().unwrap();
     let files: Arc<dyn Files> = Arc::new(HostFiles);
-    let journal = made(dir.path(), &files, 1 << 20);
+    let journal = made(dir.path(), &files, 1 << 16);
     journal.commit(&[append(0, 300), append(1, 700), Change::Vote(Vote::new(3, 2))]).unwrap();
     let before = (shown(&journal), segments(dir.path()).remove(0));
     let short = std::fs::read(&before.1).unwrap();
-    journal.commit(&[append(2, 900), append(3, 50)]).unwrap();
+    journal.commit(&[append(2, 300), append(3, 20)]).unwrap();
     let (whole, after) = (std::fs::read(&before.1).unwrap(), shown(&journal));
     drop(journal);
     let differs: Vec<_> = (0..whole.len()).filter(|at| short.get(*at) != Some(&whole[*at])).collect();
@@ -79,22 +79,22 @@ fn a_last_write_that_is_torn_anywhere_is_cut_off_and_written_over() {
             torn.extend_from_slice(&short[cut..]);
         }
         std::fs::write(&before.1, &torn).unwrap();
-        let (journal, facts) = opened(dir.path(), 1 << 20).unwrap();
+        let (journal, facts) = opened(dir.path(), 1 << 16).unwrap();
         assert_eq!(shown(&journal), before.0, "cut at {cut}");
         assert_eq!(facts.vote, Some(Vote::new(3, 2)));
         journal.commit(&[append(2, 10)]).unwrap();
         let lengths = shown(&journal);
         drop(journal);
-        assert_eq!(shown(&opened(dir.path(), 1 << 20).unwrap().0), lengths, "cut at {cut}, gone on");
+        assert_eq!(shown(&opened(dir.path(), 1 << 16).unwrap().0), lengths, "cut at {cut}, gone on");
         assert_eq!(lengths.len(), 3);
     }
     // The end of the write is there, its beginning is not.
     let mut torn = whole.clone();
     torn[from..from + 512].copy_from_slice(&short[from..from + 512]);
     std::fs::write(&before.1, &torn).unwrap();
-    assert_eq!(shown(&opened(dir.path(), 1 << 20).unwrap().0), before.0);
+    assert_eq!(shown(&opened(dir.path(), 1 << 16).unwrap().0), before.0);
     std::fs::write(&before.1, &whole).unwrap();
-    assert_eq!(shown(&opened(dir.path(), 1 << 20).unwrap().0), after);
+    assert_eq!(shown(&opened(dir.path(), 1 << 16).unwrap().0), after);
 }
 
 #[test]
@@ -295,11 +295,12 @@ fn ordeal(seed: u64) -> usize {
         let files = disk.mount();
         let open = || Journal::open(folder(dir.path(), Arc::clone(&files), 6000));
         let first = open();
-        let (again, facts) = first.or_else(|_| {
-            disk.set(Faults::default());
-            open()
-        })
-        .unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+        let (again, facts) = first
+            .or_else(|_| {
+                disk.set(Faults::default());
+                open()
+            })
+            .unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
         let found = Model::of(&again, &facts);
         assert!(found == known || found == after, "seed {seed}: {known:?}\n or {after:?}\n is {found:?}");
         (journal, known) = (again, found);

@@ -38,10 +38,7 @@ pub(super) fn migrate(folder: &Folder, identity: &Identity, me: &Peer) -> Result
     });
     match before? {
         Before::Objects(state) => {
-            tracing::info!(
-                objects = state.iter().count(),
-                "the store is of an earlier format; it is written anew"
-            );
+            tracing::info!(objects = state.len(), "the store is of an earlier format; it is written anew");
             begin(folder, identity, me, &state)
         }
         Before::Log(facts, entries) => {

@@ -10,6 +10,7 @@ use super::log::{Facts, Folder, Hint, Identity, LogStore};
 use super::machine::Machine;
 use super::migrate;
 use super::network::Network;
+use super::packing;
 use super::patience::held;
 use super::proposer::{Proposer, Request};
 use super::pulse::Pulser;
@@ -236,6 +237,7 @@ impl Replica {
         let applied = self.applied.clone();
         let flushing = log.flushing();
         tasks.spawn(held(report(raft.clone(), leadership.clone())));
+        tasks.spawn(held(packing::run(self.shared, self.changes)));
         let cut = (self.snapshots, options.least_log_bytes);
         tasks.spawn(held(compaction::run(raft.clone(), log.clone(), self.applied, cut)));
         let follows = leadership.subscribe();

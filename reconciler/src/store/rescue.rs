@@ -125,7 +125,7 @@ fn replace(dir: &Path, me: &Peer, mut state: State) -> Result<Rescued, OpenError
     let before = aside(dir)?;
     fs::rename(&fresh, dir).map_err(io_error("rename", &fresh))?;
     sync_parent(dir)?;
-    Ok(Rescued { objects: state.iter().count(), before })
+    Ok(Rescued { objects: state.len(), before })
 }
 
 /// Gives `dir` a name that tells when it was put aside. An empty one is removed.

@@ -266,7 +266,7 @@ fn ordeal(seed: u64) -> usize {
             _ => Faults::default(),
         };
         disk.set(faults);
-        if chance.next() % 6 == 0 {
+        if chance.next().is_multiple_of(6) {
             disk.cut_power_after(chance.next() % 8);
             is_fused = true;
         }
@@ -274,7 +274,7 @@ fn ordeal(seed: u64) -> usize {
         let mut is_done = journal.commit(&changes).is_ok();
         while !is_done && tries > 0 {
             tries -= 1;
-            if chance.next() % 2 == 0 {
+            if chance.next().is_multiple_of(2) {
                 disk.set(Faults::default());
             }
             is_done = journal.commit(&changes).is_ok();
@@ -283,12 +283,12 @@ fn ordeal(seed: u64) -> usize {
         if is_done {
             known = after.clone();
         }
-        if is_done && chance.next() % 4 > 0 {
+        if is_done && !chance.next().is_multiple_of(4) {
             continue;
         }
         drop(journal);
         // What a killed process wrote is seen; after a power cut, some of it.
-        if chance.next() % 2 == 0 || is_fused {
+        if chance.next().is_multiple_of(2) || is_fused {
             disk.cut_power();
             is_fused = false;
         }

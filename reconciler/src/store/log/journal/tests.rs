@@ -63,7 +63,7 @@ fn is_damaged(result: Result<(Journal, Facts), OpenError>, what: &str) {
 fn a_last_write_that_is_torn_anywhere_is_cut_off_and_written_over() {
     let dir = TempDir::new().unwrap();
     let files: Arc<dyn Files> = Arc::new(HostFiles);
-    let journal = made(dir.path(), &files, 1 << 16);
+    let journal = made(dir.path(), &files, 1 << 17);
     journal.commit(&[append(0, 300), append(1, 700), Change::Vote(Vote::new(3, 2))]).unwrap();
     let before = (shown(&journal), segments(dir.path()).remove(0));
     let short = std::fs::read(&before.1).unwrap();
@@ -79,22 +79,22 @@ fn a_last_write_that_is_torn_anywhere_is_cut_off_and_written_over() {
             torn.extend_from_slice(&short[cut..]);
         }
         std::fs::write(&before.1, &torn).unwrap();
-        let (journal, facts) = opened(dir.path(), 1 << 16).unwrap();
+        let (journal, facts) = opened(dir.path(), 1 << 17).unwrap();
         assert_eq!(shown(&journal), before.0, "cut at {cut}");
         assert_eq!(facts.vote, Some(Vote::new(3, 2)));
         journal.commit(&[append(2, 10)]).unwrap();
         let lengths = shown(&journal);
         drop(journal);
-        assert_eq!(shown(&opened(dir.path(), 1 << 16).unwrap().0), lengths, "cut at {cut}, gone on");
+        assert_eq!(shown(&opened(dir.path(), 1 << 17).unwrap().0), lengths, "cut at {cut}, gone on");
         assert_eq!(lengths.len(), 3);
     }
     // The end of the write is there, its beginning is not.
     let mut torn = whole.clone();
     torn[from..from + 512].copy_from_slice(&short[from..from + 512]);
     std::fs::write(&before.1, &torn).unwrap();
-    assert_eq!(shown(&opened(dir.path(), 1 << 16).unwrap().0), before.0);
+    assert_eq!(shown(&opened(dir.path(), 1 << 17).unwrap().0), before.0);
     std::fs::write(&before.1, &whole).unwrap();
-    assert_eq!(shown(&opened(dir.path(), 1 << 16).unwrap().0), after);
+    assert_eq!(shown(&opened(dir.path(), 1 << 17).unwrap().0), after);
 }
 
 #[test]

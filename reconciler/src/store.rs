@@ -26,6 +26,7 @@ mod replica;
 pub mod rescue;
 mod snapshot;
 pub mod state;
+mod version;
 mod voters;
 mod watch;
 mod wire;

@@ -159,14 +159,15 @@ impl Replica {
         let (head, state) = start_state(&snapshots, &facts, &options.dir)?;
         let hint = Hint::open(&*options.files, &options.dir);
         let identity = facts.identity.clone();
-        known_is_there(&hint, &facts, &entries, &head, &options.dir)?;
+        known_is_there(&hint, &facts, &entries, &head).map_err(|what| journal.damaged(what))?;
         let log = LogStore::new(journal, facts, entries, hint, is_threaded).map_err(OpenError::Thread)?;
         let revision = state.revision();
         let shared = Arc::new(Shared(RwLock::new(Visible { state, ring: Ring::new(revision) })));
         let (changed, changes) = watch::channel(revision);
         let machine = Machine::new(Arc::clone(&shared), changed, head, snapshots.clone(), closing.clone());
         let applied = machine.applied();
-        let network = Network { transport: options.transport.clone().unwrap_or_else(|| Arc::new(Nobody)) };
+        let transport = options.transport.clone().unwrap_or_else(|| Arc::new(Nobody));
+        let network = Network { transport, cluster: identity.cluster.clone() };
         let raft = Raft::new(identity.node, Arc::new(settings()), network, log.clone(), machine).await;
         let raft = raft.map_err(|error| OpenError::Log(crate::chain(&error)))?;
         let replica = Self {
@@ -339,12 +340,10 @@ fn known_is_there(
     facts: &Facts,
     entries: &[Entry],
     head: &Head,
-    dir: &Path,
-) -> Result<(), OpenError> {
+) -> Result<(), String> {
     let last = entries.last().map(|entry| entry.log_id).max(facts.purged).max(head.last);
     if *committed > last {
-        let what = "the end of its log is missing".into();
-        return Err(OpenError::Damaged { path: dir.join("journal"), what });
+        return Err("its end is missing, which was known to be committed".into());
     }
     Ok(())
 }

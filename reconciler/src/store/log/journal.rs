@@ -148,6 +148,12 @@ impl Journal {
         self.0.files.delay()
     }
 
+    /// The error of a journal that is not what it should be at its end.
+    pub(in crate::store) fn damaged(&self, what: String) -> OpenError {
+        let number = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).number;
+        OpenError::Damaged { path: path_of(&self.0.folder, number), what }
+    }
+
     /// What all entries take, in bytes.
     pub(in crate::store) fn size_bytes(&self) -> u64 {
         self.places().size_bytes()

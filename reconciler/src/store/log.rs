@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
 
 /// Entries in memory, in bytes, beyond which the oldest are only on disk.
-const TAIL_BYTES: usize = 4 << 20;
+const TAIL_BYTES: usize = 2 << 20;
 /// What one message to a peer carries at most, but for a single entry that is longer.
 const MESSAGE_BYTES: usize = 1 << 20;
 

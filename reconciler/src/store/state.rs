@@ -19,9 +19,9 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Objects of cold kinds that are kept as they were written, at rest.
-const WHOLE: usize = 1024;
+const WHOLE: usize = 256;
 /// The same while much is written: packing waits for a rest, up to this.
-const WHOLE_IN_A_RUSH: usize = 8192;
+const WHOLE_IN_A_RUSH: usize = 16_384;
 /// Packed objects that are kept as they are, too, since somebody read them.
 const READ: usize = 1024;
 

@@ -49,7 +49,7 @@ fn unpacked_too(state: &State) -> usize {
 
 #[test]
 fn what_is_packed_reads_as_what_it_was_by_every_way() {
-    let count = 14_000;
+    let count = 26_000;
     let mut state = filled(count);
     assert!(packed(&state) > 2000, "in a rush, the oldest are packed");
     while state.is_loose() {

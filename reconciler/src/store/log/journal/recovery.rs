@@ -56,8 +56,7 @@ pub(super) fn numbers(files: &dyn Files, folder: &Path) -> Result<Vec<u32>, Open
     // What is before a gap was dropped already, oldest first, and is there once more by a power cut.
     numbers.drain(..gap.map_or(0, |gap| gap + 1));
     if numbers.is_empty() {
-        let what = "the store's journal is missing".into();
-        return Err(OpenError::Damaged { path: folder.to_owned(), what });
+        return Err(missing(folder));
     }
     Ok(numbers)
 }
@@ -69,10 +68,7 @@ pub(super) fn numbers(files: &dyn Files, folder: &Path) -> Result<Vec<u32>, Open
 pub(super) fn recover(files: &dyn Files, folder: &Path, numbers: &[u32]) -> Result<Recovered, OpenError> {
     let all: Vec<_> = numbers.iter().map(|number| find(files, folder, *number)).collect::<Result<_, _>>()?;
     let Some((oldest, newest)) = all.first().zip(all.last()) else {
-        return Err(OpenError::Damaged {
-            path: folder.to_owned(),
-            what: "the store's journal is missing".into(),
-        });
+        return Err(missing(folder));
     };
     let (mut facts, mut places) = (oldest.head.facts.clone(), Places::new(oldest.head.next));
     let (mut end, mut length) = (0, 0);
@@ -102,6 +98,11 @@ pub(super) fn recover(files: &dyn Files, folder: &Path, numbers: &[u32]) -> Resu
     let newest =
         Newest { number: newest.number, file: Arc::clone(&newest.file), salt: newest.head.salt, end, length };
     Ok(Recovered { places, facts, newest })
+}
+
+fn missing(folder: &Path) -> OpenError {
+    let what = "it is missing, and so is what follows it".into();
+    OpenError::Damaged { path: path_of(folder, 1), what }
 }
 
 fn find(files: &dyn Files, folder: &Path, number: u32) -> Result<Found, OpenError> {

@@ -4,6 +4,7 @@
 //! so a slow one costs no memory, and is told when the ring has left it behind.
 
 use super::Shared;
+use super::state::Held;
 use manifests::{Kind, Object, ObjectKey};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +15,9 @@ const MOST: usize = 10_000;
 /// Changes that are remembered whatever their size.
 const LEAST: usize = 64;
 /// JSON text of the remembered changes, in bytes, beyond [`LEAST`].
-const BUDGET_BYTES: usize = 16 << 20;
+const BUDGET_BYTES: usize = 2 << 20;
+/// What is kept whole in the state counts for so many times less: most of it is there anyway.
+const SHARED: usize = 8;
 /// The same, of what is kept while nothing happens. Whoever follows has seen the rest.
 const RESTING_BYTES: usize = 256 << 10;
 
@@ -83,6 +86,8 @@ impl Ring {
 
     /// Adds the newest change, whose JSON takes `size_bytes`.
     pub(super) fn push(&mut self, event: Event, size_bytes: usize) {
+        let is_cold = Held::is_cold(event.object.kind());
+        let size_bytes = if is_cold { size_bytes } else { size_bytes / SHARED };
         self.events.push_back((event, size_bytes));
         self.size_bytes += size_bytes;
         self.cut(BUDGET_BYTES);

@@ -3,7 +3,7 @@
 mod options;
 
 use crate::cadvisor::Scraper;
-use crate::cluster::{self, SharedRecords};
+use crate::cluster::{self, SharedRecords, Sharing};
 use crate::metrics::Metrics;
 use crate::node::ending::Endings;
 use crate::node::hardware;
@@ -150,6 +150,8 @@ struct Parts {
     warnings: Arc<Vec<String>>,
     peers: Option<cluster::Port>,
     records: Arc<SharedRecords>,
+    /// None if images are not shared with peers.
+    sharing: Option<Sharing>,
     /// Until the store's Node object says what this machine is: no leader takes it yet.
     unregistered: Option<Machine>,
     started_at: jiff::Timestamp,
@@ -175,11 +177,12 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     }
     let (recorder, events) = recorder(&configuration.node_name);
+    let sharing = sharing(&configuration, peers.as_ref());
     let node = Arc::new(Node {
         runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
             .await
             .context("cannot open the runtime")?,
-        images: puller(&configuration)?,
+        images: Arc::new(puller(&configuration, sharing.as_ref(), &metrics)?),
         store: Arc::clone(&store),
         network,
         facts: facts(&configuration, &machine),
@@ -209,9 +212,16 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         warnings,
         peers,
         records,
+        sharing,
         unregistered: (!registered).then_some(machine),
         started_at,
     })
+}
+
+/// The node's part in sharing images, if it has peers and shares any.
+fn sharing(configuration: &AgentConfiguration, peers: Option<&cluster::Port>) -> Option<Sharing> {
+    let (peers, _) = peers.filter(|_| configuration.images.share_with_peers)?;
+    Some(Sharing::new(peers))
 }
 
 /// This machine, with its addresses towards others.
@@ -265,7 +275,9 @@ impl Parts {
         };
         let images = self.configuration.images.clone();
         let image_folder = self.configuration.state_dir.join("images");
-        let answers = cluster::Answers { cluster: self.store.cluster().clone(), sync: self.sync.clone() };
+        let giver = self.giver();
+        let (cluster, sync) = (self.store.cluster().clone(), self.sync.clone());
+        let answers = cluster::Answers { cluster, sync, images: giver.clone() };
         let mut add = |part| drop(tasks.spawn(part));
         for part in self.shared_work(stop) {
             add(part);
@@ -286,6 +298,9 @@ impl Parts {
         add(serve::control(listener, api, stop.clone())
             .map(|result| result.context("the control socket"))
             .boxed());
+        if let Some(giver) = giver {
+            add(finished(giver.tell(stop.clone())).boxed());
+        }
         if let Some((peers, listener)) = self.peers {
             let expiration = self.metrics.certificate_expiration.clone();
             add(peers.run(listener, Arc::new(answers), expiration, stop.clone()).boxed());
@@ -298,6 +313,12 @@ impl Parts {
             add(serve::scrape(address, (self.metrics, pods), stop.clone()).map(|result| Ok(result?)).boxed());
         }
         tasks
+    }
+
+    /// What peers get of this node's images, if they do.
+    fn giver(&self) -> Option<cluster::Giver> {
+        let sharing = self.sharing.clone()?;
+        Some(cluster::Giver::new(sharing, Arc::clone(&self.node.images)))
     }
 
     /// The sources, as the API reaches them.

@@ -213,7 +213,13 @@ pub(super) async fn answer(raft: &Raft, topic: Topic, body: Bytes) -> Result<Opt
             let question: PartQuestion = wire::decode("a snapshot's part", body).map_err(|e| told(&e))?;
             part(raft, question).await?.encode_to_vec()
         }
-        Topic::PreVote | Topic::Pulse | Topic::Write | Topic::ReadIndex | Topic::Member | Topic::Sync => {
+        Topic::PreVote
+        | Topic::Pulse
+        | Topic::Write
+        | Topic::ReadIndex
+        | Topic::Member
+        | Topic::Sync
+        | Topic::Blob => {
             return Ok(None);
         }
     };

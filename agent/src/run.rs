@@ -273,11 +273,9 @@ impl Parts {
             started_at: self.started_at,
             warnings: Arc::clone(&self.warnings),
         };
-        let images = self.configuration.images.clone();
+        let image_rules = self.configuration.images.clone();
         let image_folder = self.configuration.state_dir.join("images");
-        let giver = self.giver();
-        let (cluster, sync) = (self.store.cluster().clone(), self.sync.clone());
-        let answers = cluster::Answers { cluster, sync, images: giver.clone() };
+        let (view, sync, images) = (self.store.cluster().clone(), self.sync.clone(), self.giver());
         let mut add = |part| drop(tasks.spawn(part));
         for part in self.shared_work(stop) {
             add(part);
@@ -286,7 +284,7 @@ impl Parts {
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::ephemeral::run(Arc::clone(&self.node), stop.clone()).boxed());
-        add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
+        add(node::image_gc::run(Arc::clone(&self.node), image_rules, image_folder, stop.clone()).boxed());
         for part in care(&self.node, &self.configuration, stop) {
             add(part);
         }
@@ -298,11 +296,12 @@ impl Parts {
         add(serve::control(listener, api, stop.clone())
             .map(|result| result.context("the control socket"))
             .boxed());
-        if let Some(giver) = giver {
+        if let Some(giver) = images.clone() {
             add(finished(giver.tell(stop.clone())).boxed());
         }
         if let Some((peers, listener)) = self.peers {
             let expiration = self.metrics.certificate_expiration.clone();
+            let answers = cluster::Answers { cluster: view, peers: Arc::clone(&peers), sync, images };
             add(peers.run(listener, Arc::new(answers), expiration, stop.clone()).boxed());
         }
         if let Some(listener) = cri {
@@ -344,6 +343,7 @@ impl Parts {
             heartbeats: Arc::clone(&heartbeats),
             sync: self.sync.clone(),
             holders: self.holders.clone(),
+            disk_stuck: self.metrics.disk_stuck.clone(),
         };
         let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
             .listening_to(heartbeats, LostRules::default())

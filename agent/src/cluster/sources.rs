@@ -74,9 +74,26 @@ impl Sources {
 /// What members ask of this one: of its store, of its sources, or of its images.
 pub(crate) struct Answers {
     pub(crate) cluster: Cluster,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) sync: SyncHandle,
     /// None if it gives none.
     pub(crate) images: Option<Giver>,
+}
+
+impl Answers {
+    /// The members are others after, and this node knows them at its next start, too, however soon
+    /// that is: one that knew of nobody else would begin a cluster of its own.
+    fn change(&self, name: String, body: Bytes) -> impl Future<Output = Result<Bytes, String>> + use<> {
+        let (cluster, peers) = (self.cluster.clone(), Arc::clone(&self.peers));
+        async move {
+            let answer = cluster.answer(name, Topic::Member, body).await?;
+            let members = cluster.members().into_iter().map(|member| member.peer);
+            if let Err(error) = peers.set_members(members.collect()) {
+                tracing::warn!(error = chain(&*error), "cannot keep who the members are");
+            }
+            Ok(answer)
+        }
+    }
 }
 
 impl Answerer for Answers {
@@ -88,6 +105,9 @@ impl Answerer for Answers {
                 images.answer(&name, body).await
             }
             .boxed();
+        }
+        if topic == Topic::Member {
+            return self.change(name, body).boxed();
         }
         if topic != Topic::Sync {
             return self.cluster.answer(name, topic, body);

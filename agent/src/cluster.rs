@@ -1,9 +1,11 @@
 //! The node's place in its cluster: its store, its peers and the cluster's records, put together.
 
+mod blobs;
 mod follow;
 mod records;
 mod sources;
 
+pub(crate) use blobs::{Giver, Sharing};
 pub(crate) use follow::Follower;
 pub(crate) use records::SharedRecords;
 pub(crate) use sources::{Answers, Sources};

@@ -1,9 +1,13 @@
 //! The agent's metrics, in Prometheus text. Names that Kubernetes' dashboards
 //! know are kept; what is ours begins with `keel_`.
 
+mod images;
+
+pub(crate) use images::ImageMetrics;
+
 use prometheus::{
-    CounterVec, Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, Registry,
-    TextEncoder,
+    Counter, CounterVec, Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Every metric of one agent. Made once, passed to whoever counts.
@@ -36,6 +40,8 @@ pub(crate) struct Metrics {
     pub(crate) sync_seconds: HistogramVec,
     /// Unix time at which a `certificate` ends.
     pub(crate) certificate_expiration: GaugeVec,
+    /// What is fetched of images, and given to peers.
+    pub(crate) images: ImageMetrics,
     /// For how long the store's disk has done nothing of what it was asked, seconds.
     pub(crate) disk_stuck: Gauge,
     /// By `resource` and `tasks`, seconds.
@@ -90,6 +96,9 @@ impl Maker {
     }
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         self.add(GaugeVec::new(Opts::new(name, help), labels))
+    }
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<Counter> {
+        self.add(Counter::new(name, help))
     }
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
         self.add(CounterVec::new(Opts::new(name, help), labels))
@@ -188,6 +197,7 @@ impl Metrics {
                 &["source"],
             )?,
             certificate_expiration: certificate_expiration(&make)?,
+            images: ImageMetrics::new(&make)?,
             disk_stuck: disk_stuck(&make)?,
             stalled: stalled(&make)?,
             process: ProcessMetrics::new(&make)?,

@@ -51,7 +51,7 @@ pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) runtime: Runtime,
     pub(crate) network: Network,
-    pub(crate) images: Puller,
+    pub(crate) images: Arc<Puller>,
     pub(crate) facts: NodeFacts,
     /// Signs the tokens of pods.
     pub(crate) tokens: TokenKey,

@@ -207,6 +207,11 @@ impl Peers {
         self.members.borrow().clone()
     }
 
+    /// The members, as a level to wait on.
+    pub(crate) fn membership(&self) -> watch::Receiver<Vec<Peer>> {
+        self.members.subscribe()
+    }
+
     /// Answers peers on `listener`, and keeps the certificate good, until `stop`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ mod options;
 pub(crate) use end::{End, until_the_end};
 
 use crate::cadvisor::Scraper;
-use crate::cluster::{self, SharedRecords};
+use crate::cluster::{self, SharedRecords, Sharing};
 use crate::metrics::Metrics;
 use crate::node::bindings::Bindings;
 use crate::node::ending::Endings;
@@ -153,6 +153,8 @@ struct Parts {
     warnings: Arc<Vec<String>>,
     peers: Option<cluster::Port>,
     records: Arc<SharedRecords>,
+    /// None if images are not shared with peers.
+    sharing: Option<Sharing>,
     /// Until the store's Node object says what this machine is: no leader takes it yet.
     unregistered: Option<Machine>,
     started_at: jiff::Timestamp,
@@ -178,11 +180,12 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
     }
     let (recorder, events) = recorder(&configuration.node_name);
+    let sharing = sharing(&configuration, peers.as_ref());
     let node = Arc::new(Node {
         runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
             .await
             .context("cannot open the runtime")?,
-        images: puller(&configuration)?,
+        images: Arc::new(puller(&configuration, sharing.as_ref(), &metrics)?),
         store: Arc::clone(&store),
         network,
         facts: facts(&configuration, &machine),
@@ -212,9 +215,16 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         warnings,
         peers,
         records,
+        sharing,
         unregistered: (!registered).then_some(machine),
         started_at,
     })
+}
+
+/// The node's part in sharing images, if it has peers and shares any.
+fn sharing(configuration: &AgentConfiguration, peers: Option<&cluster::Port>) -> Option<Sharing> {
+    let (peers, _) = peers.filter(|_| configuration.images.share_with_peers)?;
+    Some(Sharing::new(peers))
 }
 
 /// This machine, with its addresses towards others.
@@ -266,9 +276,9 @@ impl Parts {
             started_at: self.started_at,
             warnings: Arc::clone(&self.warnings),
         };
-        let images = self.configuration.images.clone();
+        let image_rules = self.configuration.images.clone();
         let image_folder = self.configuration.state_dir.join("images");
-        let (view, sync) = (self.store.cluster().clone(), self.sync.clone());
+        let (view, sync, images) = (self.store.cluster().clone(), self.sync.clone(), self.giver());
         let mut add = |part| drop(tasks.spawn(part));
         for part in self.shared_work(stop) {
             add(part);
@@ -280,7 +290,7 @@ impl Parts {
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::ephemeral::run(Arc::clone(&self.node), stop.clone()).boxed());
-        add(node::image_gc::run(Arc::clone(&self.node), images, image_folder, stop.clone()).boxed());
+        add(node::image_gc::run(Arc::clone(&self.node), image_rules, image_folder, stop.clone()).boxed());
         for part in care(&self.node, &self.configuration, stop) {
             add(part);
         }
@@ -292,9 +302,12 @@ impl Parts {
         add(serve::control(listener, api, stop.clone())
             .map(|result| result.context("the control socket"))
             .boxed());
+        if let Some(giver) = images.clone() {
+            add(finished(giver.tell(stop.clone())).boxed());
+        }
         if let Some((peers, listener)) = self.peers {
             let expiration = self.metrics.certificate_expiration.clone();
-            let answers = cluster::Answers { cluster: view, peers: Arc::clone(&peers), sync };
+            let answers = cluster::Answers { cluster: view, peers: Arc::clone(&peers), sync, images };
             add(peers.run(listener, Arc::new(answers), expiration, stop.clone()).boxed());
         }
         if let Some(listener) = cri {
@@ -305,6 +318,12 @@ impl Parts {
             add(serve::scrape(address, (self.metrics, pods), stop.clone()).map(|result| Ok(result?)).boxed());
         }
         tasks
+    }
+
+    /// What peers get of this node's images, if they do.
+    fn giver(&self) -> Option<cluster::Giver> {
+        let sharing = self.sharing.clone()?;
+        Some(cluster::Giver::new(sharing, Arc::clone(&self.node.images)))
     }
 
     /// The sources, as the API reaches them.

@@ -20,6 +20,8 @@ mod harness;
 mod logs_and_lists_follow;
 #[path = "end_to_end/machine.rs"]
 mod machine;
+#[path = "end_to_end/nodes_share_images.rs"]
+mod nodes_share_images;
 #[path = "end_to_end/nodes_work_together.rs"]
 mod nodes_work_together;
 #[path = "end_to_end/nothing_depends_on_git.rs"]
@@ -70,6 +72,9 @@ fn of_pods() -> Vec<(&'static str, Test)> {
         nodes_work_together:
             three_nodes_run_what_one_of_them_can_fetch,
             a_survivor_begins_anew_and_others_come_back_to_it;
+        nodes_share_images:
+            all_nodes_run_what_one_of_them_can_pull,
+            a_peer_that_dies_in_the_middle_is_gone_on_with;
         pods_by_request:
             a_sandbox_lives_by_the_words_of_its_client,
             containers_share_processes_as_they_are_asked_to,

@@ -46,6 +46,8 @@ pub enum Topic {
     Member = 8,
     /// A request to look at a Git source now, to the member that looks at it.
     Sync = 9,
+    /// A part of an image, or who has it.
+    Blob = 10,
 }
 
 impl Topic {
@@ -62,6 +64,7 @@ impl Topic {
             7 => Self::ReadIndex,
             8 => Self::Member,
             9 => Self::Sync,
+            10 => Self::Blob,
             _ => return None,
         })
     }

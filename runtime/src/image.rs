@@ -10,6 +10,7 @@ mod digest;
 mod docker;
 mod error;
 mod inventory;
+mod kept;
 mod known;
 mod layer;
 mod layout;

@@ -99,6 +99,9 @@ async fn pull(args: &ImageArgs, reference: &str, output: &mut Output<'_>) -> Res
         if !line.id.is_empty() {
             bar.finish_and_clear();
             output.line(&format!("{reference} {}", line.digest))?;
+            if !line.from.is_empty() {
+                output::note(&line.from);
+            }
             return Ok(ExitCode::SUCCESS);
         }
         bar.set_length(line.total);

@@ -46,6 +46,8 @@ pub(crate) struct PullLine {
     pub(crate) id: String,
     /// Set at the good end.
     pub(crate) digest: String,
+    /// Set at the good end if something was fetched: who gave what.
+    pub(crate) from: String,
     /// Set at the bad end.
     pub(crate) error: String,
 }

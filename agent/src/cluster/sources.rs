@@ -1,5 +1,6 @@
 //! A look at the Git sources now, by whichever member looks at each.
 
+use super::Giver;
 use crate::chain::chain;
 use crate::peers::Peers;
 use bytes::Bytes;
@@ -70,11 +71,13 @@ impl Sources {
     }
 }
 
-/// What members ask of this one: of its store, or of its sources.
+/// What members ask of this one: of its store, of its sources, or of its images.
 pub(crate) struct Answers {
     pub(crate) cluster: Cluster,
     pub(crate) peers: Arc<Peers>,
     pub(crate) sync: SyncHandle,
+    /// None if it gives none.
+    pub(crate) images: Option<Giver>,
 }
 
 impl Answers {
@@ -95,6 +98,14 @@ impl Answers {
 
 impl Answerer for Answers {
     fn answer(&self, name: String, topic: Topic, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        if topic == Topic::Blob {
+            let images = self.images.clone();
+            return async move {
+                let images = images.ok_or_else(|| "this node shares no images".to_owned())?;
+                images.answer(&name, body).await
+            }
+            .boxed();
+        }
         if topic == Topic::Member {
             return self.change(name, body).boxed();
         }

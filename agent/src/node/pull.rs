@@ -103,13 +103,16 @@ async fn pull(
     }
     let began = Instant::now();
     match node.metrics.operation("pull_image", node.images.pull(reference, policy, secrets)).await {
-        Ok((_, true)) => {
+        Ok((_, Some(provenance))) => {
             let took = began.elapsed().as_millis();
-            let message = format!("Successfully pulled image \"{reference}\" in {took}ms");
+            let mut message = format!("Successfully pulled image \"{reference}\" in {took}ms");
+            if !provenance.is_empty() {
+                message = format!("{message}: {provenance}");
+            }
             node.note(&key, false, "Pulled", message);
             Ok(())
         }
-        Ok((_, false)) => {
+        Ok((_, None)) => {
             let message = format!("Container image \"{reference}\" already present on machine");
             node.note(&key, false, "Pulled", message);
             Ok(())

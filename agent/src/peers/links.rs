@@ -17,14 +17,37 @@ use tokio::time::{Instant, timeout_at};
 use tonic::codegen::http::Uri;
 use tonic::{Code, Status};
 
-/// Parts of snapshots have a connection of their own: heartbeats do not queue behind them.
+/// Parts of snapshots have a connection of their own, and images another: heartbeats do not queue
+/// behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Lane {
     Quick,
     Bulk,
+    Blobs,
 }
 
-type ByPeer = HashMap<(String, Lane), Arc<Link>>;
+impl Lane {
+    const fn of(topic: Topic) -> Self {
+        match topic {
+            Topic::Snapshot => Self::Bulk,
+            Topic::Blob => Self::Blobs,
+            Topic::Append
+            | Topic::Vote
+            | Topic::PreVote
+            | Topic::Pulse
+            | Topic::Write
+            | Topic::ReadIndex
+            | Topic::Member
+            | Topic::Sync => Self::Quick,
+        }
+    }
+}
+
+/// Any node may ask any other for blobs, now and then: their connections do not stay for ever.
+const BLOBS_IDLE: Duration = Duration::from_secs(60);
+
+/// Each with the time of its last use.
+type ByPeer = HashMap<(String, Lane), (Arc<Link>, Instant)>;
 
 /// Connections to peers, by name.
 #[derive(Debug, Clone)]
@@ -56,13 +79,17 @@ impl Links {
     /// The link to `peer`; one to an address of before is dropped.
     fn link(&self, peer: &Peer, lane: Lane) -> Arc<Link> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (peer.name.clone(), lane);
-        match links.get(&key) {
-            Some(link) if link.address() == peer.address => Arc::clone(link),
+        let (key, now) = ((peer.name.clone(), lane), Instant::now());
+        match links.get_mut(&key) {
+            Some((link, used)) if link.address() == peer.address => {
+                *used = now;
+                Arc::clone(link)
+            }
             Some(_) | None => {
+                links.retain(|(_, lane), (_, used)| *lane != Lane::Blobs || now < *used + BLOBS_IDLE);
                 let names = (peer.name.clone(), peer.address.clone());
                 let link = Link::new(names, self.papers.clone(), self.home.clone());
-                links.insert(key, Arc::clone(&link));
+                links.insert(key, (Arc::clone(&link), now));
                 link
             }
         }
@@ -88,8 +115,7 @@ impl Transport for Links {
             let reason = format!("a message has {MAX_BODY_BYTES} bytes at most, not {}", body.len());
             return Box::pin(std::future::ready(Err(CallError::Refused { peer: peer.name, reason })));
         }
-        let lane = if topic == Topic::Snapshot { Lane::Bulk } else { Lane::Quick };
-        let link = self.link(&peer, lane);
+        let link = self.link(&peer, Lane::of(topic));
         let question = Question { version: VERSION, topic: u32::from(topic as u8), body };
         Box::pin(async move {
             // A line that closes just before it is used has cost nothing but that.

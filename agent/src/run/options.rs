@@ -1,5 +1,7 @@
 //! What the parts of the agent are told, of what its configuration says.
 
+use crate::cluster::Sharing;
+use crate::metrics::Metrics;
 use crate::node::registration::Machine;
 use crate::node::resources::Resources;
 use anyhow::Context as _;
@@ -22,9 +24,15 @@ pub(super) fn runtime_options(configuration: &AgentConfiguration) -> RuntimeOpti
     }
 }
 
-pub(super) fn puller(configuration: &AgentConfiguration) -> anyhow::Result<Puller> {
-    let store =
-        ImageStore::open(configuration.state_dir.join("images")).context("cannot open the image store")?;
+/// What fetches images: from peers too, if they are shared with some.
+pub(super) fn puller(
+    configuration: &AgentConfiguration,
+    sharing: Option<&Sharing>,
+    metrics: &Metrics,
+) -> anyhow::Result<Puller> {
+    let store = ImageStore::open(configuration.state_dir.join("images"));
+    let store = store.and_then(|store| store.keeping_blobs(sharing.is_some()));
+    let store = store.context("cannot open the image store")?;
     let images = &configuration.images;
     let hosts = images.registries.iter().map(|registry| {
         let mirrors = registry.mirrors.iter().map(|mirror| Endpoint {
@@ -44,7 +52,12 @@ pub(super) fn puller(configuration: &AgentConfiguration) -> anyhow::Result<Pulle
     let credentials_file = images.credentials_file.clone();
     let registries = Registries { hosts: hosts.collect(), credentials_file };
     let at_once = usize::try_from(images.max_parallel_image_pulls).unwrap_or(1);
-    Ok(Puller::new(Arc::new(store), registries, at_once))
+    let puller =
+        Puller::new(Arc::new(store), registries, at_once).counted_by(Arc::new(metrics.images.clone()));
+    Ok(match sharing {
+        Some(sharing) => puller.among(Arc::new(sharing.clone())),
+        None => puller,
+    })
 }
 
 pub(super) fn facts(configuration: &AgentConfiguration, machine: &Machine) -> NodeFacts {

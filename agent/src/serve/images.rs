@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query as QueryExtractor, State as StateExtractor};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
-use runtime::image::registry::Credentials;
+use runtime::image::registry::{Credentials, Provenance};
 use runtime::image::{Image, ImageError, PullPolicy, Removed};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub(crate) async fn list(StateExtractor(api): StateExtractor<Api>) -> Result<Jso
 }
 
 /// Answers `POST /evenkeel/v1alpha1/images/pull?reference=…` with lines of JSON: `done` and
-/// `total` in bytes while it goes on, then `id` or `error`.
+/// `total` in bytes while it goes on, then `id`, `digest` and `from`, or `error`.
 pub(crate) async fn pull(
     StateExtractor(api): StateExtractor<Api>,
     QueryExtractor(query): QueryExtractor<Query>,
@@ -48,9 +48,10 @@ pub(crate) async fn pull(
     let node = Arc::clone(&api.node);
     let asked = reference.clone();
     // A task: whoever asked may go away, the pull goes on.
-    let pulling = tokio::spawn(async move {
-        node.images.pull(&asked, PullPolicy::Always, &Credentials::default()).await.map(|(image, _)| image)
-    });
+    let pulling =
+        tokio::spawn(
+            async move { node.images.pull(&asked, PullPolicy::Always, &Credentials::default()).await },
+        );
     let lines = futures::stream::unfold(Some(pulling), move |pulling| {
         let (api, reference) = (api.clone(), reference.clone());
         async move {
@@ -70,9 +71,12 @@ pub(crate) async fn pull(
     Ok(Body::from_stream(lines.boxed()).into_response())
 }
 
-fn last_line(result: Result<Result<Image, ImageError>, String>) -> Value {
+fn last_line(result: Result<Result<(Image, Option<Provenance>), ImageError>, String>) -> Value {
     match result {
-        Ok(Ok(image)) => json!({"id": image.id, "digest": image.digest}),
+        Ok(Ok((image, provenance))) => {
+            let from = provenance.unwrap_or_default().to_string();
+            json!({"id": image.id, "digest": image.digest, "from": from})
+        }
         Ok(Err(error)) => json!({"error": chain(&error)}),
         Err(error) => json!({"error": error}),
     }

@@ -4,7 +4,7 @@ use crate::yaml::{SERVE, config_map, daemon_set, spec};
 use std::collections::BTreeSet;
 
 /// The nodes on which pods whose names begin so are ready, as `machine` sees it.
-fn until_on(machine: &Machine, prefix: &str, count: usize) -> BTreeSet<String> {
+pub(crate) fn until_on(machine: &Machine, prefix: &str, count: usize) -> BTreeSet<String> {
     machine.api.until(PODS, &format!("{count} pods of {prefix}"), |pods| {
         let ready = named(pods, prefix).filter(|pod| {
             let containers = pod["status"]["containerStatuses"].as_array();
@@ -22,7 +22,7 @@ fn until_writable(machine: &Machine, is: bool) {
 
 /// Everybody but `machine` is removed, and `machine` alone again, with the source `sources`. No pod may
 /// be left: those of nodes that are gone go some time after them.
-fn part(machine: &mut Machine, site: Site, sources: serde_json::Value) {
+pub(crate) fn part(machine: &mut Machine, site: Site, sources: serde_json::Value) {
     for name in ["node-2", "node-3"] {
         until_ok(machine, &["node", "rm", name]);
     }

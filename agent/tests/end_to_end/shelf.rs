@@ -3,7 +3,7 @@
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -35,10 +35,12 @@ fn digest(file: &Path) -> String {
     format!("sha256:{}", String::from_utf8(said.stdout).unwrap().split(' ').next().unwrap())
 }
 
-/// `app:1` with a busybox, as a registry has it.
-fn image(folder: &Path) -> BTreeMap<String, (&'static str, Vec<u8>)> {
-    let root = folder.join("image");
+/// `app:TAG` with a busybox and so many bytes of noise, as a registry has it; and the layer's digest.
+fn image(folder: &Path, tag: &str, noise: u64) -> (BTreeMap<String, (&'static str, Vec<u8>)>, String) {
+    let root = folder.join(format!("image-{tag}"));
     fs::create_dir_all(root.join("bin")).unwrap();
+    let mut random = fs::File::open("/dev/urandom").unwrap().take(noise);
+    std::io::copy(&mut random, &mut fs::File::create(root.join("noise")).unwrap()).unwrap();
     fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
     for name in ["sh", "sleep", "echo", "cat"] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
@@ -58,13 +60,17 @@ fn image(folder: &Path) -> BTreeMap<String, (&'static str, Vec<u8>)> {
     let config = put("config", "application/vnd.oci.image.config.v1+json", config.to_string().into());
     let kind = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]});
-    files.insert("/v2/app/manifests/1".into(), (kind, manifest.to_string().into()));
-    files
+    let manifest: Vec<u8> = manifest.to_string().into();
+    let path = folder.join("manifest");
+    fs::write(&path, &manifest).unwrap();
+    files.insert(format!("/v2/app/manifests/{}", digest(&path)), (kind, manifest.clone()));
+    files.insert(format!("/v2/app/manifests/{tag}"), (kind, manifest));
+    (files, layer["digest"].as_str().unwrap().to_owned())
 }
 
 impl Shelf {
     pub(crate) fn new(folder: &Path) -> Self {
-        let content = Content { files: image(folder), ..Content::default() };
+        let content = Content { files: image(folder, "1", 0).0, ..Content::default() };
         let content = Arc::new(Mutex::new(content));
         let listener = TcpListener::bind(HOST).unwrap();
         let shown = Arc::clone(&content);
@@ -78,6 +84,13 @@ impl Shelf {
             }
         });
         Self { content, server: Some(server) }
+    }
+
+    /// `app:TAG` is there too, with so many bytes of noise; the digest of its one layer.
+    pub(crate) fn add(&self, folder: &Path, tag: &str, noise: u64) -> String {
+        let (files, layer) = image(folder, tag, noise);
+        self.content.lock().unwrap().files.extend(files);
+        layer
     }
 
     /// How often the image was looked up with the password.

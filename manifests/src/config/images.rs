@@ -18,6 +18,9 @@ pub struct ImagesConfiguration {
     /// Docker's `config.json` with the node's own credentials; read at each pull.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_file: Option<PathBuf>,
+    /// In a cluster, layers are kept as they came too, to be given to peers, and peers are asked for
+    /// them before the registry is.
+    pub share_with_peers: bool,
     /// Images that are pulled at once, at least 1.
     pub max_parallel_image_pulls: u32,
     /// An unused image stays for so long, as `2m`.
@@ -36,6 +39,7 @@ impl Default for ImagesConfiguration {
         Self {
             registries: Vec::new(),
             credentials_file: None,
+            share_with_peers: true,
             max_parallel_image_pulls: 3,
             image_minimum_gc_age: "2m".into(),
             image_gc_high_threshold_percent: 85,

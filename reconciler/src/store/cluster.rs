@@ -402,7 +402,9 @@ impl Cluster {
                 forward::answer_read_index(cluster, index, body)
             }
             Topic::Member => forward::answer_member(self, cluster, body).await,
-            Topic::Append | Topic::Vote | Topic::Snapshot | Topic::Sync => Err("not understood".into()),
+            Topic::Append | Topic::Vote | Topic::Snapshot | Topic::Sync | Topic::Blob => {
+                Err("not understood".into())
+            }
         }
     }
 }

@@ -235,7 +235,13 @@ pub(super) async fn answer(
             check(cluster, &question.cluster)?;
             part(raft, question).await?.encode_to_vec()
         }
-        Topic::PreVote | Topic::Pulse | Topic::Write | Topic::ReadIndex | Topic::Member | Topic::Sync => {
+        Topic::PreVote
+        | Topic::Pulse
+        | Topic::Write
+        | Topic::ReadIndex
+        | Topic::Member
+        | Topic::Sync
+        | Topic::Blob => {
             return Ok(None);
         }
     };

@@ -1,6 +1,6 @@
 //! Why an image cannot be used.
 
-use oci_client::errors::OciDistributionError;
+use oci_client::errors::{OciDistributionError, OciErrorCode};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,12 @@ pub enum ImageError {
         /// Why not.
         #[source]
         source: Box<oci_client::errors::OciDistributionError>,
+    },
+    /// The registry does not answer, and no peer gave it.
+    #[error("the registry does not answer, and no peer gave {digest}")]
+    NoPeer {
+        /// What was wanted.
+        digest: String,
     },
     /// The node's own credentials cannot be understood.
     #[error("cannot use the credentials in {path}")]
@@ -167,6 +173,7 @@ impl ImageError {
             Self::DamagedRecord { .. } => "ImageInspectError",
             Self::NotPulled { .. }
             | Self::Pull { .. }
+            | Self::NoPeer { .. }
             | Self::Credentials { .. }
             | Self::InUse { .. }
             | Self::Unknown { .. }
@@ -189,13 +196,36 @@ impl ImageError {
     #[allow(clippy::wildcard_enum_match_arm, reason = "the others need somebody to change something")]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Io { .. } | Self::Layer { source: LayerError::Write { .. }, .. } => true,
+            Self::Io { .. } | Self::NoPeer { .. } | Self::Layer { source: LayerError::Write { .. }, .. } => {
+                true
+            }
             Self::Pull { source, .. } => matches!(
                 **source,
                 OciDistributionError::RequestError(_)
                     | OciDistributionError::IoError(_)
                     | OciDistributionError::ServerError { code: 429 | 500.., .. }
             ),
+            _ => false,
+        }
+    }
+
+    /// True if no answer of the registry came, whatever the reason.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Pull { .. }) && self.is_transient()
+    }
+
+    /// True if the registry knows who asks, or that nobody does, and will not.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "whatever else it is, it is no denial")]
+    pub(super) fn is_denial(&self) -> bool {
+        let Self::Pull { source, .. } = self else { return false };
+        match &**source {
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::AuthenticationFailure(_)
+            | OciDistributionError::ServerError { code: 401 | 403, .. } => true,
+            OciDistributionError::RegistryError { envelope, .. } => envelope
+                .errors
+                .iter()
+                .any(|error| matches!(error.code, OciErrorCode::Denied | OciErrorCode::Unauthorized)),
             _ => false,
         }
     }

@@ -47,7 +47,7 @@ impl ImageStore {
         Ok(summaries(&self.records()?))
     }
 
-    fn records(&self) -> Result<Records, ImageError> {
+    pub(super) fn records(&self) -> Result<Records, ImageError> {
         self.known.records(&self.references())
     }
 
@@ -142,9 +142,10 @@ impl ImageStore {
             // A pod has an image whose record is lost: which layers it has, nobody can say.
             return Ok(Vec::new());
         }
-        let recorded = records.iter().flat_map(|(record, _)| &record.diff_ids);
+        let recorded = records.iter().flat_map(|(record, _)| record.diff_ids.iter().chain(&record.blobs));
         let needed = recorded.chain(&pending).filter_map(|diff_id| digest::hex_of(diff_id).ok());
         let needed: BTreeSet<&str> = needed.collect();
+        self.remove_blobs_but(&needed);
         let folder = self.layers();
         let entries = fs::read_dir(&folder).map_err(|source| ImageError::io("read", &folder, source))?;
         let unneeded = entries.flatten().filter(|entry| {

@@ -36,7 +36,7 @@ impl ImageStore {
         let size = layers.iter().map(|layer| layer.blob.as_ref().map_or(0, |(_, size)| *size)).sum();
         let diff_ids = layers.into_iter().map(|layer| layer.diff_id).collect();
         let (reference, stamp) = (parsed.to_string(), digest.clone());
-        let record = Record { reference, stamp, id, digest, diff_ids, config, size };
+        let record = Record { reference, stamp, id, digest, diff_ids, config, size, ..Record::default() };
         self.write(&scratch, &record)?;
         self.image_of(record)
     }

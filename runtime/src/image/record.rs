@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// An image as it was when its reference was last read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// As in the manifest.
     pub(super) reference: String,
@@ -24,6 +24,15 @@ pub(super) struct Record {
     /// Bytes of the layers as they came.
     #[serde(default)]
     pub(super) size: u64,
+    /// Digests of all that it came as: what leads to its manifest, its configuration and its layers.
+    #[serde(default)]
+    pub(super) blobs: Vec<String>,
+    /// Whom the registry gave it to: fingerprints of credentials.
+    #[serde(default)]
+    pub(super) access: Vec<String>,
+    /// Unix seconds at which the registry said so.
+    #[serde(default)]
+    pub(super) resolved_at: i64,
 }
 
 /// Where the record of `reference` is.

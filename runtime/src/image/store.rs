@@ -3,6 +3,7 @@
 //! ```text
 //! layers/<digest of the uncompressed archive>/fs   unpacked, never changed
 //! references/<digest of the reference>.json        what it led to
+//! blobs/sha256/<digest>                            as it came, if it is kept for peers
 //! downloads/blobs/sha256/<digest>[.part]           compressed, on their way to layers
 //! tmp/                                             unfinished; emptied at each start
 //! ```
@@ -41,6 +42,8 @@ pub struct ImageStore {
     pub(super) pending: Mutex<Vec<String>>,
     /// What the records say, until one changes.
     pub(super) known: Known,
+    /// What comes is kept as it came too.
+    pub(super) keeps_blobs: bool,
 }
 
 impl ImageStore {
@@ -57,6 +60,7 @@ impl ImageStore {
             scratches: AtomicU64::new(0),
             pending: Mutex::default(),
             known: Known::default(),
+            keeps_blobs: false,
         };
         let tmp = store.root.join("tmp");
         match fs::remove_dir_all(&tmp) {
@@ -77,6 +81,10 @@ impl ImageStore {
     pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(super) fn layers(&self) -> PathBuf {
@@ -266,7 +274,16 @@ impl ImageStore {
         let Description { id, digest, config, layers } = found;
         let size = layers.iter().map(|layer| layer.blob.as_ref().map_or(0, |(_, size)| *size)).sum();
         let diff_ids = layers.into_iter().map(|layer| layer.diff_id).collect();
-        let record = Record { reference: reference.to_owned(), stamp, id, digest, diff_ids, config, size };
+        let record = Record {
+            reference: reference.to_owned(),
+            stamp,
+            id,
+            digest,
+            diff_ids,
+            config,
+            size,
+            ..Record::default()
+        };
         self.write(&scratch, &record)?;
         let layers = self.layer_paths(&record.diff_ids)?;
         Ok(image(record, layers))

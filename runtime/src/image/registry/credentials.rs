@@ -2,6 +2,7 @@
 //!
 //! Source: <https://kubernetes.io/docs/concepts/containers/images/#config-json>.
 
+use super::super::digest::digest_of;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use oci_client::secrets::RegistryAuth;
@@ -117,6 +118,18 @@ impl Credentials {
     }
 }
 
+/// What tells these credentials for `host` from others, and not what they are; empty for nobody's.
+pub(super) fn fingerprint(host: &str, auth: Option<&RegistryAuth>) -> String {
+    let parts = match auth {
+        None | Some(RegistryAuth::Anonymous) => return String::new(),
+        Some(RegistryAuth::Basic(user, password)) => [host, "basic", user, password],
+        Some(RegistryAuth::Bearer(token)) => [host, "bearer", "", token],
+    };
+    // Each part with its length: no two lists of parts are one text.
+    let text: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+    digest_of(text.as_bytes())
+}
+
 fn login(place: &str, entry: Entry) -> Result<Option<Login>, CredentialsError> {
     if !entry.registrytoken.is_empty() {
         return Ok(Some(Login::Token(entry.registrytoken)));
@@ -181,6 +194,22 @@ mod tests {
         assert_eq!(all.find("empty.example.com", "x"), None);
         assert_eq!(all.find("r.example.com:5000", "x"), None);
         assert!(!format!("{all:?}").contains("secret"));
+    }
+
+    #[test]
+    fn fingerprints_tell_credentials_apart_and_do_not_tell_them() {
+        let all = [basic("a", "bc"), basic("ab", "c"), Some(RegistryAuth::Bearer("abc".into()))];
+        let prints: std::collections::BTreeSet<_> = ["r", "s"]
+            .iter()
+            .flat_map(|host| all.iter().map(|auth| fingerprint(host, auth.as_ref())))
+            .collect();
+        assert_eq!(prints.len(), 6);
+        assert!(prints.iter().all(|print| print.len() == 71 && print.starts_with("sha256:")));
+        assert_eq!(fingerprint("r", all[0].as_ref()), fingerprint("r", basic("a", "bc").as_ref()));
+        assert_eq!(
+            (fingerprint("r", None), fingerprint("r", Some(&RegistryAuth::Anonymous))),
+            Default::default()
+        );
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! Where a registry's images are fetched from.
 
+use super::super::digest::digest_of;
 use super::super::error::ImageError;
 use super::Credentials;
 use manifests::image::Registry;
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
+use oci_client::manifest::{
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
+    OCI_IMAGE_MEDIA_TYPE,
+};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use std::path::PathBuf;
@@ -12,6 +17,12 @@ use std::time::Duration;
 /// A connection that says nothing for so long is broken.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+const ACCEPTED: [&str; 4] = [
+    OCI_IMAGE_MEDIA_TYPE,
+    OCI_IMAGE_INDEX_MEDIA_TYPE,
+    IMAGE_MANIFEST_MEDIA_TYPE,
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+];
 /// Where Docker Hub answers.
 const DOCKER_HUB: &str = "registry-1.docker.io";
 
@@ -123,5 +134,48 @@ impl Remote {
 
     pub(super) fn failed(&self, source: oci_client::errors::OciDistributionError) -> ImageError {
         ImageError::Pull { host: self.host.clone(), source: Box::new(source) }
+    }
+
+    /// What the reference leads to, as the registry says it to whoever we are to it: the digest of a
+    /// manifest or an index. On Docker Hub, such a question is not counted as a pull.
+    pub(super) async fn digest(&self) -> Result<String, ImageError> {
+        let asked = self.client.fetch_manifest_digest(&self.reference, &self.auth).await;
+        asked.map_err(|error| self.failed(error))
+    }
+
+    /// What the reference leads to, and its digest.
+    pub(super) async fn top(&self) -> Result<(String, Vec<u8>), ImageError> {
+        self.manifest_of(&self.reference).await
+    }
+
+    /// The manifest or index `digest`, checked.
+    pub(super) async fn manifest(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
+        Ok(self.manifest_of(&self.reference.clone_with_digest(digest.to_owned())).await?.1)
+    }
+
+    async fn manifest_of(&self, reference: &Reference) -> Result<(String, Vec<u8>), ImageError> {
+        let pulled = self.client.pull_manifest_raw(reference, &self.auth, &ACCEPTED).await;
+        let (content, _) = pulled.map_err(|error| self.failed(error))?;
+        let found = digest_of(&content);
+        if let Some(wanted) = reference.digest()
+            && wanted.starts_with("sha256:")
+            && wanted != found
+        {
+            return Err(ImageError::DigestMismatch { what: "manifest", wanted: wanted.to_owned(), found });
+        }
+        Ok((found, content.to_vec()))
+    }
+
+    /// The configuration `digest`, checked.
+    pub(super) async fn configuration(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
+        let mut content = Vec::new();
+        let pulled = self.client.pull_blob(&self.reference, digest, &mut content).await;
+        pulled.map_err(|error| self.failed(error))?;
+        let found = digest_of(&content);
+        if found == digest {
+            Ok(content)
+        } else {
+            Err(ImageError::DigestMismatch { what: "configuration", wanted: digest.to_owned(), found })
+        }
     }
 }

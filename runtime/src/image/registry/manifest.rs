@@ -1,27 +1,14 @@
-//! From a reference to the manifest of the image for this machine.
+//! From the digest of what a reference leads to, to the manifest of the image for this machine.
 
-use super::super::digest::digest_of;
 use super::super::error::ImageError;
+use super::super::kept::MAX_DESCRIPTION_BYTES;
 use super::super::layout::{self, LayerSource};
-use super::endpoint::Remote;
-use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
-    OCI_IMAGE_MEDIA_TYPE,
-};
+use super::origin::{Origin, Small};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use serde_json::Value;
 
 /// Indexes may point to indexes, but not for ever.
 const MAX_NESTING: usize = 4;
-/// What is larger is no configuration.
-const MAX_CONFIG_BYTES: u64 = 4 << 20;
-
-const ACCEPTED: [&str; 4] = [
-    OCI_IMAGE_MEDIA_TYPE,
-    OCI_IMAGE_INDEX_MEDIA_TYPE,
-    IMAGE_MANIFEST_MEDIA_TYPE,
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-];
 
 /// What a reference leads to.
 pub(super) struct Found {
@@ -32,6 +19,8 @@ pub(super) struct Found {
     pub(super) config: ImageConfiguration,
     /// Lowest first.
     pub(super) layers: Vec<Layer>,
+    /// Digests and contents of all that was read on the way.
+    pub(super) descriptions: Vec<(String, Vec<u8>)>,
 }
 
 /// One layer, compressed.
@@ -41,37 +30,55 @@ pub(super) struct Layer {
     pub(super) source: LayerSource,
 }
 
-/// Asks for the manifest, through indexes, and for the image's configuration.
-pub(super) async fn find(remote: &Remote) -> Result<Found, ImageError> {
-    let mut reference = remote.reference.clone();
-    let mut digest = None;
+impl Found {
+    /// The digests of all that the image came as.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = &String> {
+        let descriptions = self.descriptions.iter().map(|(digest, _)| digest);
+        descriptions.chain(self.layers.iter().map(|layer| &layer.digest))
+    }
+
+    /// The digests of its unpacked layers, lowest first.
+    pub(super) fn diff_ids(&self) -> impl Iterator<Item = &String> {
+        self.layers.iter().map(|layer| &layer.source.diff_id)
+    }
+}
+
+/// The image of `top`, a manifest or an index, whose content may be known already.
+pub(super) async fn describe(
+    origin: &Origin<'_>,
+    top: &str,
+    mut content: Option<Vec<u8>>,
+) -> Result<Found, ImageError> {
+    let mut descriptions = Vec::new();
+    let mut digest = top.to_owned();
     for _ in 0..MAX_NESTING {
-        let pulled = remote.client.pull_manifest_raw(&reference, &remote.auth, &ACCEPTED).await;
-        let (content, _) = pulled.map_err(|error| remote.failed(error))?;
-        let found = digest_of(&content);
-        if let Some(wanted) = reference.digest()
-            && wanted.starts_with("sha256:")
-            && wanted != found
-        {
-            return Err(ImageError::DigestMismatch { what: "manifest", wanted: wanted.to_owned(), found });
-        }
-        let digest = digest.get_or_insert(found.clone()).clone();
-        let value: Value = layout::parse(&found, &content)?;
+        let content = match content.take() {
+            Some(content) => content,
+            None => origin.small(Small::Manifest, &digest, MAX_DESCRIPTION_BYTES).await?,
+        };
+        let value: Value = layout::parse(&digest, &content)?;
         if value.get("manifests").is_none() {
-            let manifest: ImageManifest = layout::parse(&found, &content)?;
-            return image(remote, digest, &manifest).await;
+            let manifest: ImageManifest = layout::parse(&digest, &content)?;
+            descriptions.push((digest, content));
+            return image(origin, top, &manifest, descriptions).await;
         }
-        let index: ImageIndex = layout::parse(&found, &content)?;
-        let chosen = layout::for_this_machine(index.manifests())?;
-        reference = remote.reference.clone_with_digest(chosen.digest().to_string());
+        let index: ImageIndex = layout::parse(&digest, &content)?;
+        let chosen = layout::for_this_machine(index.manifests())?.digest().to_string();
+        descriptions.push((std::mem::replace(&mut digest, chosen), content));
     }
     Err(ImageError::Inconsistent { problem: "has indexes in indexes without end" })
 }
 
-async fn image(remote: &Remote, digest: String, manifest: &ImageManifest) -> Result<Found, ImageError> {
+async fn image(
+    origin: &Origin<'_>,
+    top: &str,
+    manifest: &ImageManifest,
+    mut descriptions: Vec<(String, Vec<u8>)>,
+) -> Result<Found, ImageError> {
     let id = manifest.config().digest().to_string();
-    let content = configuration(remote, manifest.config()).await?;
+    let content = configuration(origin, manifest.config()).await?;
     let config = layout::configuration(&id, &content)?;
+    descriptions.push((id.clone(), content));
     let diff_ids = config.rootfs().diff_ids();
     layout::check_layers(manifest.layers().len(), diff_ids)?;
     let layers = manifest.layers().iter().zip(diff_ids).map(|(layer, diff_id)| {
@@ -81,22 +88,14 @@ async fn image(remote: &Remote, digest: String, manifest: &ImageManifest) -> Res
         Ok(Layer { digest, size: layer.size(), source })
     });
     let layers = layers.collect::<Result<_, ImageError>>()?;
-    Ok(Found { id, digest, config, layers })
+    Ok(Found { id, digest: top.to_owned(), config, layers, descriptions })
 }
 
-async fn configuration(remote: &Remote, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
+async fn configuration(origin: &Origin<'_>, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
     let wanted = descriptor.digest().to_string();
-    if descriptor.size() > MAX_CONFIG_BYTES {
+    if descriptor.size() > MAX_DESCRIPTION_BYTES {
         let (file, bytes) = (wanted, descriptor.size());
-        return Err(ImageError::TooLarge { file, bytes, limit: MAX_CONFIG_BYTES });
+        return Err(ImageError::TooLarge { file, bytes, limit: MAX_DESCRIPTION_BYTES });
     }
-    let mut content = Vec::new();
-    let pulled = remote.client.pull_blob(&remote.reference, wanted.as_str(), &mut content).await;
-    pulled.map_err(|error| remote.failed(error))?;
-    let found = digest_of(&content);
-    if found == wanted {
-        Ok(content)
-    } else {
-        Err(ImageError::DigestMismatch { what: "configuration", wanted, found })
-    }
+    origin.small(Small::Configuration, &wanted, MAX_DESCRIPTION_BYTES).await
 }

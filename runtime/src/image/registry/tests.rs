@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod peers;
 mod server;
 
 use super::*;
@@ -27,7 +28,7 @@ impl Bench {
         format!("{}/{NAME}:{tag}", self.server.host())
     }
 
-    async fn pull(&self, tag: &str) -> Result<(Image, bool), ImageError> {
+    async fn pull(&self, tag: &str) -> Result<(Image, Option<Provenance>), ImageError> {
         self.puller.pull(&self.reference(tag), PullPolicy::IfNotPresent, &Credentials::default()).await
     }
 }
@@ -48,13 +49,13 @@ async fn an_image_comes_with_all_its_layers_and_only_once() {
     let layers = [gzip(&layer("a", "one")), zstd(&layer("b", "two")), Blob::plain(layer("c", "three"))];
     bench.server.add(NAME, "v1", &layers);
     let (image, asked) = bench.pull("v1").await.unwrap();
-    assert!(asked);
+    assert!(asked.is_some());
     assert_eq!(
         [file(&image, "a"), file(&image, "b"), file(&image, "c")].map(|text| text.clone()),
         ["one", "two", "three"].map(str::to_owned)
     );
     let requests = bench.server.requests();
-    assert_eq!(bench.pull("v1").await.unwrap(), (image.clone(), false));
+    assert_eq!(bench.pull("v1").await.unwrap(), (image.clone(), None));
     assert_eq!(bench.server.requests(), requests);
     // Always asks, but fetches nothing that is there.
     let again = bench.puller.pull(&bench.reference("v1"), PullPolicy::Always, &Credentials::default()).await;
@@ -198,7 +199,7 @@ async fn many_who_want_one_image_fetch_it_once() {
     let pulls = (0..8).map(|_| bench.pull("v1"));
     let pulled = futures::future::join_all(pulls).await;
     assert!(pulled.iter().all(|one| one.is_ok()));
-    assert_eq!(pulled.iter().filter(|one| one.as_ref().unwrap().1).count(), 1);
+    assert_eq!(pulled.iter().filter(|one| one.as_ref().unwrap().1.is_some()).count(), 1);
 }
 
 #[tokio::test]
@@ -211,4 +212,16 @@ async fn never_and_missing_have_their_own_reasons() {
     let invalid =
         bench.puller.pull("docker.io/Upper", PullPolicy::Always, &Credentials::default()).await.unwrap_err();
     assert_eq!(invalid.reason(), "InvalidImageName");
+}
+
+#[tokio::test]
+async fn a_layer_of_two_images_that_are_pulled_at_once_is_fetched_once() {
+    let bench = bench().await;
+    let shared = Blob::plain(layer("shared", &"x".repeat(2_000_000)));
+    bench.server.add(NAME, "v1", &[shared.clone(), gzip(&layer("a", "one"))]);
+    bench.server.add(NAME, "v2", &[gzip(&layer("b", "two")), shared.clone()]);
+    let (v1, v2) = tokio::join!(bench.pull("v1"), bench.pull("v2"));
+    assert_eq!((file(&v1.unwrap().0, "a"), file(&v2.unwrap().0, "b")), ("one".into(), "two".into()));
+    let wanted = format!("/v2/{NAME}/blobs/{}", digest(&shared.bytes));
+    assert_eq!(bench.server.requests().iter().filter(|path| **path == wanted).count(), 1);
 }

@@ -188,12 +188,13 @@ async fn serve(mut stream: TcpStream, shelf: Arc<Mutex<Shelf>>, host: String) {
         }
     }
     let head = String::from_utf8(head).unwrap();
+    let is_head = head.starts_with("HEAD ");
     let path = head.split(' ').nth(1).unwrap().to_owned();
     let header = |name: &str| {
         let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
         line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
     };
-    let answer = answer(&path, &header, &shelf, &host);
+    let answer = answer((&path, is_head), &header, &shelf, &host);
     let length = answer.body.len();
     let mut text = format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {length}\r\n", answer.status);
     for (name, value) in &answer.headers {
@@ -201,15 +202,20 @@ async fn serve(mut stream: TcpStream, shelf: Arc<Mutex<Shelf>>, host: String) {
     }
     text.push_str("\r\n");
     let cut = shelf.lock().unwrap().cut_after.unwrap_or(usize::MAX);
-    let body = &answer.body[..length.min(cut)];
+    let body = if is_head { &[] } else { &answer.body[..length.min(cut)] };
     let _ = stream.write_all(text.as_bytes()).await;
     let _ = stream.write_all(body).await;
     let _ = stream.shutdown().await;
 }
 
-fn answer(path: &str, header: &dyn Fn(&str) -> Option<String>, shelf: &Mutex<Shelf>, host: &str) -> Answer {
+fn answer(
+    (path, is_head): (&str, bool),
+    header: &dyn Fn(&str) -> Option<String>,
+    shelf: &Mutex<Shelf>,
+    host: &str,
+) -> Answer {
     let mut shelf = shelf.lock().unwrap();
-    shelf.requests.push(path.to_owned());
+    shelf.requests.push(if is_head { format!("HEAD {path}") } else { path.to_owned() });
     let authorization = header("authorization").unwrap_or_default();
     if let Some((login, token)) = shelf.login.clone() {
         if path.starts_with("/token") {

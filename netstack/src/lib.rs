@@ -12,10 +12,15 @@ mod cidr;
 mod ipam;
 mod names;
 mod network;
+mod services;
 mod sys;
 
 pub use cidr::{Cidr, CidrError};
 pub use ipam::Exhausted;
 pub use network::{
     AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,
+};
+pub use services::{
+    Applied, Endpoint, Family, NodeView, Policy, ServiceName, ServiceNetwork, ServicePort, Services,
+    ServicesError, ServicesOptions, Taken, Target, Transport,
 };

@@ -68,7 +68,15 @@ fn join([a, b]: [u8; 2], address: Ipv4Addr) -> [u8; 6] {
 /// Links outlive the program, so this must never change; the standard library's
 /// hashes may.
 fn hash(bridge: &str, uid: &str) -> u64 {
-    let bytes = bridge.bytes().chain([0]).chain(uid.bytes());
+    spread(bridge.bytes().chain([0]).chain(uid.bytes()))
+}
+
+/// A number that tells some bytes from others.
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    spread(bytes.iter().copied())
+}
+
+fn spread(bytes: impl Iterator<Item = u8>) -> u64 {
     let sum =
         bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, b| (sum ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     (sum ^ (sum >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -156,7 +156,7 @@ impl Network {
         let alias: String = uid.chars().take(60).collect();
         let (inside, _) = tokio::join!(
             pod::configure(namespace, address, cidr, pid),
-            link::set_alias(&self.handle, &name, &alias)
+            link::set_up_port(&self.handle, &name, &alias)
         );
         inside?;
         Ok(Attachment {

@@ -1,8 +1,12 @@
 //! One kernel facility per file: mechanism only, no pod and no policy.
 
 pub(crate) mod address;
+pub(crate) mod attributes;
+pub(crate) mod conntrack;
+pub(crate) mod ear;
 pub(crate) mod link;
 pub(crate) mod netns;
+pub(crate) mod nfnetlink;
 pub(crate) mod nft;
 pub(crate) mod socket;
 pub(crate) mod sysctl;

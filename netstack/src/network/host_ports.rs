@@ -1,18 +1,18 @@
 //! Ports of the node that lead to pods: rules of the kernel, which stay while no agent runs.
 
 use super::{Network, NetworkError};
-use crate::sys::nft::{self, Chain, Step};
+use crate::sys::nft::{self, Chain, Hook, Step};
 use crate::sys::sysctl;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::PoisonError;
 
-const PREROUTING: Chain = Chain { name: "prerouting", kind: "nat", hook: 0, priority: -100 };
-const OUTPUT: Chain = Chain { name: "output", kind: "nat", hook: 3, priority: -100 };
-const POSTROUTING: Chain = Chain { name: "postrouting", kind: "nat", hook: 4, priority: 100 };
+const PREROUTING: Chain = Chain { name: "prerouting", hook: Hook { kind: "nat", hook: 0, priority: -100 } };
+const OUTPUT: Chain = Chain { name: "output", hook: Hook { kind: "nat", hook: 3, priority: -100 } };
+const POSTROUTING: Chain = Chain { name: "postrouting", hook: Hook { kind: "nat", hook: 4, priority: 100 } };
 /// Before anything else is looked at.
-const GUARD: Chain = Chain { name: "guard", kind: "filter", hook: 0, priority: -300 };
+const GUARD: Chain = Chain { name: "guard", hook: Hook { kind: "filter", hook: 0, priority: -300 } };
 
 /// Offsets in the IPv4 header.
 const SOURCE: u32 = 12;

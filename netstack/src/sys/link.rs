@@ -5,7 +5,8 @@ use futures::TryStreamExt;
 use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use std::io;
@@ -155,12 +156,29 @@ pub(crate) async fn set_port(handle: &Handle, index: u32, controller: u32) -> io
     set(handle, LinkUnspec::new_with_index(index).controller(controller).link_group(0).up()).await
 }
 
-/// Writes free text to the link called `name`, at most 255 bytes.
+/// Netfilter sees what goes from port to port of the bridge.
+///
+/// # Errors
+/// The kernel's: `EOPNOTSUPP` if it cannot.
+pub(crate) async fn let_netfilter_see(handle: &Handle, bridge: u32) -> io::Result<()> {
+    let flags = vec![InfoBridge::NfCallIpTables(true), InfoBridge::NfCallIp6Tables(true)];
+    let message = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge)
+        .index(bridge)
+        .set_info_data(InfoData::Bridge(flags))
+        .build();
+    handle.link().change(message).execute().await.map_err(to_io)
+}
+
+/// Writes free text to the port of a bridge called `name`, at most 255 bytes, and lets it send back
+/// what came in by it: to a pod that asks itself.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) async fn set_alias(handle: &Handle, name: &str, alias: &str) -> io::Result<()> {
-    set(handle, LinkUnspec::new_with_name(name).alias(alias)).await
+pub(crate) async fn set_up_port(handle: &Handle, name: &str, alias: &str) -> io::Result<()> {
+    let hairpin = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let port = LinkUnspec::new_with_name(name).alias(alias);
+    let message = port.set_port_kind(InfoPortKind::Bridge).set_port_data(hairpin).build();
+    handle.link().change(message).execute().await.map_err(to_io)
 }
 
 /// Puts the link called `name`, if there is one, into a group.

@@ -17,6 +17,11 @@ pub(crate) fn ensure_ipv4_forwarding() -> io::Result<bool> {
     Ok(true)
 }
 
+/// Whether netfilter can see what goes from port to port of a bridge.
+pub(crate) fn can_see_bridged() -> bool {
+    std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
+}
+
 /// Whether packets from and for the loopback's addresses may pass this interface.
 ///
 /// # Errors

@@ -50,7 +50,7 @@ pub(crate) async fn links(handle: &Handle) -> BTreeSet<String> {
     all.into_iter().filter_map(|link| link.attributes.into_iter().find_map(name)).collect()
 }
 
-async fn link_index(handle: &Handle, name: &str) -> u32 {
+pub(crate) async fn link_index(handle: &Handle, name: &str) -> u32 {
     handle.link().get().match_name(name).execute().try_next().await.unwrap().unwrap().header.index
 }
 
@@ -95,7 +95,7 @@ impl Pod {
         self.pid
     }
 
-    fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> R {
+    pub(crate) fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> R {
         let (sender, receiver) = mpsc::channel();
         self.jobs.send(Box::new(move || drop(sender.send(job())))).unwrap();
         receiver.recv_timeout(DEADLINE * 2).unwrap()

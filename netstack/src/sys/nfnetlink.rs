@@ -44,7 +44,7 @@ pub(crate) struct Batch {
 impl Default for Batch {
     fn default() -> Self {
         let mut batch = Self { bytes: Attributes::default(), count: 0 };
-        batch.put(BATCH_BEGIN, 0, 0, NFTABLES, |_| {});
+        batch.mark(BATCH_BEGIN);
         batch
     }
 }
@@ -52,7 +52,8 @@ impl Default for Batch {
 impl Batch {
     /// One message to nftables.
     pub(crate) fn add(&mut self, kind: u16, flags: u16, family: u8, make: impl FnOnce(&mut Attributes)) {
-        self.put(NFTABLES << 8 | kind, flags, family, 0, make);
+        message(&mut self.bytes, (NFTABLES << 8 | kind, flags, self.count), (family, 0), make);
+        self.count += 1;
     }
 
     /// Whether nothing is asked for.
@@ -60,8 +61,9 @@ impl Batch {
         self.count <= 1
     }
 
-    fn put(&mut self, kind: u16, flags: u16, family: u8, resource: u16, make: impl FnOnce(&mut Attributes)) {
-        message(&mut self.bytes, (kind, flags, self.count), (family, resource), make);
+    /// Where it begins or ends.
+    fn mark(&mut self, kind: u16) {
+        message(&mut self.bytes, (kind, 0, self.count), (0, NFTABLES), |_| {});
         self.count += 1;
     }
 
@@ -69,7 +71,7 @@ impl Batch {
     /// come unasked, and answers come in order.
     fn finish(mut self, base: u32) -> Vec<u8> {
         let last = self.count.saturating_sub(1);
-        self.put(BATCH_END, 0, 0, NFTABLES, |_| {});
+        self.mark(BATCH_END);
         let mut at = 0;
         let bytes = &mut self.bytes.0;
         for number in 0..self.count {

@@ -16,6 +16,7 @@ mod probe;
 mod rest;
 mod run;
 mod serve;
+mod services;
 mod stall;
 mod streaming;
 mod sync_metrics;

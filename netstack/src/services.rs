@@ -7,8 +7,10 @@
 
 mod choice;
 mod diff;
+mod flows;
 mod ledger;
 mod listener;
+mod look;
 mod model;
 mod program;
 mod rules;
@@ -20,6 +22,7 @@ mod wire;
 
 pub use model::{Endpoint, Family, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
 
+use crate::sys::ear::Ear;
 use crate::sys::link;
 use crate::sys::nft::LOCAL as LOCAL_NUMBER;
 use crate::sys::{address, socket, sysctl};
@@ -28,7 +31,7 @@ use program::{Program, Request};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use tokio::sync::{oneshot, watch};
 
 /// What services are made from; everything on the machine derives from it.
@@ -136,9 +139,10 @@ impl Services {
             sysctl::can_see_bridged() && link::let_netfilter_see(&handle, bridge.index).await.is_ok();
         let (notify, repairs) = watch::channel(0);
         let (requests, queue) = mpsc::channel();
-        let program = Program::open(options, sees_bridged, notify).map_err(ServicesError::Socket)?;
-        let listener = listener::start(program.table(), program.port(), requests.clone())
-            .map_err(ServicesError::Socket)?;
+        let ear = Arc::new(Ear::open().map_err(ServicesError::Socket)?);
+        let program = Program::open(options, sees_bridged, (Arc::clone(&ear), notify));
+        let program = program.map_err(ServicesError::Socket)?;
+        let listener = listener::start(ear, program.table(), program.port(), requests.clone());
         let thread = std::thread::Builder::new().name("services".into());
         thread.spawn(move || program.run(&queue)).map_err(ServicesError::Socket)?;
         Ok(Self { requests, repairs, listener })

@@ -4,8 +4,7 @@ use super::program::Request;
 use crate::sys::attributes::{find, text};
 use crate::sys::ear::Ear;
 use crate::sys::nfnetlink::messages;
-use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Who changes things over and over is not followed faster.
@@ -15,16 +14,13 @@ const BUFFER_BYTES: usize = 1 << 16;
 
 /// Starts a task that has the program look whenever somebody but `port` changes `table`. It ends
 /// with the program.
-///
-/// # Errors
-/// As `socket(2)`.
 pub(super) fn start(
+    ear: Arc<Ear>,
     table: String,
     port: u32,
     requests: mpsc::Sender<Request>,
-) -> io::Result<tokio::task::JoinHandle<()>> {
-    let ear = Ear::open()?;
-    Ok(tokio::spawn(async move {
+) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             let concerns = match ear.hear(&mut buffer).await {
@@ -42,5 +38,5 @@ pub(super) fn start(
                 }
             }
         }
-    }))
+    })
 }

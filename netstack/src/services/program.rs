@@ -1,25 +1,30 @@
 //! The effects: one thread owns the socket, and brings the kernel to what the ledger says.
 
 use super::diff::{Changes, diff};
+use super::flows::forget;
 use super::ledger::Ledger;
-use super::model::{Family, NodeView, ServiceName, ServicePort, Target, Transport};
+use super::look::look_at;
+use super::model::{Family, NodeView, ServiceName, ServicePort};
 use super::rules::{self, Chain, DEAD_ENDS, Place};
 use super::table::{Content, Contents, Frontend};
 use super::way::{Pick, Way};
 use super::wire;
 use super::{Applied, ServicesError, ServicesOptions, Taken};
-use crate::sys::conntrack;
+use crate::sys::ear::Ear;
 use crate::sys::nfnetlink::{Batch, Socket};
-use crate::sys::nft::{self, Data, Table, Value, Verdict};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use crate::sys::nft::{Table, Value, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// After how long what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Elements that are told to listeners.
+const MANY: usize = 256;
 
 pub(super) type Reply = oneshot::Sender<Result<Applied, ServicesError>>;
 
@@ -68,19 +73,23 @@ pub(super) struct Program {
     /// `None` if the kernel has to be looked at first.
     known: Option<Known>,
     repairs: watch::Sender<u64>,
+    ear: Arc<Ear>,
+    /// Others may have changed something while the ear was closed.
+    unheard: bool,
 }
 
 impl Program {
     pub(super) fn open(
         options: ServicesOptions,
         sees_bridged: bool,
-        repairs: watch::Sender<u64>,
+        (ear, repairs): (Arc<Ear>, watch::Sender<u64>),
     ) -> io::Result<Self> {
         let has_v6 = std::path::Path::new("/proc/thread-self/net/if_inet6").exists();
         let families = Family::ALL.into_iter().filter(|family| *family == Family::V4 || has_v6).collect();
         let table = format!("{}-services", options.bridge);
         let socket = Socket::open()?;
-        Ok(Self { socket, options, table, families, sees_bridged, ledger: None, known: None, repairs })
+        let (ledger, known, unheard) = (None, None, false);
+        Ok(Self { socket, options, table, families, sees_bridged, ledger, known, repairs, ear, unheard })
     }
 
     /// The name of its tables.
@@ -112,6 +121,9 @@ impl Program {
                 }
                 Ok(Request::Verify) | Err(RecvTimeoutError::Timeout) => self.verify(),
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if std::mem::take(&mut self.unheard) {
+                self.verify();
             }
         }
     }
@@ -210,11 +222,23 @@ impl Program {
         }
         self.put(&mut batch, &changes.removed, false);
         self.put(&mut batch, &changes.added, true);
-        self.socket.commit(batch)?;
+        self.send(batch, changes.removed.len() + changes.added.len())?;
         for (family, pick) in new {
             known.picks.entry(family).or_default().insert(pick);
         }
         Ok(())
+    }
+
+    /// Many changes are made while nobody listens.
+    fn send(&mut self, batch: Batch, elements: usize) -> io::Result<()> {
+        if elements <= MANY {
+            return self.socket.commit(batch);
+        }
+        self.ear.close()?;
+        let sent = self.socket.commit(batch);
+        self.unheard = true;
+        self.ear.listen()?;
+        sent
     }
 
     fn put(&self, batch: &mut Batch, elements: &Contents, adds: bool) {
@@ -268,9 +292,16 @@ impl Program {
             known.picks.entry(family).or_default().insert(pick);
         }
         self.put(&mut batch, ledger.contents(), true);
+        let count = ledger.contents().len();
         self.ledger = Some(ledger);
-        self.socket.commit(batch)?;
+        self.send(batch, count)?;
         Ok(known)
+    }
+
+    /// Flows to endpoints that are gone end.
+    fn forget(&mut self, changes: &Changes) -> io::Result<usize> {
+        let Some(ledger) = &self.ledger else { return Ok(0) };
+        forget(&mut self.socket, &self.families, &changes.forsaken(ledger.contents()))
     }
 
     fn remove(&mut self) -> io::Result<()> {
@@ -297,7 +328,9 @@ impl Program {
     fn look(&mut self) -> io::Result<Found> {
         let mut found = Found { contents: Contents::new(), known: Some(Known { picks: BTreeMap::new() }) };
         for family in self.families.clone() {
-            let picks = self.look_at(family, &mut found.contents)?;
+            let place = rules::chains(self.place(family));
+            let table = Table { family: family.number(), name: &self.table };
+            let picks = look_at(&mut self.socket, (family, table), &place, &mut found.contents)?;
             found.known = match (found.known, picks) {
                 (Some(mut known), Some(picks)) => {
                     known.picks.insert(family, picks);
@@ -307,61 +340,6 @@ impl Program {
             };
         }
         Ok(found)
-    }
-
-    /// The elements of a family's table go to `contents`. Returns the picks that are there, or
-    /// nothing if anything is not as it should be.
-    fn look_at(&mut self, family: Family, contents: &mut Contents) -> io::Result<Option<BTreeSet<Pick>>> {
-        let name = self.table.clone();
-        let table = Table { family: family.number(), name: &name };
-        if !nft::has_table(&mut self.socket, table)? {
-            return Ok(None);
-        }
-        let listed = nft::list_structure(&mut self.socket, table)?;
-        let mut sound = has_sets(&listed, family);
-        for set in wire::FILLED.into_iter().filter(|set| listed.sets.contains_key(*set)) {
-            for (key, data) in nft::list_elements(&mut self.socket, table, set)? {
-                match wire::read(family, set, &key, &data) {
-                    Some((slot, content)) => drop(contents.insert(slot, content)),
-                    None => sound = false,
-                }
-            }
-        }
-        if !sound {
-            return Ok(None);
-        }
-        let ways = nft::list_elements(&mut self.socket, table, wire::WAYS)?;
-        Ok(known_picks(&listed, &ways, &rules::chains(self.place(family)), family))
-    }
-
-    /// Flows to endpoints that are gone end, where the protocol itself would not tell.
-    fn forget(&mut self, changes: &Changes) -> io::Result<usize> {
-        let Some(ledger) = &self.ledger else { return Ok(0) };
-        let forsaken = changes.forsaken(ledger.contents());
-        let mut count = 0;
-        for family in self.families.clone() {
-            let of_family = |(frontend, _): &&(Frontend, Target)| Family::of(frontend.address) == family;
-            let mut wanted: HashMap<(IpAddr, u16), HashSet<(IpAddr, u16)>> = HashMap::new();
-            for (frontend, target) in forsaken.iter().filter(of_family) {
-                let frontend = (frontend.address, frontend.port);
-                wanted.entry((target.address, target.port)).or_default().insert(frontend);
-            }
-            if wanted.is_empty() {
-                continue;
-            }
-            let is_wanted = |flow: &conntrack::Flow| {
-                wanted.get(&flow.answerer).is_some_and(|frontends| {
-                    let (_, port) = flow.destination;
-                    frontends.contains(&flow.destination) || frontends.contains(&(family.any(), port))
-                })
-            };
-            let udp = Transport::Udp.number();
-            for flow in conntrack::list(&mut self.socket, family.number(), udp, is_wanted)? {
-                conntrack::forget(&mut self.socket, &flow)?;
-                count += 1;
-            }
-        }
-        Ok(count)
     }
 }
 
@@ -411,49 +389,4 @@ fn add_pick(batch: &mut Batch, family: Family, table: &str, pick: Pick) {
     let table = Table { family: family.number(), name: table };
     add_chain(batch, table, &rules::pick(family, pick));
     add_way(batch, table, Way::Pick(pick));
-}
-
-fn has_sets(listed: &nft::Listed, family: Family) -> bool {
-    let wanted = wire::sets(family);
-    listed.sets.len() == wanted.len()
-        && wanted.iter().all(|set| {
-            listed.sets.get(set.name).is_some_and(|(flags, key, data)| {
-                let fits = match set.data {
-                    Data::Bytes(_, length) => *data == length,
-                    Data::None | Data::Verdict => true,
-                };
-                *flags == set.flags() && *key == set.key.1 && fits
-            })
-        })
-}
-
-/// The picks whose chains are there, if those and all other chains are as they should be.
-fn known_picks(
-    listed: &nft::Listed,
-    ways: &[(Vec<u8>, Vec<u8>)],
-    chains: &[Chain],
-    family: Family,
-) -> Option<BTreeSet<Pick>> {
-    let is_sound = |chain: &Chain| {
-        listed.chains.get(&chain.name).is_some_and(|(hooked, tags)| {
-            let wanted: Vec<_> = chain.rules.iter().map(|rule| rules::tag(rule)).collect();
-            *hooked == chain.hook.is_some() && *tags == wanted
-        })
-    };
-    let mut picks = BTreeSet::new();
-    for (number, chain) in ways {
-        let way = Way::of(u32::from_ne_bytes(number.as_slice().try_into().ok()?))?;
-        if chain.as_slice() != way.chain().as_bytes() {
-            return None;
-        }
-        if let Way::Pick(pick) = way {
-            if !is_sound(&rules::pick(family, pick)) {
-                return None;
-            }
-            picks.insert(pick);
-        }
-    }
-    let all_known = listed.chains.len() == chains.len() + picks.len();
-    let dead_ends = ways.len() == picks.len() + DEAD_ENDS.len();
-    (all_known && dead_ends && chains.iter().all(is_sound)).then_some(picks)
 }

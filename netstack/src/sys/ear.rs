@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "tokio has no safe way to wait for a descriptor")]
 
 use super::nfnetlink::new;
-use nix::sys::socket::{MsgFlags, NetlinkAddr, SockFlag, bind, recv};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, SockFlag, bind, getsockname, recv};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use tokio::io::Interest;
@@ -10,10 +10,15 @@ use tokio::io::unix::AsyncFd;
 
 /// The group that hears of changes of nftables. Source: `linux/netfilter/nfnetlink.h`.
 const NFTABLES_GROUP: u32 = 7;
+/// The groups that are heard.
+const HEARD: u32 = 1 << (NFTABLES_GROUP - 1);
 
 /// A socket that hears of all changes of nftables in a network namespace.
 #[derive(Debug)]
-pub(crate) struct Ear(AsyncFd<OwnedFd>);
+pub(crate) struct Ear {
+    fd: AsyncFd<OwnedFd>,
+    port: u32,
+}
 
 impl Ear {
     /// In the network namespace of the calling thread, on its tokio runtime.
@@ -22,10 +27,28 @@ impl Ear {
     /// As `socket(2)`.
     pub(crate) fn open() -> io::Result<Self> {
         let fd = new(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (NFTABLES_GROUP - 1)))?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, HEARD))?;
+        let port = getsockname::<NetlinkAddr>(fd.as_raw_fd())?.pid();
         // SAFETY: an `OwnedFd` is open, and the same, for as long as it is.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
-        Ok(Self(fd))
+        Ok(Self { fd, port })
+    }
+
+    /// Nothing is heard until [`Ear::listen`]. The kernel makes words of 8 KiB for each element that
+    /// changes while anybody listens, all at once.
+    ///
+    /// # Errors
+    /// As `bind(2)`.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        Ok(bind(self.fd.get_ref().as_raw_fd(), &NetlinkAddr::new(self.port, 0))?)
+    }
+
+    /// What is said from here on is heard.
+    ///
+    /// # Errors
+    /// As `bind(2)`.
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        Ok(bind(self.fd.get_ref().as_raw_fd(), &NetlinkAddr::new(self.port, HEARD))?)
     }
 
     /// What is heard next, into `buffer`.
@@ -37,6 +60,6 @@ impl Ear {
     /// Nothing is lost when dropped.
     pub(crate) async fn hear(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let hear = |fd: &OwnedFd| Ok(recv(fd.as_raw_fd(), buffer, MsgFlags::empty())?);
-        self.0.async_io(Interest::READABLE, hear).await
+        self.fd.async_io(Interest::READABLE, hear).await
     }
 }

@@ -290,6 +290,9 @@ class Agents:
         return f"keel-bench-{os.getpid()}-{self.size}-{number}"
 
     def configure(self, number: int, join: dict | None = None):
+        (self.place(number) / "config.yaml").write_text(json.dumps(self.configuration(number, join)))
+
+    def configuration(self, number: int, join: dict | None) -> dict:
         place = self.place(number)
         config = {
             "apiVersion": "evenkeel.dev/v1alpha1",
@@ -306,7 +309,7 @@ class Agents:
         }
         if self.size > 1:
             config["cluster"] = {"listenAddress": self.address(number), **({"join": join} if join else {})}
-        (place / "config.yaml").write_text(json.dumps(config))
+        return config
 
     def prepare(self):
         order = f"write --clients 100 --count {self.objects} --prefix filled\n"

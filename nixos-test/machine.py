@@ -35,6 +35,8 @@ class Machine:
         self._shell = None
         self._data = None
         self._rest = b""
+        # What programs there wrote to the data port, outside of the machine: a crash does not take it back.
+        self.heard = b""
 
     # --- power ---
 
@@ -97,6 +99,7 @@ class Machine:
         if self._qemu:
             self._qemu.kill()
             self._qemu.wait()
+            self.hear(5)
             self._forget()
 
     def _forget(self):
@@ -217,6 +220,19 @@ class Machine:
         status, output = self._answer(300)
         if status != 0:
             raise Failure(f"cannot unpack in {folder}:\n{output}")
+
+    def hear(self, seconds: float):
+        """`heard` is longer by what comes from the data port within `seconds`, or until the machine is off."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._data.settimeout(left)
+            try:
+                part = self._data.recv(65536)
+            except (TimeoutError, ConnectionError):
+                return
+            if not part:
+                return
+            self.heard += part
 
     def console(self) -> str:
         """What the machine printed on its console."""

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs tests in virtual machines: run.py [--keel PROGRAM] TEST…
 
-A test is a Python file that finds `machine`, `subtest` and `keel` (the path of the
-program under test) as globals, as under the NixOS test driver.
+A test is a Python file that finds `machine`, `subtest`, `keel` (the path of the program
+under test) and `load` (of the one that prepares stores) as globals, as under the NixOS test driver.
 """
 
 import argparse
@@ -40,17 +40,18 @@ def stripped(keel: Path, folder: Path) -> Path:
     return folder / "keel"
 
 
-def run(test: Path, image: Path, keel: Path) -> bool:
+def run(test: Path, image: Path, keel: Path, load: Path) -> bool:
     print(f"{test.stem.replace('_', ' ')}", flush=True)
     machine = Machine(image)
-    names = {"machine": machine, "subtest": subtest, "keel": stripped(keel, machine.folder), "Failure": Failure, "__file__": str(test)}
+    names = {"machine": machine, "subtest": subtest, "keel": stripped(keel, machine.folder), "Failure": Failure}
+    names |= {"load": load, "__file__": str(test)}
     try:
         exec(compile(test.read_text(), test, "exec"), names)
         return True
     except Exception:
         traceback.print_exc()
         with contextlib.suppress(Exception):
-            print(machine.execute("journalctl --no-pager -n 80 -u keel; systemctl --failed --no-pager")[1])
+            print(machine.execute("journalctl --no-pager -n 80 -u 'keel*'; systemctl --failed --no-pager")[1])
         with contextlib.suppress(Exception):
             print(f"--- end of the console ---\n{machine.console()[-2000:]}")
         return False
@@ -61,6 +62,7 @@ def run(test: Path, image: Path, keel: Path) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keel", type=Path, default=HERE.parent / "target/release/keel", help="the program under test")
+    parser.add_argument("--load", type=Path, default=HERE.parent / "target/release/load", help="what prepares stores")
     parser.add_argument("--image", type=Path, default=HERE.parent / "target/vm", help="where the image is kept")
     parser.add_argument("tests", nargs="+", type=Path)
     args = parser.parse_args()
@@ -69,7 +71,7 @@ def main() -> int:
     subprocess.run([HERE / "build-image.sh", args.image], check=True)
     tests = [test for test in args.tests if test.resolve().name not in ("run.py", "machine.py")]
     # No short cut: every test runs, also after a failure.
-    results = [run(test, args.image, args.keel) for test in tests]
+    results = [run(test, args.image, args.keel, args.load) for test in tests]
     return 0 if all(results) else 1
 
 

@@ -73,7 +73,26 @@ pub(crate) async fn open_store(
             options.beginning = admission(peers).await;
         }
     }
-    open_free(options).await
+    let store = open_free(options).await?;
+    if let Some(peers) = peers {
+        peers.has_begun()?;
+    }
+    Ok(store)
+}
+
+/// What can be done about a store that cannot be opened as `error` says, on a node that has peers or not.
+fn way_out(error: &OpenError, has_peers: bool) -> &'static str {
+    match error {
+        OpenError::Locked { .. } | OpenError::Newer { .. } | OpenError::Io { .. } | OpenError::Thread(_) => {
+            ""
+        }
+        OpenError::Damaged { .. } | OpenError::Database { .. } | OpenError::Log(_) if has_peers => {
+            "; `keel cluster reset --rejoin` puts it aside, to take the cluster's"
+        }
+        OpenError::Damaged { .. } | OpenError::Database { .. } | OpenError::Log(_) => {
+            "; `keel cluster snapshot restore` puts it aside for a saved copy"
+        }
+    }
 }
 
 /// Asks the members until one lets this node in.
@@ -99,7 +118,11 @@ async fn open_free(options: StoreOptions) -> anyhow::Result<Store> {
             Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(STORE_LOOK).await;
             }
-            result => return result.context("cannot open the store"),
+            result => {
+                let advise = |error: &OpenError| way_out(error, options.transport.is_some());
+                let advice = result.as_ref().err().map_or("", advise);
+                return result.with_context(|| format!("cannot open the store{advice}"));
+            }
         }
     }
 }

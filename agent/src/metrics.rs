@@ -36,6 +36,8 @@ pub(crate) struct Metrics {
     pub(crate) sync_seconds: HistogramVec,
     /// Unix time at which a `certificate` ends.
     pub(crate) certificate_expiration: GaugeVec,
+    /// For how long the store's disk has done nothing of what it was asked, seconds.
+    pub(crate) disk_stuck: Gauge,
     /// By `resource` and `tasks`, seconds.
     stalled: GaugeVec,
     process: ProcessMetrics,
@@ -118,6 +120,11 @@ fn certificate_expiration(make: &Maker) -> prometheus::Result<GaugeVec> {
     make.gauges(name, "When a certificate of this node ends.", &["certificate"])
 }
 
+fn disk_stuck(make: &Maker) -> prometheus::Result<Gauge> {
+    let help = "How long the store's disk has done nothing of what it was asked; 0 while it works.";
+    make.gauge("keel_store_disk_stuck_seconds", help)
+}
+
 fn stalled(make: &Maker) -> prometheus::Result<GaugeVec> {
     let help = "How long some or all programs of the machine had to wait.";
     make.gauges("keel_pressure_stalled_seconds_total", help, &["resource", "tasks"])
@@ -181,6 +188,7 @@ impl Metrics {
                 &["source"],
             )?,
             certificate_expiration: certificate_expiration(&make)?,
+            disk_stuck: disk_stuck(&make)?,
             stalled: stalled(&make)?,
             process: ProcessMetrics::new(&make)?,
             registry: make.0,

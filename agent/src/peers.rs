@@ -30,6 +30,7 @@ mod trust;
 mod wire;
 
 pub(crate) use authority::ClusterCa;
+pub(crate) use folder::{Folder, FolderError};
 pub(crate) use membership::MembershipError;
 pub(crate) use office::{Denial, Office};
 pub(crate) use records::{Records, RecordsError};
@@ -39,7 +40,6 @@ use anyhow::Context as _;
 use applicant::{Applicant, ApplyError};
 use desk::Desk;
 use door::Door;
-use folder::Folder;
 use identity::NodeKey;
 use jiff::{SignedDuration, Timestamp};
 use links::Links;
@@ -181,9 +181,20 @@ impl Peers {
         renewal::renew_at(&self.passport(), 0.0)
     }
 
-    /// True if this node made the cluster and knows of nobody else in it: there is nobody to join.
+    /// True if this node made the cluster and knows of nobody else in it: there is nobody to join. Never
+    /// of one that was told to rejoin.
     pub(crate) fn begins_alone(&self) -> bool {
-        self.office.authority().is_some() && self.members().iter().all(|member| member.name == self.me.name)
+        !self.folder.rejoins()
+            && self.office.authority().is_some()
+            && self.members().iter().all(|member| member.name == self.me.name)
+    }
+
+    /// The node has its place in the cluster's store.
+    ///
+    /// # Errors
+    /// If that cannot be kept.
+    pub(crate) fn has_begun(&self) -> anyhow::Result<()> {
+        Ok(self.folder.set_rejoins(false)?)
     }
 
     /// Tokens, certificates and removals.
@@ -303,12 +314,13 @@ impl Peers {
         Ok(())
     }
 
-    /// The members are these now: who joins is told, and the next start knows them.
+    /// The members are these now: who joins is told, and the next start knows them. A store that has
+    /// just begun knows of none, and that says nothing.
     ///
     /// # Errors
     /// If they cannot be kept.
     pub(crate) fn set_members(&self, members: Vec<Peer>) -> anyhow::Result<()> {
-        if *self.members.borrow() == members {
+        if members.is_empty() || *self.members.borrow() == members {
             return Ok(());
         }
         self.folder.set_members(&members)?;

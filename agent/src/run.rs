@@ -269,7 +269,7 @@ impl Parts {
         };
         let images = self.configuration.images.clone();
         let image_folder = self.configuration.state_dir.join("images");
-        let answers = cluster::Answers { cluster: self.store.cluster().clone(), sync: self.sync.clone() };
+        let (view, sync) = (self.store.cluster().clone(), self.sync.clone());
         let mut add = |part| drop(tasks.spawn(part));
         for part in self.shared_work(stop) {
             add(part);
@@ -292,6 +292,7 @@ impl Parts {
             .boxed());
         if let Some((peers, listener)) = self.peers {
             let expiration = self.metrics.certificate_expiration.clone();
+            let answers = cluster::Answers { cluster: view, peers: Arc::clone(&peers), sync };
             add(peers.run(listener, Arc::new(answers), expiration, stop.clone()).boxed());
         }
         if let Some(listener) = cri {
@@ -327,6 +328,7 @@ impl Parts {
             heartbeats: Arc::clone(&heartbeats),
             sync: self.sync.clone(),
             holders: self.holders.clone(),
+            disk_stuck: self.metrics.disk_stuck.clone(),
         };
         let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
             .listening_to(heartbeats, LostRules::default())

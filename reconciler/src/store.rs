@@ -25,6 +25,7 @@ mod replica;
 pub mod rescue;
 mod snapshot;
 pub mod state;
+mod version;
 mod voters;
 mod watch;
 mod wire;

@@ -46,6 +46,7 @@ pub(super) async fn run(args: &ClusterArgs, output: &mut Output<'_>) -> Result<E
 fn state(member: &MemberView) -> &'static str {
     match member.silent_seconds {
         Some(seconds) if seconds > LOST_SECONDS => "silent",
+        Some(_) | None if member.disk_stuck_seconds.is_some() => "its disk refuses",
         Some(_) => "answers",
         None if member.is_self => "this node",
         None => "",
@@ -98,6 +99,9 @@ mod tests {
         let view = ClusterView { cluster: "c".into(), writable: true, staleness_seconds: None, members };
         let text = render(&view);
         assert!(text.contains("leader") && text.contains("3 vote; 1 of them may be lost"), "{text}");
+        let mut full = view.clone();
+        full.members[1].disk_stuck_seconds = Some(3);
+        assert!(render(&full).contains("its disk refuses"), "{}", render(&full));
         let stuck = ClusterView { writable: false, ..view };
         assert!(render(&stuck).contains("nothing can be changed"), "{}", render(&stuck));
     }

@@ -79,6 +79,9 @@ pub(crate) enum CommandError {
     /// The node's store cannot be begun anew.
     #[error("the store is as it was")]
     Store(#[source] reconciler::store::OpenError),
+    /// That the node is to rejoin cannot be kept.
+    #[error("the store is as it was")]
+    Keep(#[source] crate::peers::FolderError),
     /// The agent's configuration is none.
     #[error("the agent's configuration has mistakes:\n{reason}")]
     Configuration {

@@ -140,6 +140,8 @@ pub(crate) struct MemberView {
     pub(crate) is_self: bool,
     /// Since when the leader has not heard it; only the leader knows.
     pub(crate) silent_seconds: Option<u64>,
+    /// For how long its disk has done nothing; the leader knows it of all, others of themselves.
+    pub(crate) disk_stuck_seconds: Option<u64>,
 }
 
 /// Bytes as they come.

@@ -4,6 +4,7 @@
 use super::SharedRecords;
 use crate::peers::{Peers, Records};
 use jiff::{SignedDuration, Timestamp};
+use prometheus::Gauge;
 use reconciler::heartbeats::Heartbeats;
 use reconciler::peer::NodeId;
 use reconciler::store::{Cluster, Leadership, Member, Store};
@@ -32,6 +33,7 @@ pub(crate) struct Follower {
     pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) sync: SyncHandle,
     pub(crate) holders: watch::Sender<Holders>,
+    pub(crate) disk_stuck: Gauge,
 }
 
 impl Follower {
@@ -52,8 +54,11 @@ impl Follower {
             }
             leaderships.borrow_and_update();
             self.heartbeats.hear(&self.me, Instant::now(), Timestamp::now());
-            let Some(peers) = &self.peers else { continue };
             let members = self.store.cluster().members();
+            let own = members.iter().find(|member| member.id == self.store.cluster().node());
+            let stuck = own.and_then(|own| own.stuck).unwrap_or_default();
+            self.disk_stuck.set(stuck.as_secs_f64());
+            let Some(peers) = &self.peers else { continue };
             self.hear(&members);
             self.share_sources(&members);
             let result = self.look(peers, &members).await;

@@ -73,11 +73,31 @@ impl Sources {
 /// What members ask of this one: of its store, or of its sources.
 pub(crate) struct Answers {
     pub(crate) cluster: Cluster,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) sync: SyncHandle,
+}
+
+impl Answers {
+    /// The members are others after, and this node knows them at its next start, too, however soon
+    /// that is: one that knew of nobody else would begin a cluster of its own.
+    fn change(&self, name: String, body: Bytes) -> impl Future<Output = Result<Bytes, String>> + use<> {
+        let (cluster, peers) = (self.cluster.clone(), Arc::clone(&self.peers));
+        async move {
+            let answer = cluster.answer(name, Topic::Member, body).await?;
+            let members = cluster.members().into_iter().map(|member| member.peer);
+            if let Err(error) = peers.set_members(members.collect()) {
+                tracing::warn!(error = chain(&*error), "cannot keep who the members are");
+            }
+            Ok(answer)
+        }
+    }
 }
 
 impl Answerer for Answers {
     fn answer(&self, name: String, topic: Topic, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        if topic == Topic::Member {
+            return self.change(name, body).boxed();
+        }
         if topic != Topic::Sync {
             return self.cluster.answer(name, topic, body);
         }

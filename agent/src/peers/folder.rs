@@ -5,6 +5,7 @@
 //! - `node.crt`: its certificate and that of its authority; written last, so that with it all is
 //!   there.
 //! - `authority.pem`: the authority with its key, on nodes that sign.
+//! - `rejoins`: while it is there, the node begins no cluster of its own.
 
 use reconciler::peer::Peer;
 use std::io::{self, Write as _};
@@ -16,6 +17,7 @@ const NODE_CERTIFICATE: &str = "node.crt";
 const AUTHORITIES: &str = "ca.crt";
 const AUTHORITY: &str = "authority.pem";
 const MEMBERS: &str = "members.json";
+const REJOINS: &str = "rejoins";
 
 /// The folder. Every file in it is whole, or not there.
 #[derive(Debug, Clone)]
@@ -162,6 +164,28 @@ impl Folder {
     pub(crate) fn set_membership(&self, membership: &Membership) -> Result<(), FolderError> {
         self.write(AUTHORITIES, &membership.authorities)?;
         self.write(NODE_CERTIFICATE, &membership.certificates)
+    }
+
+    /// True if the node is to take the cluster's objects, also where it knows of no other member.
+    pub(crate) fn rejoins(&self) -> bool {
+        self.0.join(REJOINS).exists()
+    }
+
+    /// The node is to do so at its next start, or has done so.
+    ///
+    /// # Errors
+    /// If that cannot be kept.
+    pub(crate) fn set_rejoins(&self, rejoins: bool) -> Result<(), FolderError> {
+        if rejoins {
+            return self.write(REJOINS, "");
+        }
+        let path = self.0.join(REJOINS);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(FolderError::Write { path, source })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// The members that were last known.

@@ -29,6 +29,7 @@ pub(crate) async fn answer(StateExtractor(api): StateExtractor<Api>) -> Json<Val
             "leader": leader == Some(member.id),
             "self": member.id == cluster.node(),
             "silentSeconds": member.heard.map(|ago| ago.as_secs()),
+            "diskStuckSeconds": member.stuck.map(|time| time.as_secs()),
         })
     });
     let members: Vec<_> = members.collect();

@@ -69,6 +69,9 @@ pub struct Member {
     pub is_voter: bool,
     /// How long ago it answered the leader; none if this member does not lead, or it never did.
     pub heard: Option<Duration>,
+    /// For how long its disk has done nothing of what it was asked; none while it works. Each member
+    /// knows it of itself, the leader of all.
+    pub stuck: Option<Duration>,
 }
 
 /// A change of the membership, or a question to the leader, failed.
@@ -161,13 +164,18 @@ impl Cluster {
     pub fn members(&self) -> Vec<Member> {
         let membership = self.raft.metrics().borrow().membership_config.clone();
         let voters: Vec<_> = membership.membership().voter_ids().collect();
-        let heard = self.heard.borrow().answered.clone();
+        let (heard, stuck) = {
+            let all = self.heard.borrow();
+            (all.answered.clone(), all.stuck.clone())
+        };
         let now = Instant::now();
+        let mine = self.log.flushing().borrow().stuck(now);
         let member = |(id, peer): (&NodeId, &Peer)| Member {
             id: *id,
             peer: peer.clone(),
             is_voter: voters.contains(id),
             heard: heard.get(id).map(|at| now.saturating_duration_since(*at)),
+            stuck: if *id == self.identity.node { mine } else { stuck.get(id).copied() },
         };
         membership.membership().nodes().map(member).collect()
     }
@@ -372,10 +380,10 @@ impl Cluster {
     }
 
     async fn answer_here(&self, topic: Topic, body: Bytes) -> Result<Bytes, String> {
-        if let Some(answer) = network::answer(&self.raft, topic, body.clone()).await? {
+        let cluster = &self.identity.cluster;
+        if let Some(answer) = network::answer(&self.raft, cluster, topic, body.clone()).await? {
             return Ok(answer);
         }
-        let cluster = &self.identity.cluster;
         match topic {
             Topic::Pulse => {
                 let flushing = self.log.flushing().borrow().clone();

@@ -13,8 +13,9 @@ use prost::Message;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
-/// Grows when an older program would misread a command.
-const VERSION: u32 = 1;
+/// Grows when an older program would misread a command: with each kind and each verb, too, for an older
+/// member would refuse what the others do.
+pub(super) const VERSION: u32 = 1;
 
 /// A command as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,13 @@ struct CommandMessage {
     seed_low: u64,
     #[prost(bytes = "bytes", repeated, tag = "6")]
     batches: Vec<Bytes>,
+}
+
+/// What every version can read of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct VersionMessage {
+    #[prost(uint32, tag = "1")]
+    version: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -123,16 +131,20 @@ impl Command {
         self.0.clone()
     }
 
+    /// # Errors
+    /// If it is for a newer version, or it is no command.
+    pub(super) fn readable(&self) -> Result<(), WireError> {
+        known(wire::decode::<VersionMessage>("a command", self.0.clone())?.version)
+    }
+
     /// What is to be applied.
     ///
     /// # Errors
-    /// If a newer version wrote it, or it is no command. A single batch that cannot be read
+    /// If it is for a newer version, or it is no command. A single batch that cannot be read
     /// is an error of that batch alone, and the same on every member.
     pub(super) fn decode(&self) -> Result<Decoded, WireError> {
         let message: CommandMessage = wire::decode("a command", self.0.clone())?;
-        if message.version > VERSION {
-            return Err(WireError::Newer { what: "a command", found: message.version, known: VERSION });
-        }
+        known(message.version)?;
         let now = Timestamp::new(message.second, message.nanosecond);
         let batches = message.batches.into_iter().map(|batch| {
             let size_bytes = batch.len();
@@ -144,6 +156,13 @@ impl Command {
             batches: batches.collect(),
         })
     }
+}
+
+fn known(found: u32) -> Result<(), WireError> {
+    if found > VERSION {
+        return Err(WireError::Newer { what: "a command", found, known: VERSION });
+    }
+    Ok(())
 }
 
 impl WriteMessage {

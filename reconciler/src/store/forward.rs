@@ -143,7 +143,9 @@ pub(super) async fn answer_write(
     Ok(WriteAnswer { outcomes, index }.encode_to_vec().into())
 }
 
-fn check(mine: &str, theirs: &str) -> Result<(), String> {
+/// # Errors
+/// If who asks is of the cluster `theirs`, and this member of `mine`.
+pub(super) fn check(mine: &str, theirs: &str) -> Result<(), String> {
     if mine == theirs { Ok(()) } else { Err(format!("this is a member of cluster {mine}, not of {theirs}")) }
 }
 

@@ -1,6 +1,8 @@
 //! Raft's messages, on the transport that the agent has.
 
+use super::forward::check;
 use super::raft::{Config, Entry, LogId, Raft, Vote};
+use super::version;
 use super::wire::{self, EntryMessage, LogIdMessage, StoredMembershipMessage, VoteMessage, WireError};
 use crate::peer::{CallError, NodeId, Peer, Topic, Transport};
 use bytes::Bytes;
@@ -24,6 +26,9 @@ type SnapshotRpcError = RpcError<RaftError<NodeId, InstallSnapshotError>>;
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     pub(super) transport: Arc<dyn Transport>,
+    /// The cluster's id, which goes with each message: another cluster's members may be found where one of
+    /// this cluster was.
+    pub(super) cluster: String,
 }
 
 /// How long the news of a commit waits for entries to go with, while there are many.
@@ -37,6 +42,7 @@ const NEWS_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Way {
     transport: Arc<dyn Transport>,
+    cluster: String,
     peer: Peer,
     id: NodeId,
     /// How far the peer was told that the log is committed; none before entries went this way.
@@ -55,6 +61,7 @@ impl RaftNetworkFactory<Config> for Network {
         let transport = Arc::clone(&self.transport);
         Way {
             transport,
+            cluster: self.cluster.clone(),
             peer: node.clone(),
             id: target,
             told: None,
@@ -82,11 +89,12 @@ impl Way {
         let (transport, peer) = (Arc::clone(&self.transport), self.peer.clone());
         self.news.abort_all();
         let is_stream = self.is_stream;
+        let question = AppendQuestion { cluster: self.cluster.clone(), ..AppendQuestion::from(request) };
         self.news.spawn(async move {
             if is_stream {
                 tokio::time::sleep(NEWS_DELAY).await;
             }
-            let body = AppendQuestion::from(request).encode_to_vec().into();
+            let body = question.encode_to_vec().into();
             // A peer that follows another by now says so when it is sent entries, or its pulse is taken.
             drop(transport.call(peer, Topic::Append, body, NEWS_PATIENCE).await);
         });
@@ -141,7 +149,8 @@ impl RaftNetwork<Config> for Way {
             let before = self.sent.replace(Instant::now());
             self.is_stream = before.is_some_and(|before| before.elapsed() < STREAM);
         }
-        let answer: AppendAnswer = self.call(Topic::Append, AppendQuestion::from(request), &option).await?;
+        let question = AppendQuestion { cluster: self.cluster.clone(), ..AppendQuestion::from(request) };
+        let answer: AppendAnswer = self.call(Topic::Append, question, &option).await?;
         let answer = answer.try_into().map_err(|error: WireError| network_error(&error))?;
         if matches!(answer, AppendEntriesResponse::Success) {
             self.told = self.told.max(told);
@@ -154,7 +163,8 @@ impl RaftNetwork<Config> for Way {
         request: InstallSnapshotRequest<Config>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, SnapshotRpcError> {
-        let answer: PartAnswer = self.call(Topic::Snapshot, PartQuestion::from(request), &option).await?;
+        let question = PartQuestion { cluster: self.cluster.clone(), ..PartQuestion::from(request) };
+        let answer: PartAnswer = self.call(Topic::Snapshot, question, &option).await?;
         if let Some(expected) = answer.expected_offset {
             let mismatch = openraft::error::SnapshotMismatch {
                 expect: openraft::SnapshotSegmentId { id: answer.id.clone(), offset: expected },
@@ -170,8 +180,11 @@ impl RaftNetwork<Config> for Way {
         request: VoteRequest<NodeId>,
         _: RPCOption,
     ) -> Result<VoteResponse<NodeId>, RpcError> {
-        let question =
-            VoteQuestion { vote: Some(request.vote.into()), last: request.last_log_id.map(Into::into) };
+        let question = VoteQuestion {
+            vote: Some(request.vote.into()),
+            last: request.last_log_id.map(Into::into),
+            cluster: self.cluster.clone(),
+        };
         let option = RPCOption::new(super::patience::VOTE);
         let answer: VoteAnswer = self.call(Topic::Vote, question, &option).await?;
         let vote: Vote = answer.vote.unwrap_or_default().into();
@@ -188,17 +201,25 @@ impl RaftNetwork<Config> for Way {
 ///
 /// # Errors
 /// What is to be told to the peer.
-pub(super) async fn answer(raft: &Raft, topic: Topic, body: Bytes) -> Result<Option<Bytes>, String> {
+pub(super) async fn answer(
+    raft: &Raft,
+    cluster: &str,
+    topic: Topic,
+    body: Bytes,
+) -> Result<Option<Bytes>, String> {
     let told = |error: &dyn std::error::Error| crate::chain(error);
     let bytes = match topic {
         Topic::Append => {
             let question: AppendQuestion = wire::decode("entries", body).map_err(|e| told(&e))?;
+            check(cluster, &question.cluster)?;
             let request = question.try_into().map_err(|e: WireError| told(&e))?;
+            version::entries(&request).map_err(|e| told(&e))?;
             let answer = raft.append_entries(request).await.map_err(|e| told(&e))?;
             AppendAnswer::from(answer).encode_to_vec()
         }
         Topic::Vote => {
             let question: VoteQuestion = wire::decode("a request to vote", body).map_err(|e| told(&e))?;
+            check(cluster, &question.cluster)?;
             let vote = question.vote.ok_or("the request has no vote")?.into();
             let request = VoteRequest { vote, last_log_id: question.last.map(Into::into) };
             let answer = raft.vote(request).await.map_err(|e| told(&e))?;
@@ -211,6 +232,7 @@ pub(super) async fn answer(raft: &Raft, topic: Topic, body: Bytes) -> Result<Opt
         }
         Topic::Snapshot => {
             let question: PartQuestion = wire::decode("a snapshot's part", body).map_err(|e| told(&e))?;
+            check(cluster, &question.cluster)?;
             part(raft, question).await?.encode_to_vec()
         }
         Topic::PreVote | Topic::Pulse | Topic::Write | Topic::ReadIndex | Topic::Member | Topic::Sync => {
@@ -222,7 +244,9 @@ pub(super) async fn answer(raft: &Raft, topic: Topic, body: Bytes) -> Result<Opt
 
 async fn part(raft: &Raft, question: PartQuestion) -> Result<PartAnswer, String> {
     let (id, offset) = (question.id.clone(), question.offset);
-    match raft.install_snapshot(question.into()).await {
+    let request = question.into();
+    version::part(&request).map_err(|error| crate::chain(&error))?;
+    match raft.install_snapshot(request).await {
         Ok(answer) => Ok(PartAnswer { vote: Some(answer.vote.into()), ..PartAnswer::default() }),
         Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch))) => {
             Ok(PartAnswer { id, offset, expected_offset: Some(mismatch.expect.offset), vote: None })
@@ -241,6 +265,8 @@ struct AppendQuestion {
     committed: Option<LogIdMessage>,
     #[prost(message, repeated, tag = "4")]
     entries: Vec<EntryMessage>,
+    #[prost(string, tag = "15")]
+    cluster: String,
 }
 
 impl From<AppendEntriesRequest<Config>> for AppendQuestion {
@@ -250,6 +276,7 @@ impl From<AppendEntriesRequest<Config>> for AppendQuestion {
             previous: request.prev_log_id.map(Into::into),
             committed: request.leader_commit.map(Into::into),
             entries: request.entries.iter().map(Into::into).collect(),
+            cluster: String::new(),
         }
     }
 }
@@ -324,6 +351,8 @@ struct VoteQuestion {
     vote: Option<VoteMessage>,
     #[prost(message, optional, tag = "2")]
     last: Option<LogIdMessage>,
+    #[prost(string, tag = "15")]
+    cluster: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -352,6 +381,8 @@ struct PartQuestion {
     data: Vec<u8>,
     #[prost(bool, tag = "7")]
     is_last: bool,
+    #[prost(string, tag = "15")]
+    cluster: String,
 }
 
 impl From<InstallSnapshotRequest<Config>> for PartQuestion {
@@ -364,6 +395,7 @@ impl From<InstallSnapshotRequest<Config>> for PartQuestion {
             offset: request.offset,
             data: request.data,
             is_last: request.done,
+            cluster: String::new(),
         }
     }
 }
@@ -399,3 +431,6 @@ struct PartAnswer {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod version_tests;

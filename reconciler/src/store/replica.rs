@@ -163,7 +163,8 @@ impl Replica {
         let (changed, changes) = watch::channel(revision);
         let machine = Machine::new(Arc::clone(&shared), changed, head, snapshots.clone(), closing.clone());
         let applied = machine.applied();
-        let network = Network { transport: options.transport.clone().unwrap_or_else(|| Arc::new(Nobody)) };
+        let transport = options.transport.clone().unwrap_or_else(|| Arc::new(Nobody));
+        let network = Network { transport, cluster: identity.cluster.clone() };
         let raft = Raft::new(identity.node, Arc::new(settings()), network, log.clone(), machine).await;
         let raft = raft.map_err(|error| OpenError::Log(crate::chain(&error)))?;
         let replica = Self {

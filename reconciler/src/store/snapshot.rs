@@ -6,7 +6,7 @@
 use super::files::{Cursor, Files, How, OpenFile};
 use super::raft::{LogId, StoredMembership};
 use super::state::State;
-use super::wire::{LogIdMessage, StoredMembershipMessage};
+use super::wire::{LogIdMessage, StoredMembershipMessage, WireError};
 use bytes::Bytes;
 use manifests::{Kind, Object};
 use prost::Message;
@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
 
 /// Grows when an older program could no longer read what is written.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"KEELSNAP";
 /// A message that says to be longer than this is damage.
 const LONGEST: usize = 64 << 20;
@@ -194,6 +194,19 @@ impl Snapshots {
 pub(super) fn read_file(path: &Path) -> Result<State, SnapshotError> {
     let file = std::fs::File::open(path).map_err(io_error("open", path))?;
     read_all(&file, path).map(|(_, state)| state)
+}
+
+/// # Errors
+/// If `beginning`, the first bytes of a snapshot, says that the rest is for a newer version.
+pub(super) fn readable(beginning: &[u8]) -> Result<(), WireError> {
+    let head = beginning.strip_prefix(MAGIC).and_then(|rest| HeadMessage::decode_length_delimited(rest).ok());
+    match head {
+        Some(head) if head.version > VERSION => {
+            Err(WireError::Newer { what: "a snapshot", found: head.version, known: VERSION })
+        }
+        // What it is otherwise is seen when all of it is there.
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn name_of(head: &Head) -> String {

@@ -3,6 +3,7 @@
 use super::super::connection::Connection;
 use super::super::output::{self, Output};
 use super::super::{CONFIGURATION, CommandError};
+use crate::peers::Folder;
 use clap::{Args, Subcommand};
 use manifests::config::AgentConfiguration;
 use reconciler::peer::Peer;
@@ -64,6 +65,8 @@ pub(super) fn reset(
 ) -> Result<ExitCode, CommandError> {
     let Some(place) = Place::of(connection) else { return Ok(ExitCode::FAILURE) };
     if args.rejoin {
+        let folder = Folder::open(&place.configuration.state_dir).map_err(CommandError::Keep)?;
+        folder.set_rejoins(true).map_err(CommandError::Keep)?;
         let before = rescue::put_aside(&place.store()).map_err(CommandError::Store)?;
         output.line(&format!("{} has no copy any more{}", place.me.name, stands(before.as_deref())))?;
         output::note("Start `keel agent`: it takes the cluster's.");

@@ -279,6 +279,26 @@ async fn a_first_node_founds_a_cluster_and_a_second_joins_it_by_its_configuratio
 }
 
 #[tokio::test]
+async fn a_founder_begins_no_second_cluster_when_it_was_told_to_rejoin_or_knows_of_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pki = Folder::open(folder.path()).expect("a folder");
+    let (n1, stop, task) = opened(folder.path(), "n1", None).await;
+    assert!(n1.begins_alone());
+    pki.set_rejoins(true).expect("kept");
+    assert!(!n1.begins_alone());
+    n1.has_begun().expect("kept");
+    assert!(n1.begins_alone());
+    // A store that has just begun knows of nobody: what is known stays.
+    let other = Peer { name: "n2".into(), address: "127.0.0.1:2".into(), zone: String::new() };
+    n1.set_members(vec![n1.me().clone(), other.clone()]).expect("kept");
+    n1.set_members(Vec::new()).expect("kept");
+    assert!(!n1.begins_alone());
+    assert_eq!(pki.members().expect("readable"), [n1.me().clone(), other]);
+    stop.cancel();
+    task.await.expect("no panic").expect("no error");
+}
+
+#[tokio::test]
 async fn a_certificate_that_expired_while_the_founder_was_off_is_renewed_by_itself() {
     let folder = tempfile::tempdir().expect("a folder");
     let pki = Folder::open(folder.path()).expect("a folder");

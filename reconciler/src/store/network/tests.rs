@@ -67,7 +67,7 @@ async fn answer(way: &mut Way, request: AppendEntriesRequest<Config>) -> Option<
 async fn way() -> (Way, Arc<Listener>) {
     let listener = Arc::new(Listener::default());
     let transport: Arc<dyn Transport> = Arc::clone(&listener) as _;
-    let mut way = Network { transport }.new_client(2, &Peer::default()).await;
+    let mut way = Network { transport, cluster: "c".into() }.new_client(2, &Peer::default()).await;
     answer(&mut way, request(Some(1), 0)).await.unwrap();
     (way, listener)
 }
@@ -115,6 +115,6 @@ async fn a_way_on_which_no_entries_went_waits_for_its_answer() {
     let listener = Arc::new(Listener::default());
     listener.is_silent.store(true, Ordering::SeqCst);
     let transport: Arc<dyn Transport> = Arc::clone(&listener) as _;
-    let mut way = Network { transport }.new_client(2, &Peer::default()).await;
+    let mut way = Network { transport, cluster: "c".into() }.new_client(2, &Peer::default()).await;
     assert_eq!(answer(&mut way, request(None, 1)).await, None);
 }

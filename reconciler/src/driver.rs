@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Everything is looked at again this often.
 const RESYNC: Duration = Duration::from_secs(300);
+/// Objects that are looked at while writers wait.
+const LOOK: usize = 1024;
 /// Keys that one pass decides before it writes.
 const PASS: usize = 512;
 /// A controller is not woken sooner than this after it asked to be.
@@ -169,16 +171,21 @@ impl Driver {
             let Self { store, controllers, queue, ledger, .. } = self;
             let revision = store.read(|state| {
                 *ledger = Ledger::of(state);
-                for (_, object) in state.iter() {
-                    let event = Event {
-                        change: Change::Added,
-                        object: Arc::clone(object),
-                        revision: state.revision(),
-                    };
-                    enqueue(controllers, queue, state, &event);
-                }
                 state.revision()
             });
+            // Some at a time: writers wait, and what changes in between is watched from here on.
+            let mut last: Option<ObjectKey> = None;
+            while let Some(key) = store.read(|state| {
+                let mut seen = None;
+                for (key, object) in state.after(last.as_ref()).take(LOOK) {
+                    let event = Event { change: Change::Added, object, revision };
+                    enqueue(controllers, queue, state, &event);
+                    seen = Some(key.clone());
+                }
+                seen
+            }) {
+                last = Some(key);
+            }
             // Nothing speaks of what was never there.
             let default = ObjectKey::new(Kind::Namespace, "", DEFAULT_NAMESPACE);
             for index in 0..controllers.len() {

@@ -17,6 +17,7 @@ mod machine;
 mod migrate;
 mod network;
 mod open_error;
+mod packing;
 mod patience;
 mod proposer;
 mod pulse;
@@ -43,8 +44,9 @@ pub use write::Write;
 use manifests::{Kind, Object, ObjectKey};
 use proposer::Request;
 use replica::Replica;
+use state::Handle;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use watch::Ring;
@@ -80,6 +82,10 @@ impl Shared {
     fn read(&self) -> RwLockReadGuard<'_, Visible> {
         // Whole objects are replaced only, so a panic cannot leave half of one.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Visible> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,7 +149,15 @@ impl Store {
 
     /// What `f` makes of the newest state. Writers wait for it: `f` must be quick.
     pub fn read<R>(&self, f: impl FnOnce(&State) -> R) -> R {
-        f(&self.shared.read().state)
+        let (result, is_crowded) = {
+            let state = &self.shared.read().state;
+            (f(state), state.is_crowded())
+        };
+        // Whoever comes next tidies up, if somebody else is at it.
+        if is_crowded && let Ok(mut visible) = self.shared.0.try_write() {
+            visible.state.tidy();
+        }
+        result
     }
 
     /// The object named `key`.
@@ -155,7 +169,10 @@ impl Store {
     /// The objects of `kind`, of one namespace if given, and the resource version to watch from.
     #[must_use]
     pub fn list(&self, kind: Kind, namespace: Option<&str>) -> (Vec<Arc<Object>>, u64) {
-        self.read(|state| (state.list(kind, namespace).cloned().collect(), state.revision()))
+        let (handles, revision) =
+            self.read(|state| (state.handles(kind, namespace).collect::<Vec<_>>(), state.revision()));
+        // Writers need not wait for what has to be unpacked.
+        (handles.into_iter().map(Handle::look).collect(), revision)
     }
 
     /// All of `batch` is durable and visible, or nothing of it. Answers with the
@@ -217,7 +234,7 @@ impl Store {
     /// Of the changes so far only the newest can be watched from: nothing has happened for a while,
     /// and whoever follows has seen the others.
     pub fn forget_changes(&self) {
-        self.shared.0.write().unwrap_or_else(PoisonError::into_inner).ring.shrink();
+        self.shared.write().ring.shrink();
     }
 
     /// The newest resource version, as a level to wait on.

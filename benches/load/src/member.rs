@@ -110,7 +110,7 @@ fn state(store: &Store) -> Value {
         "node": cluster.node(),
         "leader": leader,
         "voters": voters,
-        "objects": store.read(|state| state.iter().count()),
+        "objects": store.read(reconciler::store::State::len),
     })
 }
 

@@ -61,13 +61,27 @@ impl WriteError {
     }
 }
 
-/// What the database says went wrong, shared by all batches of one commit.
+/// What the disk says went wrong, shared by all batches of one commit.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(transparent)]
-pub struct StorageError(Arc<redb::Error>);
+pub struct StorageError(Arc<Cause>);
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Database(redb::Error),
+    #[error("the journal is damaged: {0}")]
+    Damaged(String),
+}
+
+impl StorageError {
+    pub(super) fn damaged(what: String) -> Self {
+        Self(Arc::new(Cause::Damaged(what)))
+    }
+}
 
 impl<E: Into<redb::Error>> From<E> for StorageError {
     fn from(error: E) -> Self {
-        Self(Arc::new(error.into()))
+        Self(Arc::new(Cause::Database(error.into())))
     }
 }

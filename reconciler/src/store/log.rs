@@ -4,20 +4,28 @@
 //! disk is slow. It takes everything that waits into one commit. A disk that refuses is asked
 //! again until it takes what it was given: the member stands still meanwhile, and says why.
 
-mod disk;
+mod checksum;
+mod facts;
 mod flusher;
+mod folder;
+mod former;
 mod hint;
+mod journal;
 mod lock;
 mod suspicion;
 
-pub(super) use disk::{Disk, FORMAT, Facts, Folder, Identity, checksum, format_of, refused};
+pub(super) use checksum::checksum;
+pub(super) use facts::{Facts, Identity};
 pub(super) use flusher::Flushing;
+pub(super) use folder::Folder;
+pub(super) use former::{FORMAT, entries_of, facts_of, format_of, with_database};
 pub(super) use hint::Hint;
+pub(super) use journal::Journal;
 
 use super::patience::patiently;
 use super::raft::{Config, Entry, LogId, StorageError, Vote};
 use super::wire::EntryMessage;
-use disk::Change;
+use facts::Change;
 use flusher::{Done, Flusher};
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, OptionalSend, RaftLogReader, StorageIOError};
@@ -30,7 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
 
 /// Entries in memory, in bytes, beyond which the oldest are only on disk.
-const TAIL_BYTES: usize = 4 << 20;
+const TAIL_BYTES: usize = 2 << 20;
 /// What one message to a peer carries at most, but for a single entry that is longer.
 const MESSAGE_BYTES: usize = 1 << 20;
 
@@ -44,7 +52,7 @@ pub(super) struct LogStore {
 #[derive(Debug)]
 struct Shared {
     tail: Mutex<Tail>,
-    disk: Disk,
+    journal: Journal,
     hint: Hint,
 }
 
@@ -63,10 +71,10 @@ struct Tail {
 }
 
 impl LogStore {
-    /// The log on `disk`, which holds `facts` and `entries`, and was committed through
+    /// The log in `journal`, which holds `facts` and ends with `entries`, and was committed through
     /// `committed` at least.
     pub(super) fn new(
-        disk: Disk,
+        journal: Journal,
         facts: Facts,
         entries: Vec<Entry>,
         (hint, committed): (Hint, Option<LogId>),
@@ -90,8 +98,9 @@ impl LogStore {
             let size = EntryMessage::from(&entry).encoded_len();
             tail.push(entry, size);
         }
-        let shared = Shared { tail: Mutex::new(tail), disk: disk.clone(), hint };
-        let flusher = Flusher::start(disk, is_threaded)?;
+        tail.added_bytes = journal.size_bytes();
+        let shared = Shared { tail: Mutex::new(tail), journal: journal.clone(), hint };
+        let flusher = Flusher::start(journal, is_threaded)?;
         Ok(Self { shared: Arc::new(shared), flusher: Arc::new(flusher) })
     }
 
@@ -146,7 +155,7 @@ impl LogStore {
             range.start..range.end.min(first)
         };
         let next = stored.end;
-        let stored = self.shared.disk.entries(stored, MESSAGE_BYTES);
+        let stored = self.shared.journal.entries(stored, MESSAGE_BYTES);
         let (mut entries, is_all) = stored?;
         if is_all && next < range.end {
             entries.extend(self.tail().within(next..range.end));

@@ -10,7 +10,7 @@ use super::wire::WireError;
 use super::{Shared, State, Visible, WriteError};
 use openraft::storage::{RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -85,7 +85,7 @@ impl Machine {
 
     fn publish(&self, changes: Vec<Decided>) {
         let Some(newest) = changes.last().map(|change| change.revision) else { return };
-        let mut visible = self.shared.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut visible = self.shared.write();
         for Decided { key, change, object, size_bytes, revision } in changes {
             if change == Change::Deleted {
                 visible.state.remove(&key, revision);
@@ -94,6 +94,7 @@ impl Machine {
             }
             visible.ring.push(Event { change, object, revision }, size_bytes);
         }
+        visible.state.tidy();
         drop(visible);
         self.changed.send_replace(newest);
     }
@@ -101,8 +102,7 @@ impl Machine {
     /// Everything is as in a snapshot. Who follows changes has to list again.
     fn replace(&self, head: Head, state: State) {
         let revision = state.revision();
-        *self.shared.0.write().unwrap_or_else(PoisonError::into_inner) =
-            Visible { ring: Ring::new(revision), state };
+        *self.shared.write() = Visible { ring: Ring::new(revision), state };
         self.applied.send_replace(head);
         self.changed.send_replace(revision);
     }
@@ -173,7 +173,7 @@ impl RaftStateMachine<Config> for Machine {
         if let Err(error) = self.snapshots.long(move |snapshots| snapshots.keep(received, &named)).await {
             again.write_after(error).await?;
         }
-        tracing::info!(head = ?head.last, objects = state.iter().count(), "took over a snapshot");
+        tracing::info!(head = ?head.last, objects = state.len(), "took over a snapshot");
         self.replace(head, state);
         Ok(())
     }

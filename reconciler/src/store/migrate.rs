@@ -1,11 +1,10 @@
-//! A store of the format before this one becomes one of today.
+//! A store of an earlier format becomes one of today.
 //!
 //! Format 1 was one table of objects. It becomes a snapshot at the log's first place, of a
-//! cluster of one. The old file keeps its name until all of the new is on disk, so a crash on
+//! cluster of one. Format 2 was a log in a database: its entries become a journal. The old file keeps its name until all of the new is on disk, so a crash on
 //! the way repeats the whole.
 
-use super::files::How;
-use super::log::{Facts, Folder, Identity, format_of};
+use super::log::{Facts, Folder, Identity, entries_of, facts_of, format_of, with_database};
 use super::raft::{LogId, Membership, StoredMembership, Vote};
 use super::snapshot::{Head, Snapshots};
 use super::{OpenError, State, StorageError};
@@ -14,7 +13,6 @@ use manifests::{Kind, Object};
 use openraft::CommittedLeaderId;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,21 +20,36 @@ use std::sync::Arc;
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
-/// Replaces a file of format 1, if `folder` holds one, by a log after a snapshot of the same objects.
+/// Replaces what an earlier format left in `folder`, if it did: objects become a snapshot, a log that
+/// was a database a journal.
 pub(super) fn migrate(folder: &Folder, identity: &Identity, me: &Peer) -> Result<(), OpenError> {
+    enum Before {
+        Objects(State),
+        Log(Facts, Vec<(u64, Vec<u8>)>),
+        Nothing,
+    }
     let path = folder.file();
-    let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let database = folder.files.database(&path, How::Existing);
-        let database = database.map_err(|error| super::log::refused(&path, error))?;
-        if format_of(&database, &path)? != 1 {
-            return Ok(None);
+    let before = with_database(&*folder.files, &path, |database| {
+        Ok(match format_of(database, &path)? {
+            1 => Before::Objects(load(database, &path)?),
+            2 => Before::Log(facts_of(database, &path)?, entries_of(database, &path)?),
+            _ => Before::Nothing,
+        })
+    });
+    match before? {
+        Before::Objects(state) => {
+            tracing::info!(objects = state.len(), "the store is of an earlier format; it is written anew");
+            begin(folder, identity, me, &state)
         }
-        load(&database, &path).map(Some)
-    }));
-    let damaged = || OpenError::Damaged { path: path.clone(), what: "its pages contradict".into() };
-    let Some(state) = read.unwrap_or_else(|_| Err(damaged()))? else { return Ok(()) };
-    tracing::info!(objects = state.iter().count(), "the store is of an earlier format; it is written anew");
-    begin(folder, identity, me, &state)
+        Before::Log(facts, entries) => {
+            tracing::info!(
+                entries = entries.len(),
+                "the store's log is of an earlier format; it is written anew"
+            );
+            folder.create(&facts, entries)
+        }
+        Before::Nothing => Ok(()),
+    }
 }
 
 /// `folder` holds a cluster of one, `me`, whose first state is `state`.
@@ -48,11 +61,8 @@ pub(super) fn begin(folder: &Folder, identity: &Identity, me: &Peer, state: &Sta
     let head = Head { last: Some(first), membership: StoredMembership::new(Some(first), membership) };
     let snapshots = Snapshots::open(Arc::clone(&folder.files), folder.path.join("snapshots"), false)?;
     snapshots.write(&head, state)?;
-    folder.create(&Facts {
-        identity: identity.clone(),
-        vote: Some(Vote::new_committed(1, identity.node)),
-        purged: Some(first),
-    })
+    let vote = Some(Vote::new_committed(1, identity.node));
+    folder.create(&Facts { identity: identity.clone(), vote, purged: Some(first) }, Vec::new())
 }
 
 fn load(database: &Database, path: &Path) -> Result<State, OpenError> {

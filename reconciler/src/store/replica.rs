@@ -10,10 +10,11 @@ use super::log::{Facts, Folder, Hint, Identity, LogStore};
 use super::machine::Machine;
 use super::migrate;
 use super::network::Network;
+use super::packing;
 use super::patience::held;
 use super::proposer::{Proposer, Request};
 use super::pulse::Pulser;
-use super::raft::{Raft, settings};
+use super::raft::{Entry, LogId, Raft, settings};
 use super::snapshot::{Head, Snapshots};
 use super::watch::Ring;
 use super::{OpenError, Shared, State, Store, Visible, voters};
@@ -150,14 +151,16 @@ impl Replica {
         closing: CancellationToken,
     ) -> Result<Self, OpenError> {
         let folder = Folder::open(&options.dir, Arc::clone(&options.files))?;
+        let folder = folder.of_segments(options.least_log_bytes);
         prepare(&folder, &options)?;
-        let (disk, facts, entries) = folder.load()?;
+        let (journal, facts, entries) = folder.load()?;
         let snapshots = options.dir.join("snapshots");
         let snapshots = Snapshots::open(Arc::clone(&options.files), snapshots, is_threaded)?;
         let (head, state) = start_state(&snapshots, &facts, &options.dir)?;
         let hint = Hint::open(&*options.files, &options.dir);
         let identity = facts.identity.clone();
-        let log = LogStore::new(disk, facts, entries, hint, is_threaded).map_err(OpenError::Thread)?;
+        known_is_there(&hint, &facts, &entries, &head).map_err(|what| journal.damaged(what))?;
+        let log = LogStore::new(journal, facts, entries, hint, is_threaded).map_err(OpenError::Thread)?;
         let revision = state.revision();
         let shared = Arc::new(Shared(RwLock::new(Visible { state, ring: Ring::new(revision) })));
         let (changed, changes) = watch::channel(revision);
@@ -235,6 +238,7 @@ impl Replica {
         let applied = self.applied.clone();
         let flushing = log.flushing();
         tasks.spawn(held(report(raft.clone(), leadership.clone())));
+        tasks.spawn(held(packing::run(self.shared, self.changes)));
         let cut = (self.snapshots, options.least_log_bytes);
         tasks.spawn(held(compaction::run(raft.clone(), log.clone(), self.applied, cut)));
         let follows = leadership.subscribe();
@@ -304,7 +308,7 @@ fn prepare(folder: &Folder, options: &StoreOptions) -> Result<(), OpenError> {
         Beginning::Found => migrate::begin(folder, &fresh(), &options.me, &State::default()),
         Beginning::Join { cluster, node } => {
             let identity = Identity { cluster: cluster.clone(), node: *node };
-            folder.create(&Facts { identity, ..Facts::default() })
+            folder.create(&Facts { identity, ..Facts::default() }, Vec::new())
         }
     }
 }
@@ -327,6 +331,21 @@ pub(super) fn start_state(
         return Err(OpenError::Damaged { path, what });
     }
     Ok((head, state))
+}
+
+/// The log and the snapshot reach as far as is known to be committed: a file that was cut short where
+/// a write ended looks whole by itself.
+fn known_is_there(
+    (_, committed): &(Hint, Option<LogId>),
+    facts: &Facts,
+    entries: &[Entry],
+    head: &Head,
+) -> Result<(), String> {
+    let last = entries.last().map(|entry| entry.log_id).max(facts.purged).max(head.last);
+    if *committed > last {
+        return Err("its end is missing, which was known to be committed".into());
+    }
+    Ok(())
 }
 
 /// The transport of a node without peers.

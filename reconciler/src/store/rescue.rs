@@ -86,7 +86,9 @@ fn whole_state(dir: &Path) -> Result<State, OpenError> {
     }
     let folder = lock(dir)?;
     folder.firm()?;
-    let (_disk, facts, mut entries) = folder.load()?;
+    let (journal, facts, _) = folder.load()?;
+    let all = journal.entries(0..u64::MAX, usize::MAX);
+    let (mut entries, _) = all.map_err(|source| OpenError::Database { path: dir.join("journal"), source })?;
     let snapshots = Snapshots::open(Arc::new(HostFiles), dir.join("snapshots"), false)?;
     let (head, state) = replica::start_state(&snapshots, &facts, dir)?;
     entries.retain(|entry| Some(entry.log_id) > head.last);
@@ -123,7 +125,7 @@ fn replace(dir: &Path, me: &Peer, mut state: State) -> Result<Rescued, OpenError
     let before = aside(dir)?;
     fs::rename(&fresh, dir).map_err(io_error("rename", &fresh))?;
     sync_parent(dir)?;
-    Ok(Rescued { objects: state.iter().count(), before })
+    Ok(Rescued { objects: state.len(), before })
 }
 
 /// Gives `dir` a name that tells when it was put aside. An empty one is removed.

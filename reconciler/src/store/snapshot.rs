@@ -227,11 +227,11 @@ fn write_all(file: &dyn OpenFile, head: &Head, state: &State) -> io::Result<()> 
         last: head.last.map(Into::into),
         membership: Some((&head.membership).into()),
         revision: state.revision(),
-        objects: state.iter().count() as u64,
+        objects: state.len() as u64,
     };
     out.write_all(&head.encode_length_delimited_to_vec())?;
-    for (key, object) in state.iter() {
-        let json = object.to_json_bytes()?.into();
+    for (key, json) in state.texts() {
+        let json = json?.into_owned().into();
         let message = ObjectMessage { kind: key.kind.as_str().into(), json };
         out.write_all(&message.encode_length_delimited_to_vec())?;
     }
@@ -250,7 +250,7 @@ fn read_all(file: &dyn OpenFile, path: &Path) -> Result<(Head, State), SnapshotE
         let kind = kind.ok_or_else(|| reader.damaged(format!("there is no kind {word:?}")))?;
         let object = Object::from_json_bytes(kind, &json);
         let object = object.map_err(|error| reader.damaged(format!("a {kind}: {error}")))?;
-        state.insert(Arc::new(object), message.revision);
+        state.insert_text(object, &json, message.revision);
     }
     state.restart_at(message.revision);
     reader.end()?;

@@ -249,8 +249,10 @@ async fn a_second_opener_is_refused_by_name_until_the_first_is_gone() {
 async fn the_file_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, _store) = fresh();
-    let mode = std::fs::metadata(dir.path().join("store.redb")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    for file in ["store.redb", JOURNAL, "committed"] {
+        let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
 }
 
 #[tokio::test]
@@ -267,22 +269,37 @@ async fn a_newer_format_is_refused_by_its_number() {
     assert!(matches!(error, OpenError::Newer { found: 7, .. }), "{error:?}");
 }
 
-/// A closed store with a few hundred objects, and the path of its file.
+/// The first file of a store's journal.
+const JOURNAL: &str = "journal/0000000001.journal";
+
+#[tokio::test]
+async fn a_newer_journal_is_refused_by_its_number() {
+    let (dir, store) = fresh();
+    drop(store);
+    let path = dir.path().join(JOURNAL);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8] = 9;
+    std::fs::write(&path, bytes).unwrap();
+    let error = Store::open(dir.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 9, .. }), "{error:?}");
+}
+
+/// A closed store with a few hundred objects, and the path of its journal.
 async fn filled() -> (TempDir, std::path::PathBuf) {
     let (dir, store) = fresh();
     let batch = (0..300).map(|i| Write::Create(config(&format!("c{i}"), &"v".repeat(200)))).collect();
     store.write(batch).await.unwrap();
     drop(store);
-    let path = dir.path().join("store.redb");
+    let path = dir.path().join(JOURNAL);
     (dir, path)
 }
 
 #[tokio::test]
 async fn a_torn_file_is_an_error_and_never_an_empty_store() {
-    for keep in [0, 10, 4096, 5000, 100_000] {
+    for keep in [0, 10, 100, 4096, 5000, 50_000] {
         let (dir, path) = filled().await;
         let whole = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &whole[..keep.min(whole.len() / 2)]).unwrap();
+        std::fs::write(&path, &whole[..keep]).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
         assert!(!matches!(error, OpenError::Locked { .. } | OpenError::Newer { .. }), "{keep}: {error:?}");
         assert!(std::fs::metadata(&path).unwrap().len() > 0 || keep == 0);
@@ -297,7 +314,9 @@ fn held(store: &Store) -> BTreeMap<String, u64> {
 
 /// Opens a store whose file was changed to `bytes`: it says what is wrong, or has everything.
 fn is_healed(dir: &Path, bytes: &[u8], whole: &BTreeMap<String, u64>, what: &str) -> bool {
-    std::fs::write(dir.join("store.redb"), bytes).unwrap();
+    std::fs::write(dir.join(JOURNAL), bytes).unwrap();
+    // How far it was committed is noted beside it, and goes on with each look.
+    std::fs::copy(dir.join("committed.before"), dir.join("committed")).unwrap();
     match Store::open(dir) {
         Ok(store) => {
             assert_eq!(held(&store), *whole, "{what}: misread");
@@ -318,9 +337,11 @@ async fn a_file_cut_anywhere_or_with_garbage_behind_is_refused_or_whole() {
     let objects = held(&store);
     drop(store);
     let whole = std::fs::read(&path).unwrap();
+    std::fs::copy(dir.path().join("committed"), dir.path().join("committed.before")).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
     let mut refused = 0;
-    let step = whole.len() / 60;
-    for at in (0..whole.len()).step_by(step).flat_map(|at| [at, at & !4095, at & !511]) {
+    let step = used / 60;
+    for at in (0..used).step_by(step).flat_map(|at| [at, at & !4095, at & !511]) {
         refused += usize::from(!is_healed(dir.path(), &whole[..at], &objects, &format!("cut at {at}")));
     }
     assert!(refused > 100, "{refused}");
@@ -330,9 +351,9 @@ async fn a_file_cut_anywhere_or_with_garbage_behind_is_refused_or_whole() {
         bytes.resize(whole.len() + length, 0xa5);
         healed += usize::from(is_healed(dir.path(), &bytes, &objects, &format!("{length} behind")));
     }
-    // A file that is longer than its head says is whole.
+    // What is behind the last write may be of one that was torn.
     assert!(healed > 0, "{healed}");
-    for at in (0..whole.len()).step_by(step) {
+    for at in (0..used).step_by(step) {
         let mut bytes = whole.clone();
         let end = (at + 512).min(bytes.len());
         bytes[at..end].fill(0xa5);
@@ -344,12 +365,12 @@ async fn a_file_cut_anywhere_or_with_garbage_behind_is_refused_or_whole() {
 #[tokio::test]
 async fn a_changed_byte_in_an_object_is_found() {
     let (dir, path) = filled().await;
+    let store = Store::open(dir.path()).unwrap();
+    write_one(&store, Write::Create(config("later", "1"))).await.unwrap();
+    drop(store);
     let mut bytes = std::fs::read(&path).unwrap();
-    let needle = b"vvvvvvvv";
-    let positions: Vec<_> = (0..bytes.len() - 8).filter(|&at| bytes[at..].starts_with(needle)).collect();
-    for at in positions {
-        bytes[at] = b'w';
-    }
+    let at = bytes.windows(8).position(|window| window == b"vvvvvvvv").unwrap();
+    bytes[at] = b'w';
     std::fs::write(&path, bytes).unwrap();
     let error = Store::open(dir.path()).unwrap_err();
     let message = error.to_string();

@@ -14,7 +14,7 @@ const MOST: usize = 10_000;
 /// Changes that are remembered whatever their size.
 const LEAST: usize = 64;
 /// JSON text of the remembered changes, in bytes, beyond [`LEAST`].
-const BUDGET_BYTES: usize = 4 << 20;
+const BUDGET_BYTES: usize = 2 << 20;
 /// The same, of what is kept while nothing happens. Whoever follows has seen the rest.
 const RESTING_BYTES: usize = 256 << 10;
 

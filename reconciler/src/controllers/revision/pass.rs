@@ -65,9 +65,9 @@ impl<'a> Pass<'a> {
     /// What was this source's and is in it no more goes away.
     pub(super) fn prune(&mut self, wanted: &HashSet<ObjectKey>) {
         let state = self.state;
-        let gone = state.iter().filter(|(key, object)| {
+        // What is still wanted, or has no annotations, need not be looked at.
+        let gone = state.annotated(|key| !wanted.contains(key)).filter(|(key, object)| {
             object.annotation(SOURCE_ANNOTATION) == Some(self.source)
-                && !wanted.contains(key)
                 // Copied from its owner together with the other annotations.
                 && object.controller().is_none()
                 && object.metadata().deletion_timestamp.is_none()
@@ -76,7 +76,7 @@ impl<'a> Pass<'a> {
                 // Another source takes it over as it is.
                 && !revisions(state).any(|r| wants(r, key))
         });
-        let mut deletions: Vec<_> = gone.map(|(key, object)| delete(key, object)).collect();
+        let mut deletions: Vec<_> = gone.map(|(key, object)| delete(key, &object)).collect();
         // Users before what they use.
         deletions.reverse();
         self.outcome.writes.extend(deletions);

@@ -1,6 +1,7 @@
 //! The thread that waits for the disk.
 
-use super::disk::{Change, Disk};
+use super::facts::Change;
+use super::journal::Journal;
 use crate::store::StorageError;
 use crate::store::patience::held;
 use crate::store::raft::Config;
@@ -13,8 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-/// Between the first two tries on a disk that refuses. Each next wait is twice as long, for the
-/// whole file is written again.
+/// Between the first two tries on a disk that refuses. Each next wait is twice as long.
 const RETRY: Duration = Duration::from_millis(50);
 /// The longest wait between two tries.
 const SLOWEST_RETRY: Duration = Duration::from_secs(1);
@@ -79,14 +79,14 @@ impl std::fmt::Debug for Flusher {
 }
 
 impl Flusher {
-    /// Writes to `disk` from here on.
+    /// Writes to `journal` from here on.
     ///
     /// # Errors
     /// If there is no thread for it.
-    pub(super) fn start(disk: Disk, is_threaded: bool) -> io::Result<Self> {
+    pub(super) fn start(journal: Journal, is_threaded: bool) -> io::Result<Self> {
         let (requests, queue) = mpsc::unbounded_channel();
         let (state, flushing) = watch::channel(Flushing::default());
-        let worker = Worker { disk, queue, state, backlog: VecDeque::new(), give_up: false };
+        let worker = Worker { journal, queue, state, backlog: VecDeque::new(), give_up: false };
         let runs = if is_threaded {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
             let thread = std::thread::Builder::new().name("store-log".into());
@@ -139,7 +139,7 @@ fn told(result: &Result<(), StorageError>) -> io::Result<()> {
 }
 
 struct Worker {
-    disk: Disk,
+    journal: Journal,
     queue: mpsc::UnboundedReceiver<Request>,
     state: watch::Sender<Flushing>,
     /// What came while a commit was tried again.
@@ -199,8 +199,8 @@ impl Worker {
         });
         let mut pause = RETRY;
         loop {
-            self.wait(self.disk.delay()).await;
-            match self.disk.commit(changes) {
+            self.wait(self.journal.delay()).await;
+            match self.journal.commit(changes) {
                 Ok(()) => {
                     self.state.send_if_modified(|state| state.succeed(started.elapsed()));
                     return Ok(());

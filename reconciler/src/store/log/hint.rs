@@ -3,7 +3,7 @@
 //! Raft needs no such record; a member that starts alone does, to know what it last ran. It is
 //! written without a flush, after the fact, so it may be old and is never too new.
 
-use super::disk::checksum;
+use super::checksum::checksum;
 use crate::store::files::{Files, How, OpenFile};
 use crate::store::raft::LogId;
 use crate::store::wire::LogIdMessage;

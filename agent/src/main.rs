@@ -17,6 +17,7 @@ mod probe;
 mod rest;
 mod run;
 mod serve;
+mod services;
 mod stall;
 mod streaming;
 mod sync_metrics;

@@ -14,14 +14,14 @@ use crate::node::hardware;
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{sync_metrics, systemd, telemetry};
+use crate::{services, sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use manifests::config::{AgentConfiguration, parse_configuration};
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
-use netstack::{Cidr, Network, NetworkOptions};
+use netstack::{Cidr, Network, NetworkOptions, ServicesOptions};
 use options::{facts, puller, runtime_options};
 use reconciler::controllers::NodeRules as LostRules;
 use reconciler::driver::Driver;
@@ -157,6 +157,8 @@ struct Parts {
     sharing: Option<Sharing>,
     /// Until the store's Node object says what this machine is: no leader takes it yet.
     unregistered: Option<Machine>,
+    /// `None` if services lead nowhere on this node.
+    services: Option<ServicesOptions>,
     started_at: jiff::Timestamp,
 }
 
@@ -175,6 +177,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         tracing::warn!("{warning}");
     }
     let machine = machine(&configuration, peers.as_ref(), cidr);
+    let services = services::options(&configuration, cidr);
     let registered = cluster::leads(&store);
     if registered {
         registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
@@ -217,6 +220,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         records,
         sharing,
         unregistered: (!registered).then_some(machine),
+        services,
         started_at,
     })
 }
@@ -354,8 +358,13 @@ impl Parts {
         };
         let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
             .listening_to(heartbeats, LostRules::default())
+            .with_services(services::rules(&self.configuration))
             .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
         let mut parts = vec![follower.run(stop.clone()).boxed(), finished(driver.run(stop.clone())).boxed()];
+        if let Some(options) = self.services.clone() {
+            let (store, me) = (Arc::clone(&self.store), self.configuration.node_name.clone());
+            parts.push(services::run(store, options, me, stop.clone()).boxed());
+        }
         if let Some(machine) = self.unregistered.clone() {
             let (store, configuration) = (Arc::clone(&self.store), Arc::clone(&self.configuration));
             parts.push(registration::run(store, machine, configuration, stop.clone()).boxed());

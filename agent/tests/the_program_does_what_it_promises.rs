@@ -36,6 +36,8 @@ mod pods_reach_one_another;
 mod refused;
 #[path = "end_to_end/repository.rs"]
 mod repository;
+#[path = "end_to_end/services_lead_to_pods.rs"]
+mod services_lead_to_pods;
 #[path = "end_to_end/shelf.rs"]
 mod shelf;
 #[path = "end_to_end/site.rs"]
@@ -129,6 +131,8 @@ fn of_the_node() -> Vec<(&'static str, Test)> {
         pods_reach_one_another:
             a_port_of_the_node_leads_to_a_pod,
             pods_and_host_reach_one_another;
+        services_lead_to_pods:
+            a_services_address_leads_to_its_pods;
         the_agent_tells_how_it_is:
             metrics_tell_what_runs,
             metrics_of_pods_have_cadvisors_names,

@@ -22,6 +22,7 @@ use crate::quantity::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// The kubelet's.
@@ -122,13 +123,31 @@ pub struct NetworkConfiguration {
     /// IPv4 network of the pods on this node, `ADDRESS/PREFIX`; the first host address is the bridge's.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
+    /// IPv4 network of the services' addresses, `ADDRESS/PREFIX`, the same on every node; empty for a node
+    /// on which services lead nowhere.
+    #[serde(rename = "serviceCIDR")]
+    pub service_cidr: String,
     /// Maximum transmission unit of the pods' links in bytes; 0 takes the kernel's.
     pub mtu: u32,
 }
 
 impl Default for NetworkConfiguration {
     fn default() -> Self {
-        Self { bridge: "keel0".into(), pod_cidr: "10.99.0.0/16".into(), mtu: 0 }
+        Self {
+            bridge: "keel0".into(),
+            pod_cidr: "10.99.0.0/16".into(),
+            service_cidr: "10.96.0.0/16".into(),
+            mtu: 0,
+        }
+    }
+}
+
+impl NetworkConfiguration {
+    /// `serviceCIDR` as the network's first address and its prefix; nothing if it is empty.
+    #[must_use]
+    pub fn service_network(&self) -> Option<(Ipv4Addr, u8)> {
+        let (address, prefix) = self.service_cidr.split_once('/')?;
+        Some((address.parse().ok()?, prefix.parse().ok()?))
     }
 }
 

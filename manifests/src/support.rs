@@ -46,7 +46,11 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("ResourceRequirements", "claims", "devices are not claimed yet"),
     ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
     ("SecurityContext", "windowsOptions", "every node runs Linux"),
-    ("Service", "spec", "services have no address and lead nowhere yet"),
+    ("ServiceSpec", "externalName", "names are not resolved yet"),
+    ("ServiceSpec", "healthCheckNodePort", "the health of services is not served yet"),
+    ("ServiceSpec", "loadBalancerClass", "no load balancer gives addresses yet"),
+    ("ServiceSpec", "loadBalancerIP", "no load balancer gives addresses yet"),
+    ("ServiceSpec", "loadBalancerSourceRanges", "clients are not told apart by their addresses yet"),
 ];
 
 /// Kinds that are checked, kept and shown, and do nothing yet.
@@ -54,8 +58,7 @@ const INERT: &[(Kind, &str)] = &[
     (Kind::APIService, "no other API server is asked"),
     (Kind::ClusterRole, "only root may ask this node anything yet"),
     (Kind::ClusterRoleBinding, "only root may ask this node anything yet"),
-    (Kind::EndpointSlice, "services lead nowhere yet"),
-    (Kind::Endpoints, "services lead nowhere yet"),
+    (Kind::Endpoints, "services lead to EndpointSlices"),
     (Kind::HorizontalPodAutoscaler, "nothing is scaled by itself yet"),
     (Kind::Ingress, "requests from outside are not served yet"),
     (Kind::IngressClass, "requests from outside are not served yet"),

@@ -6,6 +6,7 @@
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod endpoints;
 pub mod eviction;
 pub mod garbage;
 pub mod job;
@@ -13,6 +14,7 @@ pub mod node;
 pub mod outage;
 pub mod replicaset;
 pub mod revision;
+pub mod service;
 
 mod amount;
 mod backoff;
@@ -31,6 +33,7 @@ use crate::store::Write;
 use jiff::Timestamp;
 use manifests::ObjectKey;
 pub use node::NodeRules;
+pub use service::ServiceRules;
 use std::time::Duration;
 
 /// What a controller decides about one object.
@@ -72,6 +75,8 @@ pub struct Knowledge<'a> {
     pub heard: &'a dyn Heard,
     /// What that means.
     pub rules: NodeRules,
+    /// Where the addresses of services are from.
+    pub services: ServiceRules,
 }
 
 /// Tells for how long nodes have been silent.

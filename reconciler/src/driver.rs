@@ -11,6 +11,7 @@ pub use table::{Controller, controllers};
 
 use crate::controllers::garbage::DEFAULT_NAMESPACE;
 use crate::controllers::node::NodeRules;
+use crate::controllers::service::ServiceRules;
 use crate::controllers::{Heard, Knowledge, NobodyListens, Note, Outcome};
 use crate::events::Recorder;
 use crate::heartbeats::{At, Heartbeats};
@@ -54,6 +55,7 @@ pub struct Driver {
     ledger: Ledger,
     heartbeats: Option<Arc<Heartbeats>>,
     rules: NodeRules,
+    services: ServiceRules,
 }
 
 impl fmt::Debug for Driver {
@@ -84,6 +86,7 @@ impl Driver {
             ledger: Ledger::default(),
             heartbeats: None,
             rules: NodeRules::default(),
+            services: ServiceRules::default(),
         }
     }
 
@@ -107,6 +110,13 @@ impl Driver {
     pub fn listening_to(mut self, heartbeats: Arc<Heartbeats>, rules: NodeRules) -> Self {
         self.heartbeats = Some(heartbeats);
         self.rules = rules;
+        self
+    }
+
+    /// Gives services their addresses as `services` says. Without, none gets any.
+    #[must_use]
+    pub fn with_services(mut self, services: ServiceRules) -> Self {
+        self.services = services;
         self
     }
 
@@ -249,10 +259,11 @@ impl Driver {
     /// Lets a controller look; nothing to write is settled here.
     fn decide(&mut self, item: Item) -> Option<Decision> {
         let controller = self.controllers[item.0];
-        let Self { store, clock, random, ledger, heartbeats, rules, .. } = self;
+        let Self { store, clock, random, ledger, heartbeats, rules, services, .. } = self;
         let at = heartbeats.as_deref().map(|heartbeats| At { heartbeats, now: Instant::now() });
         let heard: &dyn Heard = at.as_ref().map_or(&NobodyListens, |at| at);
-        let mut context = Knowledge { now: clock(), random, ledger, heard, rules: *rules };
+        let mut context =
+            Knowledge { now: clock(), random, ledger, heard, rules: *rules, services: *services };
         let started = Instant::now();
         let outcome = store.read(|state| (controller.reconcile)(state, &item.1, &mut context));
         let now = context.now;

@@ -1,7 +1,7 @@
 //! What tests of controllers share: a store of their own, and objects in short.
 
 use crate::controllers::node::NodeRules;
-use crate::controllers::{Knowledge, NobodyListens, Note, Outcome};
+use crate::controllers::{Knowledge, NobodyListens, Note, Outcome, ServiceRules};
 use crate::random::OsRandom;
 use crate::scheduler::Ledger;
 use crate::store::{State, Store, Write};
@@ -20,6 +20,7 @@ pub(crate) type Reconcile = fn(&State, &ObjectKey, &mut Knowledge<'_>) -> Outcom
 pub(crate) struct Bench {
     pub(crate) store: Arc<Store>,
     pub(crate) now: Timestamp,
+    services: ServiceRules,
     runtime: tokio::runtime::Runtime,
     _dir: TempDir,
 }
@@ -29,7 +30,12 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         let store = Arc::new(Store::open(dir.path()).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Self { store, now: Timestamp::now(), runtime, _dir: dir }
+        Self { store, now: Timestamp::now(), services: ServiceRules::default(), runtime, _dir: dir }
+    }
+
+    /// Gives services their addresses.
+    pub(crate) fn with_services(self, services: ServiceRules) -> Self {
+        Self { services, ..self }
     }
 
     pub(crate) fn write(&self, batch: Vec<Write>) -> Vec<Arc<Object>> {
@@ -50,7 +56,14 @@ impl Bench {
         self.store.read(|state| {
             let ledger = &mut Ledger::of(state);
             let (heard, rules) = (&NobodyListens, NodeRules::default());
-            let knowledge = &mut Knowledge { now: self.now, random: &mut random, ledger, heard, rules };
+            let knowledge = &mut Knowledge {
+                now: self.now,
+                random: &mut random,
+                ledger,
+                heard,
+                rules,
+                services: self.services,
+            };
             reconcile(state, key, knowledge)
         })
     }

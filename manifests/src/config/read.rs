@@ -1,6 +1,6 @@
 //! Reads and checks the agent's own configuration.
 
-use super::{AgentConfiguration, GitSource};
+use super::{AgentConfiguration, GitSource, NetworkConfiguration};
 use crate::diagnostic::Diagnostic;
 use crate::duration;
 use crate::names;
@@ -184,6 +184,32 @@ fn network(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     }
     if let Err((message, help)) = pod_cidr(&network.pod_cidr) {
         report.error_with(&at.field("podCIDR"), "bad-cidr", message, help);
+    }
+    service_cidr(network, &at.field("serviceCIDR"), report);
+}
+
+/// A network of its own, beside the pods'.
+fn service_cidr(network: &NetworkConfiguration, at: &Path<'_>, report: &mut Report<'_>) {
+    if network.service_cidr.is_empty() {
+        return;
+    }
+    if let Err((message, help)) = pod_cidr(&network.service_cidr) {
+        return report.error_with(at, "bad-cidr", message, help);
+    }
+    let parts = |text: &str| {
+        let (address, prefix) = text.split_once('/')?;
+        Some((u32::from(address.parse::<Ipv4Addr>().ok()?), prefix.parse::<u32>().ok()?))
+    };
+    let (Some((own, own_bits)), Some((pods, pod_bits))) =
+        (parts(&network.service_cidr), parts(&network.pod_cidr))
+    else {
+        return;
+    };
+    let shift = 32 - own_bits.min(pod_bits).min(31);
+    if own >> shift == pods >> shift {
+        let message =
+            format!("{} and the pods' {} have addresses in common", network.service_cidr, network.pod_cidr);
+        report.error(at, "bad-cidr", message);
     }
 }
 

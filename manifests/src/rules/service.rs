@@ -76,6 +76,10 @@ fn ports(spec: &ServiceSpec, at: &Path<'_>, report: &mut Report<'_>) {
         let at = list.index(index);
         report.between(&at.field("port"), Some(port.port), 1, 65_535);
         report.one_of(&at.field("protocol"), port.protocol.as_deref(), &["TCP", "UDP", "SCTP"]);
+        if port.protocol.as_deref() == Some("SCTP") {
+            let message = "services of SCTP are not supported: TCP and UDP are";
+            report.error(&at.field("protocol"), "not-supported", message);
+        }
         if let Some(target) = &port.target_port {
             probe::port(target, &at.field("targetPort"), report);
         }

@@ -7,7 +7,9 @@ mod store;
 pub(crate) use cluster::Silence;
 
 use super::node::NodeRules;
-use super::{Knowledge, NobodyListens, Outcome, cronjob, daemonset, deployment, job, pod, replicaset};
+use super::{
+    Knowledge, NobodyListens, Outcome, ServiceRules, cronjob, daemonset, deployment, job, pod, replicaset,
+};
 use crate::random::RandomSource;
 use crate::scheduler::Ledger;
 use crate::store::{State, Write};
@@ -118,7 +120,14 @@ impl World {
     pub(crate) fn decide(&mut self, key: &ObjectKey) -> Outcome {
         let ledger = &mut Ledger::default();
         let (heard, rules) = (&NobodyListens, NodeRules::default());
-        let mut context = Knowledge { now: self.now, random: &mut self.dice, ledger, heard, rules };
+        let mut context = Knowledge {
+            now: self.now,
+            random: &mut self.dice,
+            ledger,
+            heard,
+            rules,
+            services: ServiceRules::default(),
+        };
         #[allow(clippy::wildcard_enum_match_arm, reason = "only five kinds have a controller here")]
         match key.kind {
             Kind::ReplicaSet => replicaset::reconcile(&self.state, key, &mut context),

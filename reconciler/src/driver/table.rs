@@ -1,8 +1,8 @@
 //! Which controllers there are, and what each wants to look at.
 
 use crate::controllers::{
-    Knowledge, Outcome, cronjob, daemonset, deployment, eviction, garbage, job, node, outage, replicaset,
-    revision,
+    Knowledge, Outcome, cronjob, daemonset, deployment, endpoints, eviction, garbage, job, node, outage,
+    replicaset, revision, service,
 };
 use crate::scheduler;
 use crate::store::{Event, State};
@@ -45,6 +45,8 @@ pub fn controllers() -> Vec<Controller> {
         Controller { name: "node", keys: node::keys, reconcile: node::reconcile },
         Controller { name: "outage", keys: outage::keys, reconcile: outage::reconcile },
         Controller { name: "eviction", keys: eviction::keys, reconcile: eviction::reconcile },
+        Controller { name: "service", keys: service::keys, reconcile: service::reconcile },
+        Controller { name: "endpoints", keys: endpoints::keys, reconcile: endpoints::reconcile },
         Controller { name: "garbage", keys: garbage::keys, reconcile: garbage::reconcile },
     ]
 }

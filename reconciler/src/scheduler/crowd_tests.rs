@@ -52,7 +52,18 @@ impl Cluster {
         let Self { state, ledger } = self;
         let random = &mut OsRandom::new();
         let (now, heard, rules) = (Timestamp::UNIX_EPOCH, &NobodyListens, NodeRules::default());
-        reconcile(state, key, &mut Knowledge { now, random, ledger, heard, rules })
+        reconcile(
+            state,
+            key,
+            &mut Knowledge {
+                now,
+                random,
+                ledger,
+                heard,
+                rules,
+                services: crate::controllers::ServiceRules::default(),
+            },
+        )
     }
 
     /// Binds all that can be bound, writing only after all are decided, as the driver does.

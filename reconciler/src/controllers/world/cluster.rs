@@ -24,7 +24,14 @@ impl World {
     pub(crate) fn see(&mut self, reconcile: Reconcile, key: &ObjectKey, heard: &Silence) -> Outcome {
         let ledger = &mut Ledger::of(&self.state);
         let rules = NodeRules { most_ended: 3, ..NodeRules::default() };
-        let knowledge = &mut Knowledge { now: self.now, random: &mut self.dice, ledger, heard, rules };
+        let knowledge = &mut Knowledge {
+            now: self.now,
+            random: &mut self.dice,
+            ledger,
+            heard,
+            rules,
+            services: crate::controllers::ServiceRules::default(),
+        };
         reconcile(&self.state, key, knowledge)
     }
 

@@ -1,0 +1,119 @@
+//! The services of the cluster, in force on this node: needs its own replica of the store, and nobody.
+
+mod objects;
+mod view;
+
+use manifests::config::AgentConfiguration;
+use netstack::{Applied, Cidr, ServiceNetwork, Services, ServicesError, ServicesOptions};
+use reconciler::controllers::ServiceRules;
+use reconciler::store::{Store, Watch};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use view::{Touched, View};
+
+/// After how long it is tried again where the kernel lacks something.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Where the addresses of services are from, as the configuration says.
+pub(crate) fn rules(configuration: &AgentConfiguration) -> ServiceRules {
+    ServiceRules { v4: configuration.network.service_network(), v6: None }
+}
+
+/// What services are made from on this node; nothing if there are to be none.
+pub(crate) fn options(configuration: &AgentConfiguration, pods: Cidr) -> Option<ServicesOptions> {
+    let (address, prefix) = configuration.network.service_network()?;
+    let network = ServiceNetwork { address: address.into(), prefix, source: Some(pods.gateway().into()) };
+    Some(ServicesOptions { bridge: configuration.network.bridge.clone(), networks: vec![network] })
+}
+
+/// Keeps the services of `store` in force on the node called `me` until `stop`. They stay so after it.
+///
+/// # Errors
+/// Never: what the kernel refuses is said, and tried again.
+pub(crate) async fn run(
+    store: Arc<Store>,
+    options: ServicesOptions,
+    me: String,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    while !stop.is_cancelled() {
+        if let Err(error) = follow(&store, &options, &me, &stop).await {
+            let error = crate::chain::chain(&error);
+            tracing::warn!(error, "services are not in force on this node; it is tried again");
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The state, and what changes after it.
+fn read(store: &Store, me: &str) -> (View, Watch) {
+    loop {
+        let (view, revision) = store.read(|state| (View::of(state, me), state.revision()));
+        if let Ok(watch) = store.watch(None, revision) {
+            return (view, watch);
+        }
+    }
+}
+
+async fn follow(
+    store: &Store,
+    options: &ServicesOptions,
+    me: &str,
+    stop: &CancellationToken,
+) -> Result<(), ServicesError> {
+    let services = Services::open(options.clone()).await?;
+    let (mut changes, mut repairs) = (store.changes(), services.repairs());
+    let (mut view, mut watch) = read(store, me);
+    tell(&services.replace(view.node(), view.all()).await?);
+    loop {
+        // Every arm is cancel-safe, and none awaits in its body.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+            }
+            repaired = repairs.changed() => {
+                if repaired.is_err() {
+                    return Err(ServicesError::Ended);
+                }
+                tracing::warn!("somebody else changed the rules of services; they are put back");
+            }
+        }
+        changes.borrow_and_update();
+        let done = match view.follow(&mut watch) {
+            Ok(Touched::Services(names)) if names.is_empty() => continue,
+            Ok(Touched::Services(names)) => services.change(view.some(names)).await,
+            Ok(Touched::Node) => services.replace(view.node(), view.all()).await,
+            Err(_expired) => {
+                (view, watch) = read(store, me);
+                services.replace(view.node(), view.all()).await
+            }
+        };
+        match done {
+            Ok(applied) => tell(&applied),
+            // It is known what is wanted, and tried again from there.
+            Err(error) => {
+                let error = crate::chain::chain(&error);
+                tracing::warn!(error, "a change of services is not in force yet");
+            }
+        }
+    }
+}
+
+fn tell(applied: &Applied) {
+    let Applied { removed, added, rebuilt, forgotten, without } = applied;
+    tracing::debug!(removed, added, rebuilt, forgotten, "services are in force");
+    for taken in without {
+        let (service, address, port) = (&taken.service, taken.address, taken.port);
+        tracing::warn!(%service, %address, port, "another service has this address and port");
+    }
+}

@@ -96,7 +96,8 @@ async fn start(
         hollow: Some(options.nodes.clone()),
         disk_stuck: metrics.disk_stuck.clone(),
     };
-    let answers = Arc::new(Answers { cluster: store.cluster().clone(), sync, peers: Arc::clone(&peers) });
+    let view = store.cluster().clone();
+    let answers = Arc::new(Answers { cluster: view, sync, peers: Arc::clone(&peers), images: None });
     let expiration = metrics.certificate_expiration.clone();
     // A member may be elected, and then it decides for all.
     let driver = Driver::new(Arc::clone(&store), notes).listening_to(heartbeats, NodeRules::default());

@@ -9,7 +9,7 @@
 mod held;
 mod packed;
 
-pub(super) use held::Held;
+use held::Held;
 use manifests::{Kind, Object, ObjectKey};
 use packed::{Packed, Packer};
 use std::borrow::Cow;
@@ -315,7 +315,11 @@ impl State {
     }
 }
 
-<<<<<<< HEAD
+/// True for kinds that are packed when nobody looks at them.
+pub(super) const fn is_cold(kind: Kind) -> bool {
+    Held::is_cold(kind)
+}
+
 /// True for what a controller makes, and so may take over.
 const fn is_adoptable(kind: Kind) -> bool {
     matches!(kind, Kind::Pod | Kind::ReplicaSet | Kind::Job)
@@ -326,7 +330,6 @@ fn node_of(object: &Object) -> Option<&str> {
     let Object::Pod(pod) = object else { return None };
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }
-=======
+
 #[cfg(test)]
 mod tests;
->>>>>>> main

@@ -4,7 +4,7 @@
 //! so a slow one costs no memory, and is told when the ring has left it behind.
 
 use super::Shared;
-use super::state::Held;
+use super::state::is_cold;
 use manifests::{Kind, Object, ObjectKey};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,8 +86,7 @@ impl Ring {
 
     /// Adds the newest change, whose JSON takes `size_bytes`.
     pub(super) fn push(&mut self, event: Event, size_bytes: usize) {
-        let is_cold = Held::is_cold(event.object.kind());
-        let size_bytes = if is_cold { size_bytes } else { size_bytes / SHARED };
+        let size_bytes = if is_cold(event.object.kind()) { size_bytes } else { size_bytes / SHARED };
         self.events.push_back((event, size_bytes));
         self.size_bytes += size_bytes;
         self.cut(BUDGET_BYTES);

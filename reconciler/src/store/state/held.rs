@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 /// An object: as it is, or packed, and then perhaps also as it is, for who reads it.
 #[derive(Debug)]
-pub(in crate::store) enum Held {
+pub(super) enum Held {
     Whole(Arc<Object>),
     Packed(Packed, OnceLock<Arc<Object>>),
 }
@@ -25,7 +25,7 @@ impl Clone for Held {
 impl Held {
     /// True for kinds of which there can be many, and that only few look at. The others are what the
     /// controllers and the nodes look at all the time.
-    pub(in crate::store) const fn is_cold(kind: Kind) -> bool {
+    pub(super) const fn is_cold(kind: Kind) -> bool {
         matches!(kind, Kind::ConfigMap | Kind::Secret | Kind::Event)
     }
 

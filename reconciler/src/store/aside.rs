@@ -12,28 +12,33 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// Runs `work`. Where there are no threads, as in simulations, or none is to be had, it becomes
-    /// one of `tasks`.
+    /// Runs `work`. Where there are no threads, as in simulations, it becomes one of `tasks`.
     pub(super) fn run(
         is_threaded: bool,
         tasks: &mut JoinSet<()>,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Option<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let Some(runtime) = runtime.ok().filter(|_| is_threaded) else {
+        if !is_threaded {
             tasks.spawn(work);
             return None;
-        };
+        }
         let stop = CancellationToken::new();
         let until = stop.clone();
         let thread = std::thread::Builder::new().name("store-pulse".into());
         let thread = thread.spawn(move || {
-            let _ended_or_stopped = runtime.block_on(until.run_until_cancelled_owned(work));
+            // Made and dropped here: a runtime cannot be dropped by a task of another.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => {
+                    let _ended_or_stopped = runtime.block_on(until.run_until_cancelled_owned(work));
+                }
+                Err(error) => tracing::error!(%error, "no thread for the pulse: this member is not heard"),
+            }
         });
         match thread {
             Ok(thread) => Some(Self { stop, thread: Some(thread) }),
             Err(error) => {
-                tracing::error!(%error, "no thread for the pulse: this member will not be heard");
+                tracing::error!(%error, "no thread for the pulse: this member is not heard");
                 None
             }
         }

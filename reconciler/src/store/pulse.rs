@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn who_becomes_a_voter_forgets_how_seldom_it_was_told() {
         let mut heard = Heard::default();
-        assert_eq!(patience(&mut heard, false, &[0, 1000, 800])[2], 3000 - 3000 / 32);
+        assert_eq!(patience(&mut heard, false, &[0, 1000, 800])[2], 2906);
         assert_eq!(patience(&mut heard, true, &[1000, 50]), [150, 150]);
         assert_eq!(patience(&mut heard, false, &[50]), [3000]);
     }

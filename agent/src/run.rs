@@ -172,10 +172,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     records.open(Arc::clone(&store));
     let cidr: Cidr = configuration.network.pod_cidr.parse().context("network.podCIDR")?;
     let network = open_network(&configuration, cidr).await?;
-    let warnings: Vec<String> = network.warnings().iter().map(ToString::to_string).collect();
-    for warning in &warnings {
-        tracing::warn!("{warning}");
-    }
+    let warnings = told(&network);
     let machine = machine(&configuration, peers.as_ref(), cidr);
     let services = services::options(&configuration, cidr);
     let registered = cluster::leads(&store);
@@ -223,6 +220,13 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         services,
         started_at,
     })
+}
+
+/// What `network` has to say of the machine; the log has it, too.
+fn told(network: &Network) -> Vec<String> {
+    let warnings: Vec<String> = network.warnings().iter().map(ToString::to_string).collect();
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    warnings
 }
 
 /// The node's part in sharing images, if it has peers and shares any.

@@ -17,8 +17,10 @@ One Deployment for each of the pods of a node, with as many replicas as there ar
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -27,7 +29,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import apart  # noqa: E402
-from kills import ask  # noqa: E402
 from measure import memory_mib, wait  # noqa: E402
 from stores import Agents, Program  # noqa: E402
 
@@ -51,6 +52,15 @@ spec:
           env: [{{name: VERSION, value: "{version}"}}]
           resources: {{requests: {{cpu: 10m, memory: 16Mi}}}}
 """
+
+
+def shown(path: Path, target: str) -> dict:
+    """What the agent at the socket `path` answers."""
+    with contextlib.closing(http.client.HTTPConnection("localhost", timeout=60)) as connection:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(path))
+        connection.request("GET", target)
+        return json.loads(connection.getresponse().read())
 
 
 class Fleet(Agents):
@@ -96,7 +106,7 @@ class Fleet(Agents):
     def items(self, target: str) -> list[dict]:
         """As a member shows it that does not lead, so that the leader is not asked."""
         asked = ((self.leader() or 0) + 1) % self.size
-        return ask(self.socket(asked), "GET", target)[1]["items"]
+        return shown(self.socket(asked), target)["items"]
 
     def ready_nodes(self) -> int:
         self.hollow.alive()
@@ -165,7 +175,7 @@ def written(pid: int) -> int:
 
 
 def revision(fleet: Fleet) -> int:
-    return int(ask(fleet.socket(0), "GET", "/api/v1/namespaces")[1]["metadata"]["resourceVersion"])
+    return int(shown(fleet.socket(0), "/api/v1/namespaces")["metadata"]["resourceVersion"])
 
 
 def settle(fleet: Fleet):

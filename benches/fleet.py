@@ -179,14 +179,15 @@ def revision(fleet: Fleet) -> int:
 
 
 def settle(fleet: Fleet):
-    """Waits until nothing was written for five seconds."""
+    """Waits until nothing was written for half a minute: events that could not be written are tried
+    again after ten seconds."""
     last = [revision(fleet), time.monotonic()]
 
     def quiet() -> bool:
         now = revision(fleet)
         if now != last[0]:
             last[:] = [now, time.monotonic()]
-        return time.monotonic() - last[1] > 5
+        return time.monotonic() - last[1] > 30
 
     wait(quiet, "that nothing is written any more")
 

@@ -184,19 +184,26 @@ with subtest("a member's state moves to a disk that can forget"):
     machine.succeed("systemctl start keel@n0")
     answers(names)
 
+
+def come_back():
+    """n0 is killed, and starts again on a disk that works."""
+    machine.succeed("systemctl kill -s KILL keel@n0; systemctl stop keel@n0 writer || true")
+    machine.hear(1)
+    # If the disk refused, the file system has given up by itself.
+    machine.succeed("umount /srv/n0")
+    become("works")
+    machine.succeed("mount /dev/mapper/state /srv/n0; systemctl start keel@n0")
+    answers(names)
+    judge(names)
+
+
 for forget in range(FORGETS):
     with subtest(f"a member has all that it acknowledged after its disk forgot what was not synced, {forget + 1}"):
         write(names)
         # It says nothing after its disk's last write: a cut takes both at once.
         machine.succeed("systemctl kill -s STOP keel@n0")
         become("forgets")
-        machine.succeed("systemctl kill -s KILL keel@n0; systemctl stop keel@n0 writer || true")
-        machine.hear(1)
-        machine.succeed("umount /srv/n0")
-        become("works")
-        machine.succeed("mount /dev/mapper/state /srv/n0; systemctl start keel@n0")
-        answers(names)
-        judge(names)
+        come_back()
 
 with subtest("a member whose disk refuses lets the others go on, and is one of them again when it has another"):
     pid = machine.succeed("systemctl show --property=MainPID --value keel@n0")
@@ -208,11 +215,4 @@ with subtest("a member whose disk refuses lets the others go on, and is one of t
     assert len(machine.heard) > before, "nothing was written while one of three disks refused"
     assert "cannot be written" in machine.succeed("journalctl --no-pager -u keel@n0"), "n0 does not say that its disk refuses"
     assert pid == machine.succeed("systemctl show --property=MainPID --value keel@n0"), "n0 ended"
-    machine.succeed("systemctl kill -s KILL keel@n0; systemctl stop keel@n0 writer || true")
-    machine.hear(1)
-    # The file system gave up by itself.
-    machine.succeed("umount /srv/n0")
-    become("works")
-    machine.succeed("mount /dev/mapper/state /srv/n0; systemctl start keel@n0")
-    answers(names)
-    judge(names)
+    come_back()

@@ -38,6 +38,8 @@ const ADDRESSES: u32 = 256;
 /// Nodes for which there are addresses.
 pub(crate) const MOST: u32 = (1 << 22) / ADDRESSES;
 
+const NO_CLUSTER: &str = "hollow nodes need a `cluster` in the configuration, to be nodes of";
+
 /// How many, and of what size.
 #[derive(Debug, Clone)]
 pub(crate) struct HollowOptions {
@@ -53,6 +55,7 @@ type Part = BoxFuture<'static, anyhow::Result<()>>;
 /// # Errors
 /// If there is no place in the cluster for this process, or a part of it ended.
 pub(crate) async fn run(mut configuration: AgentConfiguration, options: HollowOptions) -> anyhow::Result<()> {
+    anyhow::ensure!(configuration.cluster.is_some(), "{NO_CLUSTER}");
     configuration.node_name = node_name(&configuration);
     let mut folder = std::fs::DirBuilder::new();
     let made = folder.recursive(true).mode(0o700).create(&configuration.state_dir);
@@ -73,9 +76,8 @@ async fn start(
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let records = Arc::new(SharedRecords::default());
-    let (peers, listener) = cluster::open_peers(&configuration, Arc::clone(&records))
-        .await?
-        .context("hollow nodes need a `cluster` in the configuration, to be nodes of")?;
+    let (peers, listener) =
+        cluster::open_peers(&configuration, Arc::clone(&records)).await?.context(NO_CLUSTER)?;
     let store = Arc::new(cluster::open_store(&configuration, Some(&peers)).await?);
     records.open(Arc::clone(&store));
     let metrics = Metrics::new(&configuration.node_name)?;

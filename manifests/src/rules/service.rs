@@ -5,6 +5,7 @@ use crate::names;
 use crate::path::Path;
 use crate::report::Report;
 use k8s_openapi::api::core::v1::ServiceSpec;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -80,7 +81,9 @@ fn ports(spec: &ServiceSpec, at: &Path<'_>, report: &mut Report<'_>) {
             let message = "services of SCTP are not supported: TCP and UDP are";
             report.error(&at.field("protocol"), "not-supported", message);
         }
-        if let Some(target) = &port.target_port {
+        // Where none is written it is the port, which is looked at already.
+        let target = port.target_port.as_ref().filter(|target| **target != IntOrString::Int(port.port));
+        if let Some(target) = target {
             probe::port(target, &at.field("targetPort"), report);
         }
         if let Some(node) = port.node_port.filter(|p| *p != 0) {

@@ -1,18 +1,14 @@
 //! Services against the real kernel, each test on a machine of its own: a fresh network
 //! namespace, with pods and neighbours in namespaces of theirs.
-#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod affinity;
 mod lab;
-#[allow(dead_code, reason = "shared with the tests of the pod network")]
-#[path = "../network/machine.rs"]
-mod machine;
 mod many;
 mod outside;
 mod repair;
 
+use crate::machine::on_fresh_machine;
 use lab::{Lab, ask, ask_udp, here, ip, port, udp, udp_client, v6};
-use machine::on_fresh_machine;
 use netstack::{Endpoint, Policy};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

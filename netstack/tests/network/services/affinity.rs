@@ -1,6 +1,6 @@
 //! Clients that stay with one endpoint, and UDP flows that must not.
 
-use crate::lab::{Lab, ask, ask_udp, here, port, udp, udp_client};
+use super::lab::{Lab, ask, ask_udp, here, port, udp, udp_client};
 use crate::machine::on_fresh_machine;
 use netstack::ServicePort;
 use std::collections::BTreeSet;

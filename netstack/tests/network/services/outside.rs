@@ -1,6 +1,6 @@
 //! Clients from outside: ports of the node, external addresses, and whose address is seen.
 
-use crate::lab::{
+use super::lab::{
     Lab, ask, ask_udp, default_route, elsewhere, here, ip, is_silent, port, serve, udp, udp_client,
 };
 use crate::machine::{Pod, on_fresh_machine};
@@ -96,6 +96,6 @@ fn a_local_policy_keeps_outside_clients_here_and_their_address() {
             assert!(is_silent(&outside, to, port), "{to}: somebody could answer, but not here");
             assert_eq!(ask(&lab.host, to, port).unwrap().who, "there", "the node itself is not bound");
         }
-        assert!(is_silent(&client, "198.51.100.2", crate::lab::PORT), "it knows no way back to pods");
+        assert!(is_silent(&client, "198.51.100.2", super::lab::PORT), "it knows no way back to pods");
     });
 }

@@ -1,6 +1,6 @@
 //! Many services, and random ones against a model of who answers.
 
-use crate::lab::{Lab, PORT, ask, elsewhere, here, ip, name, port};
+use super::lab::{Lab, PORT, ask, elsewhere, here, ip, name, port};
 use crate::machine::on_fresh_machine;
 use netstack::{Endpoint, ServicePort, Target};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,6 @@
 //! Agents that are restarted, and others who meddle.
 
-use crate::lab::{Lab, ask, here, name, port, udp, v6};
+use super::lab::{Lab, ask, here, name, port, udp, v6};
 use crate::machine::on_fresh_machine;
 use netstack::{Applied, ServicePort, Services};
 use std::collections::BTreeMap;

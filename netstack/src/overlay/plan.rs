@@ -33,7 +33,10 @@ pub(super) struct Place<'a> {
 /// The ways to all peers; those without one are noted.
 pub(super) fn plan(place: Place<'_>, peers: &[Peer], unreachable: &mut Vec<(String, Unreachable)>) -> State {
     let mut state = State::default();
-    for peer in peers {
+    let is_here =
+        |peer: &&Peer| peer.addresses.iter().any(|address| place.options.addresses.contains(address));
+    // The pods of an agent on this very machine are on a bridge of it.
+    for peer in peers.iter().filter(|peer| !is_here(peer)) {
         let done = match (place.options.backend, place.device) {
             (Backend::Vxlan { .. }, Some(device)) => through_tunnel(place, device, peer, &mut state),
             (Backend::HostGateway, _) => by_itself(place, peer, &mut state),
@@ -143,6 +146,7 @@ mod tests {
         let peers = [
             peer("b", &["2001:db8::3", "192.0.2.3"], &["10.244.1.0/24", "fd00:0:0:1::/64"]),
             peer("c", &["2001:db8::4"], &["10.244.2.0/24"]),
+            peer("here", &["192.0.2.2"], &["10.244.3.0/24"]),
         ];
         let (state, unreachable) = planned(&options, &peers);
         let mac = [0x0a, 0x5a, 10, 244, 1, 0];

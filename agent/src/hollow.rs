@@ -170,6 +170,7 @@ impl Shared {
     fn configuration_of(&self, name: &str, first: Ipv4Addr) -> AgentConfiguration {
         let mut configuration = self.configuration.clone();
         name.clone_into(&mut configuration.node_name);
+        configuration.network.backend = "none".to_owned();
         configuration.network.pod_cidr = format!("{first}/24");
         configuration.node_labels.insert(HOLLOW.to_owned(), "true".to_owned());
         let (key, effect) = (HOLLOW.to_owned(), "NoSchedule".to_owned());

@@ -26,6 +26,7 @@ mod runtime_class;
 mod service_account;
 pub(crate) mod shutdown;
 pub(crate) mod storage;
+pub(crate) mod wireguard;
 pub(crate) mod work;
 
 use crate::metrics::Metrics;

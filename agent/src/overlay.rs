@@ -5,9 +5,10 @@ mod view;
 use crate::chain::chain;
 use crate::node::Node;
 use crate::node::network::{backend, cluster_networks};
+use crate::node::wireguard;
 use manifests::config::AgentConfiguration;
 use manifests::{Kind, ObjectKey};
-use netstack::{Changed, Overlay, OverlayError, OverlayOptions, Peer, Unreachable};
+use netstack::{Changed, Overlay, OverlayError, OverlayOptions, Peer, PrivateKey, Unreachable};
 use reconciler::controllers::{Note, PodNetworkRules};
 use reconciler::store::{Store, Watch};
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub(crate) async fn run(
         addresses,
         masquerade: configuration.network.ip_masq,
         mtu: configuration.network.mtu,
+        private_key: key(&configuration),
     };
     let mut teller = Teller { node: Arc::clone(&node), said: String::new(), unreachable: Vec::new() };
     while !stop.is_cancelled() {
@@ -68,6 +70,13 @@ pub(crate) async fn run(
         }
     }
     Ok(())
+}
+
+/// The node's key, if it needs one; that there is none is said again by who needs it.
+fn key(configuration: &AgentConfiguration) -> Option<PrivateKey> {
+    let key = wireguard::private_key(configuration);
+    let told = key.inspect_err(|error| tracing::warn!(error = chain(error), "there is no key for wireguard"));
+    told.ok().flatten().map(PrivateKey)
 }
 
 /// What all nodes are, and what changes of them after it.

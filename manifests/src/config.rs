@@ -13,7 +13,7 @@ mod taint;
 
 pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
-pub use network::{IpNetwork, NetworkBackend, VxlanConfiguration, networks};
+pub use network::{IpNetwork, NetworkBackend, VxlanConfiguration, WireguardConfiguration, networks};
 pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
 pub use runtimes::RuntimeConfiguration;
@@ -140,10 +140,12 @@ pub struct NetworkConfiguration {
     /// on which services lead nowhere.
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: String,
-    /// How nodes with peers reach one another's pods: `vxlan`, `host-gw`, `none`. The same on every node.
+    /// How nodes with peers reach one another's pods: `vxlan`, `host-gw`, `wireguard`, `none`. The same on every node.
     pub backend: String,
     /// How, if by `vxlan`.
     pub vxlan: VxlanConfiguration,
+    /// How, if by `wireguard`.
+    pub wireguard: WireguardConfiguration,
     /// Whoever is asked by a pod, and is outside of the pods' networks, sees the node.
     pub ip_masq: bool,
     /// Maximum transmission unit of the pods' links in bytes; 0 takes what fits the way to other nodes.
@@ -161,6 +163,7 @@ impl Default for NetworkConfiguration {
             service_cidr: "10.96.0.0/16".into(),
             backend: "vxlan".into(),
             vxlan: VxlanConfiguration::default(),
+            wireguard: WireguardConfiguration::default(),
             ip_masq: true,
             mtu: 0,
         }

@@ -22,7 +22,9 @@ pub use ipam::Exhausted;
 pub use network::{
     AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,
 };
-pub use overlay::{Backend, Changed, Overlay, OverlayError, OverlayOptions, Peer, Unreachable, path_mtu};
+pub use overlay::{
+    Backend, Changed, Overlay, OverlayError, OverlayOptions, Peer, PrivateKey, Unreachable, path_mtu,
+};
 pub use services::{
     Applied, Endpoint, Family, NodeView, Policy, ServiceName, ServiceNetwork, ServicePort, Services,
     ServicesError, ServicesOptions, Taken, Target, Transport,

@@ -38,8 +38,17 @@ pub(crate) const MADE_HERE: &str = "keel";
 
 /// The device that leads to other nodes' pods: called after the bridge, as far as there is room.
 pub(crate) fn tunnel_of(bridge: &str) -> String {
-    let name = format!("{bridge}-vx");
-    if name.len() <= LONGEST { name } else { format!("kv{:013x}", hash(bridge, "tunnel") >> 12) }
+    device_of(bridge, "vx")
+}
+
+/// The same where what goes through it is secret.
+pub(crate) fn secret_tunnel_of(bridge: &str) -> String {
+    device_of(bridge, "wg")
+}
+
+fn device_of(bridge: &str, kind: &str) -> String {
+    let name = format!("{bridge}-{kind}");
+    if name.len() <= LONGEST { name } else { format!("{kind}{:013x}", hash(bridge, "tunnel") >> 12) }
 }
 
 /// Hardware address of the tunnel's end on the node that has this network for its pods.
@@ -130,7 +139,7 @@ mod tests {
     fn a_tunnel_is_called_after_its_bridge() {
         assert_eq!(tunnel_of("keel0"), "keel0-vx");
         let long = tunnel_of("keel-demo-1234");
-        assert_eq!((long.len(), &long[..2]), (15, "kv"));
+        assert_eq!((long.len(), &long[..2]), (15, "vx"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod ear;
 mod kernel;
 mod masquerade;
 mod plan;
+mod secret;
 
 use crate::names;
 use crate::services::Family;
@@ -16,6 +17,7 @@ use crate::subnet::{PodCidrs, Subnet};
 use crate::sys::nfnetlink::Socket;
 use crate::sys::{address, link, route, socket};
 use ear::Ear;
+use nix::errno::Errno;
 use plan::{Place, State, plan};
 use rtnetlink::Handle;
 use std::collections::BTreeMap;
@@ -34,6 +36,11 @@ pub enum Backend {
         /// UDP port of all nodes.
         port: u16,
     },
+    /// In secret, by a device of WireGuard.
+    Wireguard {
+        /// UDP port of all nodes.
+        port: u16,
+    },
     /// By routes to the nodes themselves, which have to be on one link.
     HostGateway,
     /// Not by us.
@@ -47,6 +54,8 @@ impl Backend {
         match (self, family) {
             (Self::Vxlan { .. }, Family::V4) => 50,
             (Self::Vxlan { .. }, Family::V6) => 70,
+            (Self::Wireguard { .. }, Family::V4) => 60,
+            (Self::Wireguard { .. }, Family::V6) => 80,
             (Self::HostGateway | Self::None, _) => 0,
         }
     }
@@ -71,6 +80,18 @@ pub struct OverlayOptions {
     pub masquerade: bool,
     /// Largest packet in bytes; 0 takes what fits the way.
     pub mtu: u32,
+    /// Of this node's end of a secret tunnel.
+    pub private_key: Option<PrivateKey>,
+}
+
+/// A key that nobody else knows, and no log shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PrivateKey(pub [u8; 32]);
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey")
+    }
 }
 
 /// Another node.
@@ -82,6 +103,8 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// The networks of its pods.
     pub pods: Vec<Subnet>,
+    /// Of its end of a secret tunnel, if it has said one.
+    pub public_key: Option<[u8; 32]>,
 }
 
 /// Why the pods of a node cannot be reached.
@@ -98,6 +121,8 @@ pub enum Unreachable {
     },
     /// No route leads to the node.
     NoRoute(IpAddr),
+    /// It has not said its key: it has another backend, or its agent has not started since.
+    NoKey,
 }
 
 impl fmt::Display for Unreachable {
@@ -110,6 +135,7 @@ impl fmt::Display for Unreachable {
                 "{address} is behind the router {gateway}, and host-gw needs all nodes on one link; vxlan does not"
             ),
             Self::NoRoute(address) => write!(f, "no route leads to {address}"),
+            Self::NoKey => f.write_str("the node has said no key for wireguard"),
         }
     }
 }
@@ -144,8 +170,20 @@ pub enum OverlayError {
     /// The node has no address that others could send to.
     #[error("this node has no address towards others")]
     NoAddress,
+    /// The kernel has no devices of that kind.
+    #[error("this kernel has no {kind}; load the module, or choose another network.backend on all nodes")]
+    NoSuchKind {
+        /// The kind.
+        kind: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no key for a secret tunnel.
+    #[error("this node has no key for wireguard")]
+    NoKey,
     /// The device cannot be made.
-    #[error("cannot make the device {name}, which leads to other nodes; does the kernel have vxlan?")]
+    #[error("cannot make the device {name}, which leads to other nodes")]
     Device {
         /// The device.
         name: String,
@@ -196,6 +234,7 @@ pub struct Overlay {
     options: OverlayOptions,
     handle: Handle,
     nftables: Arc<Mutex<Socket>>,
+    generic: Arc<Mutex<Socket>>,
     ear: Ear,
     peers: Vec<Peer>,
 }
@@ -211,7 +250,9 @@ impl Overlay {
         let handle = socket::open().await.map_err(OverlayError::Socket)?;
         let nftables = Socket::open().map_err(OverlayError::Socket)?;
         let ear = Ear::open().map_err(OverlayError::Socket)?;
-        Ok(Self { options, handle, nftables: Arc::new(Mutex::new(nftables)), ear, peers: Vec::new() })
+        let generic = Socket::open_generic().map_err(OverlayError::Socket)?;
+        let (nftables, generic) = (Arc::new(Mutex::new(nftables)), Arc::new(Mutex::new(generic)));
+        Ok(Self { options, handle, nftables, generic, ear, peers: Vec::new() })
     }
 
     /// Exactly these nodes' pods can be reached. What the kernel has already is not touched.
@@ -235,6 +276,13 @@ impl Overlay {
         let wanted = plan(place, &self.peers, &mut changed.unreachable);
         let found = kernel::look(&self.handle, &self.options, device).await.map_err(OverlayError::List)?;
         self.ear.mind(device, wanted.routes.values().map(|way| way.link));
+        if let Backend::Wireguard { .. } = self.options.backend {
+            let name = names::secret_tunnel_of(&self.options.bridge);
+            let ends = secret::ensure_ends(&self.generic, &name, wanted.ends.clone()).await;
+            let (put, removed) = ends.map_err(|source| OverlayError::Change { to: name, source })?;
+            changed.put += put;
+            changed.removed += removed;
+        }
         kernel::apply(&self.handle, device, (&wanted, &found), &mut changed).await?;
         changed.rebuilt |= self.ensure_masquerade().await?;
         Ok(changed)
@@ -258,28 +306,60 @@ impl Overlay {
         self.replace(Vec::new()).await.map(drop)
     }
 
-    /// The device is as it should be; its number, if the backend has one.
+    /// The device is as it should be; its number, if the backend has one. Those of others are gone.
     async fn ensure_device(&self, changed: &mut Changed) -> Result<Option<u32>, OverlayError> {
-        let name = names::tunnel_of(&self.options.bridge);
-        let failed = |source| OverlayError::Device { name: name.clone(), source };
-        let Backend::Vxlan { vni, port } = self.options.backend else {
-            let known = link::find(&self.handle, &name).await.map_err(failed)?;
-            if known.is_some_and(|link| link.vxlan.is_some()) {
-                link::remove(&self.handle, &name).await.map_err(failed)?;
-                changed.rebuilt = true;
+        let bridge = &self.options.bridge;
+        let (tunnel, secret) = (names::tunnel_of(bridge), names::secret_tunnel_of(bridge));
+        let (name, kind, other, other_kind) = match self.options.backend {
+            Backend::Wireguard { .. } => (&secret, "wireguard", &tunnel, "vxlan"),
+            Backend::Vxlan { .. } | Backend::HostGateway | Backend::None => {
+                (&tunnel, "vxlan", &secret, "wireguard")
             }
-            return Ok(None);
         };
-        let local = *self.options.addresses.first().ok_or(OverlayError::NoAddress)?;
-        let mtu = match self.options.mtu {
-            0 => underlay_mtu(&self.handle, self.options.backend, local).await.map_err(failed)?,
-            given => given,
+        changed.rebuilt |= self.without(other, other_kind).await?;
+        let local = self.options.addresses.first().copied();
+        let (vxlan, key) = match self.options.backend {
+            Backend::Vxlan { vni, port } => {
+                let local = local.ok_or(OverlayError::NoAddress)?;
+                (Some(link::Vxlan { vni, port, local, learns: false }), None)
+            }
+            Backend::Wireguard { port } => {
+                let key = self.options.private_key.ok_or(OverlayError::NoKey)?;
+                (None, Some((key.0, port)))
+            }
+            Backend::HostGateway | Backend::None => {
+                changed.rebuilt |= self.without(name, kind).await?;
+                return Ok(None);
+            }
         };
-        let wanted = link::Vxlan { vni, port, local, learns: false };
-        let device = kernel::Device { name: &name, vxlan: wanted, own: self.options.own, mtu };
+        let failed = |source: io::Error| match source.raw_os_error() {
+            Some(number) if number == Errno::EOPNOTSUPP as i32 => OverlayError::NoSuchKind { kind, source },
+            _ => OverlayError::Device { name: name.clone(), source },
+        };
+        let mtu = match (self.options.mtu, local) {
+            (0, Some(local)) => {
+                underlay_mtu(&self.handle, self.options.backend, local).await.map_err(failed)?
+            }
+            (given, _) => given,
+        };
+        let device = kernel::Device { name, vxlan, own: self.options.own, mtu };
         let (index, rebuilt) = device.ensure(&self.handle).await.map_err(failed)?;
         changed.rebuilt |= rebuilt;
+        if let Some(key) = key {
+            changed.rebuilt |= secret::ensure_key(&self.generic, name, key).await.map_err(failed)?;
+        }
         Ok(Some(index))
+    }
+
+    /// There is no device of that name and kind. Returns whether there was.
+    async fn without(&self, name: &str, kind: &str) -> Result<bool, OverlayError> {
+        let failed = |source| OverlayError::Device { name: name.to_owned(), source };
+        let known = link::find(&self.handle, name).await.map_err(failed)?;
+        let is_there = known.is_some_and(|link| link.kind == kind);
+        if is_there {
+            link::remove(&self.handle, name).await.map_err(failed)?;
+        }
+        Ok(is_there)
     }
 
     /// By which link each peer is reached, where that matters.

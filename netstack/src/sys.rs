@@ -12,3 +12,4 @@ pub(crate) mod nft;
 pub(crate) mod route;
 pub(crate) mod socket;
 pub(crate) mod sysctl;
+pub(crate) mod wireguard;

@@ -144,6 +144,7 @@ pub(crate) fn backend(configuration: &AgentConfiguration) -> Backend {
     match network.backend() {
         _ if configuration.cluster.is_none() => Backend::None,
         NetworkBackend::Vxlan => Backend::Vxlan { vni: network.vxlan.vni, port: network.vxlan.port },
+        NetworkBackend::Wireguard => Backend::Wireguard { port: network.wireguard.port },
         NetworkBackend::HostGateway => Backend::HostGateway,
         NetworkBackend::None => Backend::None,
     }

@@ -2,6 +2,7 @@
 
 use super::hardware::Hardware;
 use super::resources::{Resources, huge_pages};
+use super::wireguard;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
@@ -94,6 +95,11 @@ impl Machine {
         let mut annotations = BTreeMap::from([(OWN_LABELS.to_owned(), own)]);
         if !configuration.network.pod_cidr.is_empty() {
             annotations.insert(STATIC.to_owned(), configuration.network.pod_cidr.clone());
+        }
+        // That there is none is said where it is needed.
+        let key = wireguard::private_key(configuration).ok().flatten();
+        if let Some(key) = key.and_then(|key| wireguard::public_key(&key)) {
+            annotations.insert(wireguard::ANNOTATION.to_owned(), key);
         }
         let capacity = Resources::capacity(self);
         let address = |ip: &IpAddr| NodeAddress { address: ip.to_string(), type_: "InternalIP".into() };

@@ -1,6 +1,7 @@
 //! Other nodes, as the store has them. Pure.
 
 use crate::node::network::subnet;
+use crate::node::wireguard;
 use k8s_openapi::api::core::v1::Node;
 use netstack::{Peer, Subnet};
 use reconciler::controllers::nodeipam;
@@ -20,7 +21,9 @@ pub(super) fn peers(state: &State, me: &str, own: &[Subnet]) -> Vec<Peer> {
         let pods: Vec<_> =
             pods.filter(|pods| !own.iter().any(|own| own.covers(*pods) || pods.covers(*own))).collect();
         let name = node.metadata.name.clone()?;
-        (!pods.is_empty()).then(|| Peer { name, addresses: addresses(node), pods })
+        let annotations = node.metadata.annotations.as_ref();
+        let public_key = annotations.and_then(|all| wireguard::parse(all.get(wireguard::ANNOTATION)?));
+        (!pods.is_empty()).then(|| Peer { name, addresses: addresses(node), pods, public_key })
     };
     others.filter_map(peer).collect()
 }

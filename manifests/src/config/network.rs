@@ -91,6 +91,8 @@ impl fmt::Display for IpNetwork {
 pub enum NetworkBackend {
     /// In UDP, through a device of the kernel.
     Vxlan,
+    /// In secret, through a device of the kernel.
+    Wireguard,
     /// By routes to the nodes themselves, which have to be on one link.
     HostGateway,
     /// Not by us.
@@ -98,8 +100,12 @@ pub enum NetworkBackend {
 }
 
 impl NetworkBackend {
-    const ALL: [(&'static str, Self); 3] =
-        [("vxlan", Self::Vxlan), ("host-gw", Self::HostGateway), ("none", Self::None)];
+    const ALL: [(&'static str, Self); 4] = [
+        ("vxlan", Self::Vxlan),
+        ("host-gw", Self::HostGateway),
+        ("wireguard", Self::Wireguard),
+        ("none", Self::None),
+    ];
 }
 
 /// How packets are put into others, where `backend` is `vxlan`. The same on every node.
@@ -115,6 +121,20 @@ pub struct VxlanConfiguration {
 impl Default for VxlanConfiguration {
     fn default() -> Self {
         Self { vni: 1, port: 4789 }
+    }
+}
+
+/// Where nodes answer one another, where `backend` is `wireguard`. The same on every node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WireguardConfiguration {
+    /// UDP port of the nodes.
+    pub port: u16,
+}
+
+impl Default for WireguardConfiguration {
+    fn default() -> Self {
+        Self { port: 51820 }
     }
 }
 
@@ -184,6 +204,10 @@ pub(super) fn check(configuration: &AgentConfiguration, at: &Path<'_>, report: &
     if !(1..1 << 24).contains(&network.vxlan.vni) || network.vxlan.port == 0 {
         let message = "a virtual network has a number from 1 to 16777215 and a port from 1 to 65535";
         report.error(&at.field("vxlan"), "out-of-range", message);
+    }
+    if network.wireguard.port == 0 {
+        let message = "a port is a number from 1 to 65535";
+        report.error(&at.field("wireguard").field("port"), "out-of-range", message);
     }
     for pods in networks(&network.cluster_cidr) {
         let (field, most) =

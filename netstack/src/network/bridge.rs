@@ -19,9 +19,10 @@ pub(super) async fn check_overlap(
 ) -> Result<Vec<Warning>, NetworkError> {
     let links = link::list(handle).await.map_err(NetworkError::List)?;
     let assigned = address::list(handle).await.map_err(NetworkError::List)?;
-    let tunnel = names::tunnel_of(&options.bridge);
+    let own =
+        [&options.bridge, &names::tunnel_of(&options.bridge), &names::secret_tunnel_of(&options.bridge)];
     let mut warnings = Vec::new();
-    for link in links.iter().filter(|link| link.name != options.bridge && link.name != tunnel) {
+    for link in links.iter().filter(|link| !own.contains(&&link.name)) {
         let networks = assigned.iter().filter(|other| other.index == link.index);
         for network in networks.map(|other| Subnet::containing(other.address, other.prefix)) {
             let Some(pods) = options.pod_cidrs.of(network.family()) else { continue };

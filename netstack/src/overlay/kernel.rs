@@ -17,7 +17,8 @@ use std::net::IpAddr;
 #[derive(Debug)]
 pub(super) struct Device<'a> {
     pub(super) name: &'a str,
-    pub(super) vxlan: Vxlan,
+    /// Of WireGuard if none.
+    pub(super) vxlan: Option<Vxlan>,
     pub(super) own: PodCidrs,
     pub(super) mtu: u32,
 }
@@ -29,14 +30,21 @@ impl Device<'_> {
         let mac = names::tunnel_mac_of(self.own.subnets()[0]);
         let mut rebuilt = false;
         let mut known = link::find(handle, self.name).await?;
-        if known.as_ref().is_some_and(|known| known.vxlan != Some(self.vxlan) || known.mac != mac) {
+        let is_right = |known: &link::Link| match self.vxlan {
+            Some(_) => known.vxlan == self.vxlan && known.mac == mac,
+            None => known.kind == "wireguard",
+        };
+        if known.as_ref().is_some_and(|known| !is_right(known)) {
             link::remove(handle, self.name).await?;
             known = None;
         }
         let device = if let Some(known) = known {
             known
         } else {
-            link::add_vxlan(handle, (self.name, mac, self.mtu), self.vxlan).await?;
+            match self.vxlan {
+                Some(vxlan) => link::add_vxlan(handle, (self.name, mac, self.mtu), vxlan).await?,
+                None => link::add_wireguard(handle, self.name, self.mtu).await?,
+            }
             rebuilt = true;
             link::find(handle, self.name).await?.ok_or(Errno::ENODEV)?
         };

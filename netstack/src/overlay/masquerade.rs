@@ -41,8 +41,9 @@ pub(super) fn rules(options: &OverlayOptions, peers: &[Peer], family: Family) ->
     for network in inside {
         rules.push([within(End::Source, network), vec![goes_on()]].concat());
     }
-    let tunnel = names::tunnel_of(&options.bridge);
-    rules.push([leaves_by(&tunnel, true).to_vec(), vec![Do::Masquerade]].concat());
+    for tunnel in [names::tunnel_of(&options.bridge), names::secret_tunnel_of(&options.bridge)] {
+        rules.push([leaves_by(&tunnel, true).to_vec(), vec![Do::Masquerade]].concat());
+    }
     rules
 }
 

@@ -6,8 +6,9 @@ use crate::services::Family;
 use crate::subnet::Subnet;
 use crate::sys::neighbour::Mac;
 use crate::sys::route::Way;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use crate::sys::wireguard::{self, Key};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// What the kernel should have.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -18,6 +19,17 @@ pub(super) struct State {
     pub(super) neighbours: BTreeMap<IpAddr, Mac>,
     /// The nodes behind those.
     pub(super) behind: BTreeMap<Mac, IpAddr>,
+    /// The ends of a secret tunnel.
+    pub(super) ends: BTreeMap<Key, End>,
+}
+
+/// Another node's end of a secret tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct End {
+    /// How the kernel should have it.
+    pub(super) peer: wireguard::Peer,
+    /// It may also be found at these: the kernel follows it.
+    pub(super) addresses: Vec<IpAddr>,
 }
 
 /// What it depends on beside the other nodes.
@@ -39,8 +51,9 @@ pub(super) fn plan(place: Place<'_>, peers: &[Peer], unreachable: &mut Vec<(Stri
     for peer in peers.iter().filter(|peer| !is_here(peer)) {
         let done = match (place.options.backend, place.device) {
             (Backend::Vxlan { .. }, Some(device)) => through_tunnel(place, device, peer, &mut state),
+            (Backend::Wireguard { port }, Some(device)) => in_secret(place, (device, port), peer, &mut state),
             (Backend::HostGateway, _) => by_itself(place, peer, &mut state),
-            (Backend::None | Backend::Vxlan { .. }, _) => Ok(()),
+            (Backend::None | Backend::Vxlan { .. } | Backend::Wireguard { .. }, _) => Ok(()),
         };
         if let Err(why) = done {
             unreachable.push((peer.name.clone(), why));
@@ -75,6 +88,26 @@ fn through_tunnel(place: Place<'_>, device: u32, peer: &Peer, state: &mut State)
         state.neighbours.insert(gateway, mac);
         state.behind.insert(mac, node);
     }
+    Ok(())
+}
+
+fn in_secret(
+    place: Place<'_>,
+    (device, port): (u32, u16),
+    peer: &Peer,
+    state: &mut State,
+) -> Result<(), Unreachable> {
+    let family = place.options.addresses.first().map_or(Family::V4, |own| Family::of(*own));
+    let node = of_family(&peer.addresses, family).ok_or(Unreachable::NoAddress(family))?;
+    let key = peer.public_key.ok_or(Unreachable::NoKey)?;
+    let mut allowed = BTreeSet::new();
+    for (pods, source) in networks(place, peer) {
+        allowed.insert(pods);
+        let way = Way { link: device, gateway: None, source: Some(source), onlink: false };
+        state.routes.insert(pods, way);
+    }
+    let peer_end = wireguard::Peer { endpoint: Some(SocketAddr::new(node, port)), allowed };
+    state.ends.insert(key, End { peer: peer_end, addresses: peer.addresses.clone() });
     Ok(())
 }
 
@@ -115,6 +148,7 @@ mod tests {
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             masquerade: true,
             mtu: 0,
+            private_key: None,
         }
     }
 
@@ -123,6 +157,7 @@ mod tests {
             name: name.into(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             pods: pods.iter().map(|text| text.parse().unwrap()).collect(),
+            public_key: None,
         }
     }
 
@@ -156,6 +191,18 @@ mod tests {
         let gateways: Vec<_> = state.neighbours.keys().map(ToString::to_string).collect();
         assert_eq!(gateways, ["10.244.1.0", "fe80::85a:aff:fef4:100"]);
         assert_eq!(unreachable, [("c".into(), Unreachable::NoAddress(Family::V4))]);
+    }
+
+    #[test]
+    fn a_secret_tunnel_leads_to_those_whose_key_is_known() {
+        let options = options(Backend::Wireguard { port: 51820 }, "10.244.0.0/24,fd00::/64", &["192.0.2.2"]);
+        let known = Peer { public_key: Some([7; 32]), ..peer("b", &["192.0.2.3"], &["10.244.1.0/24"]) };
+        let (state, unreachable) = planned(&options, &[known, peer("c", &["192.0.2.4"], &["10.244.2.0/24"])]);
+        assert_eq!(unreachable, [("c".into(), Unreachable::NoKey)]);
+        let end = &state.ends[&[7; 32]];
+        assert_eq!(end.peer.endpoint, Some("192.0.2.3:51820".parse().unwrap()));
+        let pods = "10.244.1.0/24".parse().unwrap();
+        assert_eq!((end.peer.allowed.clone(), state.routes[&pods].gateway), ([pods].into(), None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rtnetlink::packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan,
     LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, LinkWireguard};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -165,6 +165,15 @@ pub(crate) async fn add_vxlan(
         IpAddr::V6(address) => link.local6(address),
     };
     let link = sized(link.address(mac.into()).up(), mtu).build();
+    handle.link().add(link).execute().await.map_err(to_io)
+}
+
+/// Makes a device of WireGuard, up.
+///
+/// # Errors
+/// `EEXIST` if there is a link of that name; `EOPNOTSUPP` if the kernel has no such devices.
+pub(crate) async fn add_wireguard(handle: &Handle, name: &str, mtu: u32) -> io::Result<()> {
+    let link = sized(LinkWireguard::new(name).up(), mtu).build();
     handle.link().add(link).execute().await.map_err(to_io)
 }
 

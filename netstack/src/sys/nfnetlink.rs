@@ -162,7 +162,19 @@ impl Socket {
     /// # Errors
     /// As `socket(2)`.
     pub(crate) fn open() -> io::Result<Self> {
-        let fd = new(SockFlag::SOCK_CLOEXEC)?;
+        Self::over(new(SockFlag::SOCK_CLOEXEC)?)
+    }
+
+    /// The same to generic netlink, whose messages look alike: what is a family here is a command there.
+    ///
+    /// # Errors
+    /// As `socket(2)`.
+    pub(crate) fn open_generic() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        Self::over(socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkGeneric)?)
+    }
+
+    fn over(fd: OwnedFd) -> io::Result<Self> {
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         let port = getsockname::<NetlinkAddr>(fd.as_raw_fd())?.pid();

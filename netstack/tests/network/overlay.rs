@@ -128,6 +128,30 @@ fn everybody_reaches_everybody_on_one_link_by_routes() {
     all_reach_all(Case { ground: Ground::Flat, backend: Backend::HostGateway, over_v6: false });
 }
 
+/// Where the kernel has no WireGuard, that is said by name.
+#[test]
+#[cfg_attr(not(root), ignore = "needs root")]
+fn everybody_reaches_everybody_past_a_router_in_secret_or_the_kernel_is_named() {
+    let case = Case { ground: Ground::Routed, backend: Backend::Wireguard { port: 51820 }, over_v6: false };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    on_fresh_machine(async move |host| {
+        let node = case.node(&host, 0).await;
+        sender.send(node.tell(Vec::new()).await.map_err(|error| error.to_string())).unwrap();
+    });
+    match receiver.recv().unwrap() {
+        Ok(_) => {
+            println!("this kernel has wireguard");
+            all_reach_all(case);
+            all_reach_all(Case { over_v6: true, ..case });
+            nodes_come_and_go(case.backend);
+        }
+        Err(why) => assert_eq!(
+            why,
+            "this kernel has no wireguard; load the module, or choose another network.backend on all nodes"
+        ),
+    }
+}
+
 #[test]
 #[cfg_attr(not(root), ignore = "needs root")]
 fn routes_past_a_router_are_refused_by_name() {

@@ -3,8 +3,8 @@
 use crate::machine::{Pod, link_index};
 use netstack::{
     Backend, Changed, Endpoint, Network, NetworkOptions, NodeView, Overlay, OverlayError, OverlayOptions,
-    Peer, PodCidrs, Policy, ServiceName, ServiceNetwork, ServicePort, Services, ServicesOptions, Target,
-    Transport, path_mtu,
+    Peer, PodCidrs, Policy, PrivateKey, ServiceName, ServiceNetwork, ServicePort, Services, ServicesOptions,
+    Target, Transport, path_mtu,
 };
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::collections::BTreeMap;
@@ -37,6 +37,31 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const SERVICE_V4: &str = "10.96.0.10";
 const SERVICE_V6: &str = "fd96::10";
 const PORT: u16 = 8080;
+
+/// Keys of nodes, private and public, of X25519.
+const KEYS: [([u8; 32], [u8; 32]); 3] = [
+    (
+        [1; 32],
+        [
+            164, 224, 146, 146, 182, 81, 194, 120, 185, 119, 44, 86, 159, 95, 169, 187, 19, 217, 6, 180, 106,
+            182, 140, 157, 249, 220, 43, 68, 9, 248, 162, 9,
+        ],
+    ),
+    (
+        [2; 32],
+        [
+            206, 141, 58, 209, 204, 182, 51, 236, 123, 112, 193, 120, 20, 165, 199, 110, 205, 2, 150, 133, 5,
+            13, 52, 71, 69, 186, 5, 135, 14, 88, 125, 89,
+        ],
+    ),
+    (
+        [3; 32],
+        [
+            93, 254, 221, 59, 107, 212, 127, 111, 162, 142, 225, 93, 150, 157, 91, 176, 234, 83, 119, 77, 72,
+            139, 218, 249, 223, 28, 110, 1, 36, 179, 239, 34,
+        ],
+    ),
+];
 
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -145,6 +170,7 @@ impl Case {
             addresses: addresses.to_vec(),
             masquerade: true,
             mtu: 0,
+            private_key: Some(PrivateKey(KEYS[usize::from(number)].0)),
         }
     }
 
@@ -267,7 +293,8 @@ impl Node {
 
     pub(crate) fn as_peer(&self) -> Peer {
         let name = format!("n{}", self.number);
-        Peer { name, addresses: self.addresses.clone(), pods: self.cidrs.subnets() }
+        let public_key = Some(KEYS[usize::from(self.number)].1);
+        Peer { name, addresses: self.addresses.clone(), pods: self.cidrs.subnets(), public_key }
     }
 
     pub(crate) async fn tell(&self, peers: Vec<Peer>) -> Result<Changed, OverlayError> {

@@ -4,6 +4,7 @@ mod site;
 
 use crate::machine::{Pod, on_fresh_machine};
 use netstack::{Backend, Overlay, Unreachable};
+use nix::sys::socket::{setsockopt, sockopt};
 use site::{ANSWERS, Case, Ground, Node, VXLAN, introduce, ip, seen_by, service_addresses, tell_all};
 use std::fmt::Write as _;
 use std::net::{IpAddr, UdpSocket};
@@ -179,6 +180,8 @@ impl Flow {
         let receiver = to.run(|| {
             let socket = UdpSocket::bind("0.0.0.0:7007").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            // Whoever waits for a busy machine is to find all that came meanwhile.
+            setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20)).unwrap();
             std::thread::spawn(move || {
                 let mut buffer = [0; 4];
                 let mut count = 0;

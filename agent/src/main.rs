@@ -12,6 +12,7 @@ mod metrics;
 mod netdev;
 mod node;
 mod peers;
+mod policies;
 mod print;
 mod probe;
 mod rest;

@@ -14,7 +14,7 @@ use crate::node::hardware;
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{services, sync_metrics, systemd, telemetry};
+use crate::{policies, services, sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -159,6 +159,8 @@ struct Parts {
     unregistered: Option<Machine>,
     /// `None` if services lead nowhere on this node.
     services: Option<ServicesOptions>,
+    /// Where pods that wait for their policies come out.
+    line: policies::Line,
     started_at: jiff::Timestamp,
 }
 
@@ -175,12 +177,10 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let warnings = told(&network);
     let machine = machine(&configuration, peers.as_ref(), cidr);
     let services = services::options(&configuration, cidr);
-    let registered = cluster::leads(&store);
-    if registered {
-        registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
-    }
+    let registered = registered(&store, &machine, &configuration).await?;
     let (recorder, events) = recorder(&configuration.node_name);
     let sharing = sharing(&configuration, peers.as_ref());
+    let (gate, line) = policies::Gate::new();
     let node = Arc::new(Node {
         runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
             .await
@@ -188,6 +188,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         images: Arc::new(puller(&configuration, sharing.as_ref(), &metrics)?),
         store: Arc::clone(&store),
         network,
+        gate,
         facts: facts(&configuration, &machine),
         tokens: TokenKey::open(&configuration.state_dir.join("service-account.key"))?,
         recorder: recorder.clone(),
@@ -218,8 +219,22 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         sharing,
         unregistered: (!registered).then_some(machine),
         services,
+        line,
         started_at,
     })
+}
+
+/// Whether the store's Node object says what this machine is: only a leader can have it say so by itself.
+async fn registered(
+    store: &Store,
+    machine: &Machine,
+    configuration: &AgentConfiguration,
+) -> anyhow::Result<bool> {
+    let leads = cluster::leads(store);
+    if leads {
+        registration::register(store, machine, configuration).await.context("cannot register the node")?;
+    }
+    Ok(leads)
 }
 
 /// What `network` has to say of the machine; the log has it, too.
@@ -297,6 +312,8 @@ impl Parts {
         add(keeper.run(Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
+        let bridge = self.configuration.network.bridge.clone();
+        add(policies::run(Arc::clone(&self.node), self.line, bridge, stop.clone()).boxed());
         add(node::ephemeral::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), image_rules, image_folder, stop.clone()).boxed());
         for part in care(&self.node, &self.configuration, stop) {

@@ -8,10 +8,13 @@
 //!
 //! Several agents share a machine as long as their bridges and networks differ.
 
+mod bridged;
 mod cidr;
 mod ipam;
+mod listener;
 mod names;
 mod network;
+pub mod policies;
 mod services;
 mod sys;
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod machine;
+mod policies;
 mod services;
 
 use machine::{Pod, links, on_fresh_machine, options};

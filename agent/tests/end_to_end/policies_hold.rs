@@ -23,7 +23,8 @@ pub(crate) fn a_pod_starts_behind_its_policies(machine: &mut Machine) {
     server["containers"][0]["volumeMounts"] = json!([{"name": "www", "mountPath": "/www"}]);
     server["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 8080}]);
     // The node itself may always ask, as its probes do.
-    server["containers"][0]["readinessProbe"] = json!({"httpGet": {"port": "http"}, "periodSeconds": 1});
+    server["containers"][0]["readinessProbe"] =
+        json!({"httpGet": {"port": "http", "path": "/word"}, "periodSeconds": 1});
     let policy = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "friends"},
         "spec": {
@@ -42,7 +43,7 @@ pub(crate) fn a_pod_starts_behind_its_policies(machine: &mut Machine) {
     let url = format!("http://{}:8080/word", running["status"]["podIP"].as_str().unwrap());
     let client =
         |ask: &str| spec(&format!("trap 'exit 0' TERM; {ask}; while :; do sleep 1000 & wait $!; done"));
-    let once = client(&format!("busybox wget -T 2 -qO- {url} || echo nobody"));
+    let once = client(&format!("busybox timeout 2 busybox wget -qO- {url} || echo nobody"));
     machine.repository.write("friend.yaml", &labelled("friend", "friend", &once));
     machine.repository.push_file("stranger.yaml", &labelled("stranger", "stranger", &once));
     let said = |machine: &Machine, pod: &str| {
@@ -57,7 +58,7 @@ pub(crate) fn a_pod_starts_behind_its_policies(machine: &mut Machine) {
     machine.kill_agent();
     machine.start();
     machine.repository.remove("policy.yaml");
-    let patient = client(&format!("until busybox wget -T 2 -qO- {url}; do :; done"));
+    let patient = client(&format!("until busybox timeout 2 busybox wget -qO- {url}; do :; done"));
     machine.repository.push_file("late.yaml", &labelled("late", "stranger", &patient));
     assert_eq!(said(machine, "late"), "well met");
     for file in ["server.yaml", "friend.yaml", "stranger.yaml", "late.yaml"] {

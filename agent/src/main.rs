@@ -11,6 +11,7 @@ mod hollow;
 mod metrics;
 mod netdev;
 mod node;
+mod overlay;
 mod peers;
 mod policies;
 mod print;

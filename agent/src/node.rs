@@ -13,6 +13,7 @@ pub(crate) mod host_ports;
 pub(crate) mod image_gc;
 pub(crate) mod keeper;
 mod memory;
+pub(crate) mod network;
 mod notes;
 mod order;
 pub(crate) mod pressure;
@@ -34,7 +35,7 @@ use ending::{Ending, Endings};
 use k8s_openapi::api::core::v1::Pod;
 use keeper::Keeper;
 use manifests::{Object, ObjectKey};
-use netstack::Network;
+use network::PodNetwork;
 use reconciler::controllers::Note;
 use reconciler::events::Recorder;
 use reconciler::store::Store;
@@ -51,7 +52,7 @@ use tokio::sync::watch;
 pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) runtime: Runtime,
-    pub(crate) network: Network,
+    pub(crate) network: PodNetwork,
     /// Where pods wait for the policies that select them.
     pub(crate) gate: Gate,
     pub(crate) images: Arc<Puller>,

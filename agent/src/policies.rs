@@ -35,6 +35,9 @@ pub(crate) async fn run(
     bridge: String,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    if stop.run_until_cancelled(node.network.opened()).await.is_none() {
+        return Ok(());
+    }
     while !stop.is_cancelled() {
         let Err(error) = follow(&node, &mut line, &bridge, &stop).await else { continue };
         tracing::warn!(

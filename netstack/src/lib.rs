@@ -14,8 +14,10 @@ mod ipam;
 mod listener;
 mod names;
 mod network;
+mod overlay;
 pub mod policies;
 mod services;
+mod subnet;
 mod sys;
 
 pub use cidr::{Cidr, CidrError};
@@ -23,7 +25,9 @@ pub use ipam::Exhausted;
 pub use network::{
     AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,
 };
+pub use overlay::{Backend, Changed, Overlay, OverlayError, OverlayOptions, Peer, Unreachable, path_mtu};
 pub use services::{
     Applied, Endpoint, Family, NodeView, Policy, ServiceName, ServiceNetwork, ServicePort, Services,
     ServicesError, ServicesOptions, Taken, Target, Transport,
 };
+pub use subnet::{PodCidrs, Subnet};

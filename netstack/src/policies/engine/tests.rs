@@ -25,9 +25,9 @@ fn passes(contents: &Contents, attempt: Attempt) -> bool {
     }
     let judge = |direction, own, other| {
         let Some(group) = get(Slot::Pod(direction, own)) else { return true };
-        let block = contents.iter().find_map(|(slot, who)| match slot {
-            Slot::Block(of, first, last) if *of == group && *first <= other && other <= *last => Some(*who),
-            _ => None,
+        let block = contents.iter().find_map(|(slot, who)| {
+            let Slot::Block(of, first, last) = slot else { return None };
+            (*of == group && *first <= other && other <= *last).then_some(*who)
         });
         let span = |who| {
             contents.keys().any(|slot| {

@@ -33,7 +33,7 @@ pub(super) struct View {
 
 impl View {
     /// `state` as the node `me` sees it, whose pods `held` are there already.
-    pub(super) fn of(state: &State, me: &str, held: &BTreeMap<String, PodState>) -> Self {
+    pub(super) fn of(state: &State, me: &str, held: &BTreeMap<String, Arc<PodState>>) -> Self {
         let kinds = [Kind::Namespace, Kind::NetworkPolicy, Kind::Pod];
         let first = kinds.into_iter().flat_map(|kind| state.list(kind, None).cloned()).collect();
         let mut view = Self { me: me.to_owned(), first, ..Self::default() };

@@ -13,6 +13,7 @@ mod netdev;
 mod node;
 mod overlay;
 mod peers;
+mod policies;
 mod print;
 mod probe;
 mod rest;

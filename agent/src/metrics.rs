@@ -2,8 +2,10 @@
 //! know are kept; what is ours begins with `keel_`.
 
 mod images;
+mod policies;
 
 pub(crate) use images::ImageMetrics;
+pub(crate) use policies::PolicyMetrics;
 
 use prometheus::{
     Counter, CounterVec, Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts,
@@ -42,6 +44,8 @@ pub(crate) struct Metrics {
     pub(crate) certificate_expiration: GaugeVec,
     /// What is fetched of images, and given to peers.
     pub(crate) images: ImageMetrics,
+    /// Network policies, and what they drop.
+    pub(crate) policies: PolicyMetrics,
     /// For how long the store's disk has done nothing of what it was asked, seconds.
     pub(crate) disk_stuck: Gauge,
     /// By `resource` and `tasks`, seconds.
@@ -198,6 +202,7 @@ impl Metrics {
             )?,
             certificate_expiration: certificate_expiration(&make)?,
             images: ImageMetrics::new(&make)?,
+            policies: PolicyMetrics::new(&make)?,
             disk_stuck: disk_stuck(&make)?,
             stalled: stalled(&make)?,
             process: ProcessMetrics::new(&make)?,

@@ -8,11 +8,14 @@
 //!
 //! Several agents share a machine as long as their bridges and networks differ.
 
+mod bridged;
 mod cidr;
 mod ipam;
+mod listener;
 mod names;
 mod network;
 mod overlay;
+pub mod policies;
 mod services;
 mod subnet;
 mod sys;

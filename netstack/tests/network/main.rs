@@ -5,6 +5,7 @@
 
 mod machine;
 mod overlay;
+mod policies;
 mod services;
 
 use machine::{Pod, links, on_fresh_machine, options};

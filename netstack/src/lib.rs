@@ -9,6 +9,7 @@
 //! Several agents share a machine as long as their bridges and networks differ.
 
 mod cidr;
+mod dns;
 mod ipam;
 mod names;
 mod network;
@@ -16,6 +17,10 @@ mod services;
 mod sys;
 
 pub use cidr::{Cidr, CidrError};
+pub use dns::{
+    Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, NamedEndpoint, NamedPort, PodNames,
+    RequestCount, ServiceNames, Upstream,
+};
 pub use ipam::Exhausted;
 pub use network::{
     AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,

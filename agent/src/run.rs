@@ -14,7 +14,7 @@ use crate::node::hardware;
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{services, sync_metrics, systemd, telemetry};
+use crate::{dns, services, sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -367,7 +367,12 @@ impl Parts {
         let mut parts = vec![follower.run(stop.clone()).boxed(), finished(driver.run(stop.clone())).boxed()];
         if let Some(options) = self.services.clone() {
             let (store, me) = (Arc::clone(&self.store), self.configuration.node_name.clone());
-            parts.push(services::run(store, options, me, stop.clone()).boxed());
+            let own = dns::service(&self.configuration);
+            parts.push(services::run(store, (options, own), me, stop.clone()).boxed());
+        }
+        if let Some(plan) = dns::plan(&self.configuration) {
+            let (store, counters) = (Arc::clone(&self.store), Arc::clone(&self.metrics.dns));
+            parts.push(dns::run(store, plan, counters, stop.clone()).boxed());
         }
         if let Some(machine) = self.unregistered.clone() {
             let (store, configuration) = (Arc::clone(&self.store), Arc::clone(&self.configuration));

@@ -3,6 +3,7 @@
 //! that an agent uses comes from here, so that several agents fit one machine.
 
 mod cluster;
+mod dns;
 mod images;
 mod node;
 mod read;
@@ -11,6 +12,7 @@ mod security;
 mod taint;
 
 pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
+pub use dns::{DnsConfiguration, DnsHost};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
@@ -129,6 +131,8 @@ pub struct NetworkConfiguration {
     pub service_cidr: String,
     /// Maximum transmission unit of the pods' links in bytes; 0 takes the kernel's.
     pub mtu: u32,
+    /// The node's own name server.
+    pub dns: DnsConfiguration,
 }
 
 impl Default for NetworkConfiguration {
@@ -138,6 +142,7 @@ impl Default for NetworkConfiguration {
             pod_cidr: "10.99.0.0/16".into(),
             service_cidr: "10.96.0.0/16".into(),
             mtu: 0,
+            dns: DnsConfiguration::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod datagrams;
 mod desk;
 mod exchange;
 mod foreign;
+pub mod holder;
 mod model;
 mod name;
 mod question;
@@ -24,6 +25,7 @@ mod tasks;
 mod zone;
 
 pub use counters::{Counters, RequestCount};
+pub use holder::{Holder, HolderError};
 pub use model::{NamedEndpoint, NamedPort, PodNames, ServiceNames};
 pub use servers::Upstream;
 pub use sockets::DnsSockets;
@@ -107,11 +109,15 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Answers at `sockets`, of no service yet. Starts threads, and tasks on the runtime of the caller.
+    /// Answers at `sockets`, of no service yet, and counts what it does. Starts threads, and tasks on the runtime of the caller.
     ///
     /// # Errors
     /// If the domain is none, or the kernel has no more threads or files.
-    pub fn start(options: &DnsOptions, sockets: Vec<DnsSockets>) -> Result<Self, DnsError> {
+    pub fn start(
+        options: &DnsOptions,
+        sockets: Vec<DnsSockets>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, DnsError> {
         let origin = Name::parse(&options.domain).ok_or_else(|| DnsError::Domain(options.domain.clone()))?;
         let mut own = options.addresses.clone();
         for socket in &sockets {
@@ -120,7 +126,7 @@ impl Dns {
         let zone = Zone::new(origin, &own, options.serial);
         let rules = Rules::new(&options.hosts, options.networks.clone(), options.autopath);
         let cache = Cache::new(options.cache_entries, options.serve_stale);
-        let desk = Arc::new(Desk::new(zone, rules, cache));
+        let desk = Arc::new(Desk::new(zone, rules, cache, counters));
         let servers = Servers::new(options.upstream.clone(), &options.stub_domains, own);
         let resolver = Arc::new(Resolver::new(Arc::clone(&desk), servers));
         let room = Arc::new(Semaphore::new(WAITING));
@@ -137,7 +143,11 @@ impl Dns {
     }
 
     /// Exactly these services and pods exist.
-    pub fn replace(&self, services: BTreeMap<ServiceName, ServiceNames>, pods: BTreeMap<IpAddr, Vec<PodNames>>) {
+    pub fn replace(
+        &self,
+        services: BTreeMap<ServiceName, ServiceNames>,
+        pods: BTreeMap<IpAddr, Vec<PodNames>>,
+    ) {
         self.desk.change(|zone| {
             zone.replace_services(services);
             zone.clear_pods();
@@ -153,12 +163,6 @@ impl Dns {
     /// At these addresses are these pods, or none.
     pub fn change_pods(&self, changes: Vec<(IpAddr, Vec<PodNames>)>) {
         self.desk.change(|zone| changes.into_iter().for_each(|(address, pods)| zone.set_pods(address, pods)));
-    }
-
-    /// What was asked and answered.
-    #[must_use]
-    pub fn counters(&self) -> &Arc<Counters> {
-        self.desk.counters()
     }
 
     /// Reads no more questions, and answers those that it has read, if that does not take long. What

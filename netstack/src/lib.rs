@@ -18,8 +18,9 @@ mod sys;
 
 pub use cidr::{Cidr, CidrError};
 pub use dns::{
-    Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, NamedEndpoint, NamedPort, PodNames,
-    RequestCount, ServiceNames, Upstream,
+    Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, Holder as DnsHolder,
+    HolderError as DnsHolderError, NamedEndpoint, NamedPort, PodNames, RequestCount, ServiceNames, Upstream,
+    holder as dns_holder,
 };
 pub use ipam::Exhausted;
 pub use network::{

@@ -186,6 +186,7 @@ fn network(configuration: &AgentConfiguration, report: &mut Report<'_>) {
         report.error_with(&at.field("podCIDR"), "bad-cidr", message, help);
     }
     service_cidr(network, &at.field("serviceCIDR"), report);
+    super::dns::check(&network.dns, &at.field("dns"), report);
 }
 
 /// A network of its own, beside the pods'.

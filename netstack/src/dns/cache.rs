@@ -145,7 +145,8 @@ impl Cache {
     /// there was nothing, or nothing but failures.
     pub(super) fn revive(&mut self, key: &[u8], now: Instant) -> bool {
         let stale = self.stale;
-        let entry = if self.young.contains_key(key) { self.young.get_mut(key) } else { self.old.get_mut(key) };
+        let entry =
+            if self.young.contains_key(key) { self.young.get_mut(key) } else { self.old.get_mut(key) };
         match entry.filter(|entry| entry.may_revive(now, stale)) {
             Some(entry) => {
                 entry.revived_until = Some(now + STALE_LIFE);
@@ -168,8 +169,8 @@ impl Cache {
 
     fn put(&mut self, key: Box<[u8]>, entry: Entry) {
         let bytes = entry.stored.bytes() + key.len();
-        let is_full = self.young.len() >= self.most_entries.div_ceil(2)
-            || self.young_bytes + bytes > MOST_BYTES / 2;
+        let is_full =
+            self.young.len() >= self.most_entries.div_ceil(2) || self.young_bytes + bytes > MOST_BYTES / 2;
         if is_full {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
@@ -188,7 +189,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn answer(life: u64) -> Stored {
-        Stored { code: 0, answers: Vec::new(), authority: Vec::new(), life: SECOND * u32::try_from(life).unwrap() }
+        Stored {
+            code: 0,
+            answers: Vec::new(),
+            authority: Vec::new(),
+            life: SECOND * u32::try_from(life).unwrap(),
+        }
     }
 
     #[test]

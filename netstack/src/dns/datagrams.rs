@@ -5,7 +5,7 @@ use super::desk::{Asked, Verdict};
 use super::resolver::Resolver;
 use super::tasks::Tasks;
 use crate::sys::datagrams::{BATCH, Batch};
-use rustix::event::{PollFd, PollFlags, eventfd, EventfdFlags, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -122,11 +122,12 @@ fn answer(
             continue;
         };
         let packet = batch.packet(number);
-        let asked = Asked { packet, from: from.ip(), channel: Channel::Udp, now, again: false };
+        let asked =
+            Asked { packet, from: from.ip(), channel: Channel::Udp, now, again: false, searches: true };
         match desk.answer(asked, out) {
             Verdict::Answered => answered += 1,
             Verdict::Silence => out.clear(),
-            Verdict::Ask(_) => {
+            Verdict::Ask(..) => {
                 out.clear();
                 leave(shared, socket, (packet, from), out);
             }
@@ -156,7 +157,14 @@ fn leave(
         let start = Instant::now();
         let mut out = Vec::new();
         let now = start.into_std();
-        let asked = Asked { packet: &packet, from: from.ip(), channel: Channel::Udp, now, again: true };
+        let asked = Asked {
+            packet: &packet,
+            from: from.ip(),
+            channel: Channel::Udp,
+            now,
+            again: true,
+            searches: true,
+        };
         if let Verdict::Answered = resolver.answer(asked, &mut out).await {
             // As with any datagram: who does not get it asks again.
             let _sent = socket.send_to(&out, from);

@@ -1,9 +1,7 @@
 //! What is asked → the answer, or what has to be asked of others first. Nothing waits here.
 
 use super::cache::{Cache, Hit, Key, Stored};
-use super::code::{
-    AUTHORITATIVE, CNAME, NAME_ERROR, NO_ERROR, SERVER_FAILURE, SOA, SRV,
-};
+use super::code::{AUTHORITATIVE, CNAME, NAME_ERROR, NO_ERROR, SERVER_FAILURE, SOA, SRV};
 use super::counters::{Channel, Counters};
 use super::name::{self, Name};
 use super::question::{Question, Unanswerable};
@@ -63,6 +61,8 @@ pub(super) struct Asked<'p> {
     pub(super) now: Instant,
     /// It was counted already.
     pub(super) again: bool,
+    /// Search paths are followed.
+    pub(super) searches: bool,
 }
 
 /// What becomes of a packet.
@@ -71,8 +71,9 @@ pub(super) enum Verdict {
     Silence,
     /// There is an answer.
     Answered,
-    /// Others have to be asked this, and then the packet is to be looked at again.
-    Ask(Key),
+    /// Others have to be asked this, and then the packet is to be looked at again. It is for the sake of
+    /// a search path if the second says so, which can do without.
+    Ask(Key, bool),
 }
 
 /// All that answers are made from.
@@ -85,8 +86,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(zone: Zone, rules: Rules, cache: Cache) -> Self {
-        Self { zone: RwLock::new(zone), rules, cache: Mutex::new(cache), counters: Arc::default() }
+    pub(super) fn new(zone: Zone, rules: Rules, cache: Cache, counters: Arc<Counters>) -> Self {
+        Self { zone: RwLock::new(zone), rules, cache: Mutex::new(cache), counters }
     }
 
     pub(super) fn counters(&self) -> &Arc<Counters> {
@@ -193,16 +194,19 @@ impl<'a> Look<'a> {
         let name = self.question.name();
         let is_ours = !matches!(self.known(name), Known::Nothing);
         let mut outcome = self.resolve(name);
+        let mut searching = false;
         if let Outcome::NoName(Authority::Zone) = &outcome
             && self.desk.rules.autopath
+            && self.asked.searches
         {
+            searching = true;
             outcome = self.follow_search_path().unwrap_or_else(|| {
                 self.reply.clear();
                 Outcome::NoName(Authority::Zone)
             });
         }
         let (code, authority) = match outcome {
-            Outcome::Ask(key) => return Verdict::Ask(key),
+            Outcome::Ask(key) => return Verdict::Ask(key, searching),
             Outcome::Found => (NO_ERROR, Authority::Nobody),
             Outcome::NoData(authority) => (NO_ERROR, authority),
             Outcome::NoName(authority) => (NAME_ERROR, authority),
@@ -322,7 +326,8 @@ impl<'a> Look<'a> {
     fn write_targets(&mut self, records: &[Datum]) {
         let zone = self.zone;
         let mut written: Vec<&[u8]> = Vec::new();
-        for target in records.iter().filter(|datum| datum.kind == SRV).filter_map(|datum| datum.data.get(6..)) {
+        for target in records.iter().filter(|datum| datum.kind == SRV).filter_map(|datum| datum.data.get(6..))
+        {
             let Some(labels) = name::before(target, zone.origin().wire()) else { continue };
             if written.contains(&target) {
                 continue;
@@ -363,7 +368,9 @@ impl<'a> Look<'a> {
         match stored.code {
             SERVER_FAILURE => Outcome::Failed,
             NAME_ERROR => Outcome::NoName(Authority::Other(stored, age)),
-            _ if is_negative || !stored.authority.is_empty() => Outcome::NoData(Authority::Other(stored, age)),
+            _ if is_negative || !stored.authority.is_empty() => {
+                Outcome::NoData(Authority::Other(stored, age))
+            }
             _ => Outcome::Found,
         }
     }
@@ -377,7 +384,8 @@ impl<'a> Look<'a> {
             Authority::Tree(tree) => self.reply.push(Section::Authority, tree, content),
             Authority::Other(stored, age) => {
                 for record in &stored.authority {
-                    let content = Content { kind: record.kind, ttl: age.left_of(record.ttl), data: &record.data };
+                    let content =
+                        Content { kind: record.kind, ttl: age.left_of(record.ttl), data: &record.data };
                     self.reply.push(Section::Authority, &record.owner, content);
                 }
             }

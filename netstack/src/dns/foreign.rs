@@ -4,7 +4,9 @@ use super::cache::{Key, Record, Stored};
 use super::code::{NAME_ERROR, NO_ERROR, SAFE_UDP, SOA};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{DNSClass, Name as ProtoName, RData, Record as ProtoRecord, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder, BinEncodable as _, BinEncoder, NameEncoding};
+use hickory_proto::serialize::binary::{
+    BinDecodable as _, BinDecoder, BinEncodable as _, BinEncoder, NameEncoding,
+};
 use std::time::Duration;
 
 /// The longest that an answer is kept. Source: CoreDNS' `cache`.

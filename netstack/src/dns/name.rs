@@ -40,6 +40,7 @@ impl Name {
     }
 
     /// What is in wire form and lower case already.
+    #[cfg(test)]
     pub(super) fn of_wire(wire: &[u8]) -> Self {
         Self(wire.into())
     }
@@ -69,7 +70,8 @@ impl fmt::Debug for Name {
 }
 
 fn push_label(wire: &mut Vec<u8>, label: &str) -> Option<()> {
-    let length = u8::try_from(label.len()).ok().filter(|length| (1..=LABEL).contains(&usize::from(*length)))?;
+    let length =
+        u8::try_from(label.len()).ok().filter(|length| (1..=LABEL).contains(&usize::from(*length)))?;
     wire.push(length);
     wire.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
     Some(())
@@ -166,7 +168,8 @@ mod tests {
         assert_eq!(read("1.0.3.10.in-addr.arpa").as_deref(), Some("10.3.0.1"));
         let six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.B.d.0.1.0.0.2.ip6.arpa";
         assert_eq!(read(six).as_deref(), Some("2001:db8::1"));
-        for none in ["0.3.10.in-addr.arpa", "1.1.0.3.10.in-addr.arpa", "01.0.3.10.in-addr.arpa", "8.ip6.arpa"] {
+        for none in ["0.3.10.in-addr.arpa", "1.1.0.3.10.in-addr.arpa", "01.0.3.10.in-addr.arpa", "8.ip6.arpa"]
+        {
             assert_eq!(read(none), None, "{none}");
         }
     }

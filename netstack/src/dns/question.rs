@@ -55,7 +55,8 @@ impl<'p> Question<'p> {
         let mut reader = Reader { packet, at: 0 };
         let mut word = || reader.u16();
         let head = (word(), word(), word(), word(), word(), word());
-        let (Some(id), Some(flags), Some(questions), Some(answers), Some(authorities), Some(more)) = head else {
+        let (Some(id), Some(flags), Some(questions), Some(answers), Some(authorities), Some(more)) = head
+        else {
             return Err(Unanswerable::Ignored);
         };
         if flags & RESPONSE != 0 {

@@ -19,6 +19,8 @@ const ROUNDS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 const MOST_TIME: Duration = Duration::from_secs(5);
 /// After how long somebody gets an answer that is too old. Source: RFC 8767, 5.
 const PATIENCE: Duration = Duration::from_millis(1800);
+/// How long a search path is followed for somebody who could go on by himself.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(1);
 /// How many questions to others one question may need: names on a search path, aliases.
 const MOST_STEPS: usize = 16;
 
@@ -49,17 +51,19 @@ impl Resolver {
         let mut before: Option<Key> = None;
         let mut asked = asked;
         for _ in 0..MOST_STEPS {
-            let key = match self.desk.answer(asked, out) {
-                Verdict::Ask(key) => key,
+            let (key, is_search) = match self.desk.answer(asked, out) {
+                Verdict::Ask(key, is_search) => (key, is_search),
                 verdict @ (Verdict::Silence | Verdict::Answered) => return verdict,
             };
             if before.is_some_and(|before| before.bytes() == key.bytes()) {
                 // What came is gone already.
                 break;
             }
-            self.fetch(&key).await;
+            let time = if is_search { SEARCH_PATIENCE } else { MOST_TIME * 2 };
+            let in_time = tokio::time::timeout(time, self.fetch(&key)).await.is_ok();
             before = Some(key);
-            asked = Asked { now: Instant::now().into_std(), again: true, ..asked };
+            // Who searches goes on by itself, if others are too slow.
+            asked = Asked { now: Instant::now().into_std(), again: true, searches: in_time, ..asked };
         }
         self.desk.give_up(asked.packet, out)
     }

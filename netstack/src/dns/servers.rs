@@ -49,11 +49,7 @@ pub(super) struct Servers {
 impl Servers {
     /// `stubs` are asked about what is below their domains, and `upstream` about the rest; `own` are
     /// asked nothing.
-    pub(super) fn new(
-        upstream: Upstream,
-        stubs: &[(String, Vec<SocketAddr>)],
-        own: Vec<IpAddr>,
-    ) -> Self {
+    pub(super) fn new(upstream: Upstream, stubs: &[(String, Vec<SocketAddr>)], own: Vec<IpAddr>) -> Self {
         let read = |(domain, servers): &(String, Vec<_>)| Some((Name::parse(domain)?, servers.clone()));
         let mut stubs: Vec<_> = stubs.iter().filter_map(read).collect();
         // The longest that fits is meant.
@@ -94,7 +90,8 @@ impl Servers {
             return look.servers.clone();
         }
         look.at = Some(now);
-        let stamp = fs::metadata(path).ok().map(|file| (file.mtime(), file.mtime_nsec(), file.ino(), file.size()));
+        let stamp =
+            fs::metadata(path).ok().map(|file| (file.mtime(), file.mtime_nsec(), file.ino(), file.size()));
         if stamp != look.stamp || stamp.is_none() {
             look.stamp = stamp;
             // A file that is being replaced is there again a moment later.

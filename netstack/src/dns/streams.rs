@@ -50,7 +50,14 @@ async fn converse(stream: TcpStream, from: SocketAddr, resolver: &Arc<Resolver>)
         timeout(IDLE, stream.read_exact(&mut packet)).await??;
         let start = Instant::now();
         let now = start.into_std();
-        let asked = Asked { packet: &packet, from: from.ip(), channel: Channel::Tcp, now, again: false };
+        let asked = Asked {
+            packet: &packet,
+            from: from.ip(),
+            channel: Channel::Tcp,
+            now,
+            again: false,
+            searches: true,
+        };
         if let Verdict::Answered = resolver.answer(asked, &mut out).await {
             resolver.desk().counters().count_time(start.elapsed(), 1);
             let length = u16::try_from(out.len()).unwrap_or(u16::MAX);

@@ -48,7 +48,7 @@ fn desk() -> Desk {
     zone.set_pods(ip(POD), vec![PodNames { namespace: "default".into(), searches }]);
     let hosts = [(ip("192.0.2.7"), vec!["Printer.lan".to_owned(), "printer".to_owned()])];
     let rules = Rules::new(&hosts, vec![(ip("10.3.0.0"), 16)], true);
-    Desk::new(zone, rules, Cache::new(100, Duration::from_secs(3600)))
+    Desk::new(zone, rules, Cache::new(100, Duration::from_secs(3600)), Arc::default())
 }
 
 fn packet(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
@@ -64,7 +64,7 @@ fn packet(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
 }
 
 fn asked<'p>(packet: &'p [u8], from: &str, channel: Channel) -> Asked<'p> {
-    Asked { packet, from: ip(from), channel, now: Instant::now(), again: false }
+    Asked { packet, from: ip(from), channel, now: Instant::now(), again: false, searches: true }
 }
 
 /// The answer, or the name that others have to be asked for.
@@ -73,7 +73,7 @@ fn ask(desk: &Desk, name: &str, kind: RecordType) -> Result<Message, String> {
     let mut out = Vec::new();
     match desk.answer(asked(&packet, POD, Channel::Udp), &mut out) {
         Verdict::Answered => Ok(Message::from_vec(&out).unwrap()),
-        Verdict::Ask(key) => Err(Name::of_wire(key.parts().0).to_string()),
+        Verdict::Ask(key, _) => Err(Name::of_wire(key.parts().0).to_string()),
         Verdict::Silence => panic!("no answer"),
     }
 }
@@ -109,7 +109,8 @@ fn heard(desk: &Desk, name: &str, kind: u16, records: &[(&str, u16, &[u8])]) {
     desk.cache().insert(Key::new(&wire(name), kind, false).bytes(), stored, Instant::now());
 }
 
-const NONE: &str = "auth cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5";
+const NONE: &str =
+    "auth cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5";
 
 #[test]
 fn the_examples_of_the_specification() {
@@ -130,7 +131,11 @@ fn the_examples_of_the_specification() {
              add kubernetes.default.svc.cluster.local. 5 IN A 10.3.0.1\n\
              add kubernetes.default.svc.cluster.local. 5 IN AAAA 2001:db8::1",
         ),
-        ("1.0.3.10.in-addr.arpa.", PTR, "1.0.3.10.in-addr.arpa. 5 IN PTR kubernetes.default.svc.cluster.local."),
+        (
+            "1.0.3.10.in-addr.arpa.",
+            PTR,
+            "1.0.3.10.in-addr.arpa. 5 IN PTR kubernetes.default.svc.cluster.local.",
+        ),
         (long, PTR, &format!("{long} 5 IN PTR kubernetes.default.svc.cluster.local.")),
         (
             "headless.default.svc.cluster.local.",
@@ -173,7 +178,9 @@ fn the_examples_of_the_specification() {
 #[test]
 fn no_such_name_is_told_from_no_such_record() {
     let name = |name: &str| look(name, RecordType::MX);
-    for there in ["kubernetes.default.svc", "default.svc", "_tcp.kubernetes.default.svc", "svc", "pod", "default.pod"] {
+    for there in
+        ["kubernetes.default.svc", "default.svc", "_tcp.kubernetes.default.svc", "svc", "pod", "default.pod"]
+    {
         assert_eq!(name(&format!("{there}.cluster.local.")), format!("No Error aa=true\n{NONE}"), "{there}");
     }
     for none in ["none.other.svc", "none.svc", "none", "_udp.db.other.svc", "9-9-9-9.default.pod"] {
@@ -206,11 +213,16 @@ fn a_name_that_stands_for_another_is_followed_as_far_as_it_leads() {
     );
     assert_eq!(ask(&desk, "foo.default.svc.cluster.local.", A).unwrap_err(), "www.example.com.");
     let alias = wire("cdn.example.net");
-    heard(&desk, "www.example.com", 1, &[
-        ("www.example.com", 5, &alias),
-        ("cdn.example.net", 1, &[192, 0, 2, 53]),
-        ("cdn.example.net", 1, &[192, 0, 2, 54]),
-    ]);
+    heard(
+        &desk,
+        "www.example.com",
+        1,
+        &[
+            ("www.example.com", 5, &alias),
+            ("cdn.example.net", 1, &[192, 0, 2, 53]),
+            ("cdn.example.net", 1, &[192, 0, 2, 54]),
+        ],
+    );
     assert_eq!(
         shown(&ask(&desk, "foo.default.svc.cluster.local.", A).unwrap()),
         "No Error aa=true\n\
@@ -251,7 +263,12 @@ fn a_pods_search_path_is_followed_at_its_first_question() {
          www.example.org. 60 IN A 192.0.2.1"
     );
     assert_eq!(desk.counters().autopaths(), 3);
-    for (name, code) in [("gone.example.org.corp.example", None), ("gone.example.org", None), ("sick.corp.example", None), ("sick", Some(2))] {
+    for (name, code) in [
+        ("gone.example.org.corp.example", None),
+        ("gone.example.org", None),
+        ("sick.corp.example", None),
+        ("sick", Some(2)),
+    ] {
         heard(&desk, name, 1, &[]);
         if code.is_some() {
             let key = Key::new(&wire(name), 1, false);
@@ -260,7 +277,11 @@ fn a_pods_search_path_is_followed_at_its_first_question() {
     }
     for none in ["gone.example.org", "sick"] {
         let answer = shown(&first(none, A).unwrap());
-        assert_eq!(answer, format!("Non-Existent Domain aa=true\n{NONE}"), "{none}: it has to go on by itself");
+        assert_eq!(
+            answer,
+            format!("Non-Existent Domain aa=true\n{NONE}"),
+            "{none}: it has to go on by itself"
+        );
     }
     // Only the first name of a path, and only for pods whose path is known.
     let second = shown(&ask(&desk, "db.other.cluster.local.", A).unwrap());
@@ -277,7 +298,10 @@ fn names_of_the_nodes_own_come_first() {
     assert_eq!(look("printer.LAN.", A), "No Error aa=true\nprinter.LAN. 5 IN A 192.0.2.7");
     assert_eq!(look("printer.", A), "No Error aa=true\nprinter. 5 IN A 192.0.2.7");
     assert_eq!(look("printer.lan.", RecordType::AAAA), "No Error aa=true");
-    assert_eq!(look("7.2.0.192.in-addr.arpa.", PTR), "No Error aa=true\n7.2.0.192.in-addr.arpa. 5 IN PTR printer.lan.");
+    assert_eq!(
+        look("7.2.0.192.in-addr.arpa.", PTR),
+        "No Error aa=true\n7.2.0.192.in-addr.arpa. 5 IN PTR printer.lan."
+    );
     assert_eq!(look("localhost.", A), "No Error aa=true\nlocalhost. 5 IN A 127.0.0.1");
 }
 
@@ -292,7 +316,7 @@ fn others_answers_are_given_with_the_time_that_is_left() {
         let asked = Asked { now, ..asked(&packet, POD, Channel::Udp) };
         match desk.answer(asked, &mut out) {
             Verdict::Answered => Some(shown(&Message::from_vec(&out).unwrap())),
-            Verdict::Ask(_) | Verdict::Silence => None,
+            Verdict::Ask(..) | Verdict::Silence => None,
         }
     };
     assert_eq!(answer(0).unwrap(), "No Error aa=false\nWWW.example.org. 60 IN A 192.0.2.1");
@@ -336,7 +360,7 @@ fn what_cannot_be_answered_gets_its_reason() {
         change(&mut packet);
         match desk.answer(asked(&packet, POD, Channel::Udp), &mut out) {
             Verdict::Answered => Some(u16::from(Message::from_vec(&out).unwrap().metadata.response_code)),
-            Verdict::Ask(_) => panic!("to be asked"),
+            Verdict::Ask(..) => panic!("to be asked"),
             Verdict::Silence => None,
         }
     };

@@ -40,13 +40,17 @@ fn headless(endpoints: &[(&str, Option<&str>)]) -> ServiceNames {
 #[test]
 fn names_above_a_service_exist_as_long_as_it_does() {
     let mut zone = zone();
-    let names = ServiceNames::Cluster { addresses: vec!["10.96.0.1".parse().unwrap()], ports: vec![port("https")] };
+    let names =
+        ServiceNames::Cluster { addresses: vec!["10.96.0.1".parse().unwrap()], ports: vec![port("https")] };
     assert_eq!(found(&zone, "default.svc"), None);
     zone.set(service("web"), Some(&names));
     zone.set(service("db"), Some(&names));
-    for (name, count) in
-        [("web.default.svc", 1), ("default.svc", 0), ("_tcp.web.default.svc", 0), ("_https._tcp.web.default.svc", 1)]
-    {
+    for (name, count) in [
+        ("web.default.svc", 1),
+        ("default.svc", 0),
+        ("_tcp.web.default.svc", 0),
+        ("_https._tcp.web.default.svc", 1),
+    ] {
         assert_eq!(found(&zone, name), Some(count), "{name}");
     }
     assert_eq!(found(&zone, "a.web.default.svc"), None);
@@ -65,7 +69,10 @@ fn a_service_without_ready_endpoints_does_not_exist() {
     assert_eq!(found(&zone, "pets.default.svc"), None);
     zone.set(service("pets"), Some(&headless(&[("10.88.0.2", Some("rex")), ("10.88.0.3", None)])));
     assert_eq!(found(&zone, "pets.default.svc"), Some(2));
-    assert_eq!((found(&zone, "rex.pets.default.svc"), found(&zone, "10-88-0-3.pets.default.svc")), (Some(1), Some(1)));
+    assert_eq!(
+        (found(&zone, "rex.pets.default.svc"), found(&zone, "10-88-0-3.pets.default.svc")),
+        (Some(1), Some(1))
+    );
     let Found::Records(led) = zone.find(&labels("_https._tcp.pets.default.svc")) else { panic!("no ports") };
     assert!(led.len() == 2 && led.iter().all(|datum| datum.kind == SRV));
     let named = |address: &str| zone.find_address(address.parse().unwrap()).len();

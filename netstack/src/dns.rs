@@ -12,6 +12,8 @@ mod datagrams;
 mod desk;
 mod exchange;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 pub mod holder;
 mod model;
 mod name;
@@ -25,6 +27,8 @@ mod tasks;
 mod zone;
 
 pub use counters::{Counters, RequestCount};
+#[cfg(fuzzing)]
+pub use fuzzing::judge;
 pub use holder::{Holder, HolderError};
 pub use model::{NamedEndpoint, NamedPort, PodNames, ServiceNames};
 pub use servers::Upstream;

@@ -17,6 +17,8 @@ mod services;
 mod sys;
 
 pub use cidr::{Cidr, CidrError};
+#[cfg(fuzzing)]
+pub use dns::judge as judge_dns;
 pub use dns::{
     Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, Holder as DnsHolder,
     HolderError as DnsHolderError, NamedEndpoint, NamedPort, PodNames, RequestCount, ServiceNames, Upstream,

@@ -73,7 +73,7 @@ pub(super) enum Verdict {
     Answered,
     /// Others have to be asked this, and then the packet is to be looked at again. It is for the sake of
     /// a search path if the second says so, which can do without.
-    Ask(Key, bool),
+    Ask(Box<Key>, bool),
 }
 
 /// All that answers are made from.
@@ -170,7 +170,7 @@ enum Outcome {
     NoData(Authority),
     NoName(Authority),
     Failed,
-    Ask(Key),
+    Ask(Box<Key>),
 }
 
 /// What is known of a name without asking others.
@@ -354,7 +354,7 @@ impl<'a> Look<'a> {
             }
             None => {
                 counters.count_miss();
-                return Outcome::Ask(key);
+                return Outcome::Ask(Box::new(key));
             }
         };
         let is_negative = stored.answers.is_empty();

@@ -89,10 +89,9 @@ fn stored(message: &Message, code: u8, kind: u16) -> Option<Stored> {
 
 /// How long the SOA record says that there is none. Source: RFC 2308, 5.
 fn signed_life(authorities: &[ProtoRecord]) -> Option<u32> {
-    authorities.iter().find_map(|record| match &record.data {
-        RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
-        #[allow(clippy::wildcard_enum_match_arm, reason = "no other type matters here")]
-        _ => None,
+    authorities.iter().find_map(|record| {
+        let RData::SOA(soa) = &record.data else { return None };
+        Some(record.ttl.min(soa.minimum))
     })
 }
 

@@ -48,14 +48,14 @@ impl Resolver {
     /// # Cancel safety
     /// When dropped, what is being asked goes on being asked, and is in the cache later.
     pub(super) async fn answer(self: &Arc<Self>, asked: Asked<'_>, out: &mut Vec<u8>) -> Verdict {
-        let mut before: Option<Key> = None;
+        let mut before: Option<Box<Key>> = None;
         let mut asked = asked;
         for _ in 0..MOST_STEPS {
             let (key, is_search) = match self.desk.answer(asked, out) {
                 Verdict::Ask(key, is_search) => (key, is_search),
                 verdict @ (Verdict::Silence | Verdict::Answered) => return verdict,
             };
-            if before.is_some_and(|before| before.bytes() == key.bytes()) {
+            if before.as_ref().is_some_and(|before| before.bytes() == key.bytes()) {
                 // What came is gone already.
                 break;
             }

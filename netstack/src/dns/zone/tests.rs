@@ -126,8 +126,8 @@ proptest! {
             direct.set(service(name), names.as_ref());
         }
         let all = |zone: &Zone| {
-            let count = |(labels, node): (&Box<[u8]>, &Node)| (labels.clone(), node.records.len(), node.below);
-            let mut nodes: Vec<_> = zone.nodes.iter().map(count).collect();
+            let nodes = zone.nodes.iter().map(|(labels, node)| (labels.to_vec(), node.records.len(), node.below));
+            let mut nodes: Vec<_> = nodes.collect();
             nodes.sort();
             (nodes, zone.reverse.values().map(Vec::len).sum::<usize>())
         };

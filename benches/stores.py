@@ -303,7 +303,8 @@ class Agents:
             "logDir": str(place / "log"),
             "cgroupRoot": self.group(number),
             "metricsAddress": "",
-            "network": {"bridge": f"kb{os.getpid()}-{number}", "podCIDR": f"10.213.{number}.0/24"},
+            "network": {"bridge": f"kb{os.getpid()}-{number}", "podCIDR": f"10.213.{number}.0/24",
+                        "backend": "none"},
             # However full the machine's disk is.
             "node": {"evictionHard": {}},
         }

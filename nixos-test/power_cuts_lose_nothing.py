@@ -46,7 +46,7 @@ def configuration(name: str, number: int, cluster: dict | None) -> str:
         "logDir": f"/var/log/{name}",
         "cgroupRoot": name,
         "metricsAddress": "",
-        "network": {"bridge": f"k-{name}", "podCIDR": f"10.213.{number}.0/24"},
+        "network": {"bridge": f"k-{name}", "podCIDR": f"10.213.{number}.0/24", "backend": "none"},
         "node": {"evictionHard": {}},
     }
     return json.dumps(config | ({"cluster": cluster} if cluster else {}))

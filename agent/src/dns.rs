@@ -3,9 +3,10 @@
 mod names;
 mod view;
 
+use crate::node::Node;
 use manifests::config::AgentConfiguration;
 use netstack::{
-    Cidr, Dns, DnsCounters, DnsError, DnsHolder, DnsOptions, DnsSockets, Endpoint, Policy, ServiceName,
+    Dns, DnsCounters, DnsError, DnsHolder, DnsOptions, DnsSockets, Endpoint, Network, Policy, ServiceName,
     ServicePort, Target, Transport, Upstream, dns_holder,
 };
 use reconciler::store::{Store, Watch};
@@ -30,7 +31,7 @@ const HOST_FILE: &str = "/etc/resolv.conf";
 
 /// What the name server of this node is made from.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+struct Plan {
     options: DnsOptions,
     address: IpAddr,
     /// The node.
@@ -41,36 +42,39 @@ pub(crate) struct Plan {
     holder: PathBuf,
 }
 
-/// Where the node's pods ask: the address of their bridge.
-fn address(configuration: &AgentConfiguration) -> Option<Ipv4Addr> {
-    Some(configuration.network.pod_cidr.parse::<Cidr>().ok()?.gateway())
-}
-
 /// The service's address that leads to the name server, for those who know no other.
 fn service_address(configuration: &AgentConfiguration) -> Option<Ipv4Addr> {
     let (network, prefix) = configuration.network.service_network()?;
     (prefix <= 28).then(|| Ipv4Addr::from(u32::from(network) + PLACE))
 }
 
-/// What pods are told of the name server; nothing if there is none.
+/// What pods are told of the name server, but for where it is; nothing if there is to be none.
 pub(crate) fn of_pods(configuration: &AgentConfiguration) -> Option<ClusterDns> {
     let dns = &configuration.network.dns;
-    let address = address(configuration).filter(|_| dns.enabled)?;
-    Some(ClusterDns { servers: vec![address.to_string()], domain: dns.cluster_domain.clone() })
+    dns.enabled.then(|| ClusterDns { servers: Vec::new(), domain: dns.cluster_domain.clone() })
+}
+
+/// Where the node's pods ask: an address of their bridge's.
+pub(crate) fn address(network: &Network) -> Option<IpAddr> {
+    network.gateways().first().copied()
 }
 
 /// What the configuration says of the name server; nothing if there is to be none.
-pub(crate) fn plan(configuration: &AgentConfiguration) -> Option<Plan> {
-    let network = &configuration.network;
-    let dns = &network.dns;
-    let pods: Cidr = network.pod_cidr.parse().ok()?;
-    let address = IpAddr::from(address(configuration).filter(|_| dns.enabled)?);
-    let services = network.service_network().map(|(address, prefix)| (IpAddr::from(address), prefix));
+fn plan(configuration: &AgentConfiguration, network: &Network) -> Option<Plan> {
+    let dns = &configuration.network.dns;
+    let address = address(network).filter(|_| dns.enabled)?;
+    let services = manifests::config::networks(&configuration.network.service_cidr);
+    let services = services.into_iter().map(|network| (network.address, network.prefix));
+    let cluster = configuration.cluster.as_ref().map(|_| &configuration.network.cluster_cidr);
+    let cluster = cluster.into_iter().flat_map(|text| manifests::config::networks(text));
+    let cluster = cluster.map(|network| (network.address, network.prefix));
+    let pods = network.pod_cidrs().subnets();
+    let pods = pods.into_iter().map(|subnet| (subnet.gateway(), subnet.prefix()));
     let upstreams = dns.upstreams();
     let options = DnsOptions {
         domain: dns.cluster_domain.clone(),
         addresses: service_address(configuration).map(IpAddr::from).into_iter().collect(),
-        networks: services.into_iter().chain([(pods.network().into(), pods.prefix())]).collect(),
+        networks: services.chain(cluster).chain(pods).collect(),
         hosts: dns.host_names(),
         upstream: if upstreams.is_empty() {
             Upstream::File(HOST_FILE.into())
@@ -89,8 +93,12 @@ pub(crate) fn plan(configuration: &AgentConfiguration) -> Option<Plan> {
 }
 
 /// The service that leads to the name server from its usual address, unless somebody has made another.
-pub(crate) fn service(configuration: &AgentConfiguration) -> Option<(ServiceName, Vec<ServicePort>)> {
-    let at = address(configuration).filter(|_| configuration.network.dns.enabled)?;
+pub(crate) fn service(
+    configuration: &AgentConfiguration,
+    network: &Network,
+) -> Option<(ServiceName, Vec<ServicePort>)> {
+    let dns = &configuration.network.dns;
+    let at = address(network).filter(|at| dns.enabled && at.is_ipv4())?;
     let cluster_address = service_address(configuration)?;
     let port = |transport| ServicePort {
         transport,
@@ -101,22 +109,28 @@ pub(crate) fn service(configuration: &AgentConfiguration) -> Option<(ServiceName
         affinity: None,
         internal: Policy::Cluster,
         external: Policy::Cluster,
-        endpoints: vec![Endpoint::ready(Target { address: at.into(), port: PORT })],
+        endpoints: vec![Endpoint::ready(Target { address: at, port: PORT })],
     };
     let name = ServiceName { namespace: "kube-system".into(), name: "kube-dns".into() };
     Some((name, vec![port(Transport::Udp), port(Transport::Tcp)]))
 }
 
-/// Answers the node's pods as `store` knows it, until `stop`.
+/// Answers the node's pods as its store knows it, until `stop`.
 ///
 /// # Errors
 /// Never: what the kernel refuses is said, and tried again.
 pub(crate) async fn run(
-    store: Arc<Store>,
-    plan: Plan,
+    node: Arc<Node>,
+    configuration: Arc<AgentConfiguration>,
     counters: Arc<DnsCounters>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let store = Arc::clone(&node.store);
+    let Some(network) = stop.run_until_cancelled(node.network.opened()).await else { return Ok(()) };
+    let Some(plan) = plan(&configuration, &network) else {
+        stop.cancelled().await;
+        return Ok(());
+    };
     while !stop.is_cancelled() {
         if let Err(error) = serve(&store, &plan, &counters, &stop).await {
             let error = crate::chain::chain(&error);

@@ -9,6 +9,7 @@ use crate::node::bindings::{Binding, Bindings};
 use crate::node::ending::Endings;
 use crate::node::keeper::Keeper;
 use crate::node::registration::{self, Machine};
+use crate::overlay::HOLLOW;
 use crate::run::{End, finished, node_name, until_the_end};
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -29,8 +30,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What hollow nodes are called, and pods are kept from them by: what runs there does nothing.
-const HOLLOW: &str = "evenkeel.dev/hollow";
 /// The first address that hollow nodes and their pods claim to have: shared address space (RFC 6598).
 const FIRST_ADDRESS: u32 = u32::from_be_bytes([100, 64, 0, 0]);
 /// Addresses of one node, its own among them.
@@ -102,7 +101,9 @@ async fn start(
     let answers = Arc::new(Answers { cluster: view, sync, peers: Arc::clone(&peers), images: None });
     let expiration = metrics.certificate_expiration.clone();
     // A member may be elected, and then it decides for all.
-    let driver = Driver::new(Arc::clone(&store), notes).listening_to(heartbeats, NodeRules::default());
+    let driver = Driver::new(Arc::clone(&store), notes)
+        .listening_to(heartbeats, NodeRules::default())
+        .with_pod_networks(crate::overlay::rules(&configuration));
     let mut bindings = Bindings::default();
     let shared = Shared { store: Arc::clone(&store), configuration, metrics, options };
     let mut tasks = JoinSet::new();

@@ -13,6 +13,7 @@ mod hollow;
 mod metrics;
 mod netdev;
 mod node;
+mod overlay;
 mod peers;
 mod print;
 mod probe;

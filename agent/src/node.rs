@@ -13,6 +13,7 @@ pub(crate) mod host_ports;
 pub(crate) mod image_gc;
 pub(crate) mod keeper;
 mod memory;
+pub(crate) mod network;
 mod notes;
 mod order;
 pub(crate) mod pressure;
@@ -33,7 +34,7 @@ use ending::{Ending, Endings};
 use k8s_openapi::api::core::v1::Pod;
 use keeper::Keeper;
 use manifests::{Object, ObjectKey};
-use netstack::Network;
+use network::PodNetwork;
 use reconciler::controllers::Note;
 use reconciler::events::Recorder;
 use reconciler::store::Store;
@@ -50,7 +51,7 @@ use tokio::sync::watch;
 pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) runtime: Runtime,
-    pub(crate) network: Network,
+    pub(crate) network: PodNetwork,
     pub(crate) images: Arc<Puller>,
     pub(crate) facts: NodeFacts,
     /// Signs the tokens of pods.
@@ -79,6 +80,15 @@ impl Node {
             closing: self.closing.clone(),
             hands: Arc::clone(self),
         }
+    }
+
+    /// What is known of the node, with what its network says.
+    pub(crate) fn facts_now(&self) -> NodeFacts {
+        let mut facts = self.facts.clone();
+        if let (Some(dns), Ok(network)) = (&mut facts.dns, self.network.get()) {
+            dns.servers = crate::dns::address(&network).iter().map(ToString::to_string).collect();
+        }
+        facts
     }
 
     /// The pods bound to this node.

@@ -11,17 +11,17 @@ use crate::metrics::Metrics;
 use crate::node::bindings::Bindings;
 use crate::node::ending::Endings;
 use crate::node::hardware;
+use crate::node::network::{self, PodNetwork};
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{dns, services, sync_metrics, systemd, telemetry};
+use crate::{dns, overlay, services, sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use manifests::config::{AgentConfiguration, parse_configuration};
 use manifests::diagnostic::render;
 use manifests::parse::SourceFile;
-use netstack::{Cidr, Network, NetworkOptions, ServicesOptions};
 use options::{facts, puller, runtime_options};
 use reconciler::controllers::NodeRules as LostRules;
 use reconciler::driver::Driver;
@@ -32,6 +32,7 @@ use reconciler::sync::duty::{Duties, Holders};
 use reconciler::sync::{SyncHandle, Syncer, syncer};
 use runtime::pods::Runtime;
 use runtime::token::TokenKey;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -157,8 +158,6 @@ struct Parts {
     sharing: Option<Sharing>,
     /// Until the store's Node object says what this machine is: no leader takes it yet.
     unregistered: Option<Machine>,
-    /// `None` if services lead nowhere on this node.
-    services: Option<ServicesOptions>,
     started_at: jiff::Timestamp,
 }
 
@@ -170,11 +169,11 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let store = cluster::open_store(&configuration, peers.as_ref().map(|(peers, _)| &**peers)).await?;
     let store = Arc::new(store);
     records.open(Arc::clone(&store));
-    let cidr: Cidr = configuration.network.pod_cidr.parse().context("network.podCIDR")?;
-    let network = open_network(&configuration, cidr).await?;
+    let cidrs = network::known(&store, &configuration);
+    let alone = cidrs.and_then(|cidrs| cidrs.gateways().first().copied());
+    let machine = machine(&configuration, peers.as_ref(), alone);
+    let network = PodNetwork::of(&configuration, cidrs, &machine.addresses).await?;
     let warnings = told(&network);
-    let machine = machine(&configuration, peers.as_ref(), cidr);
-    let services = services::options(&configuration, cidr);
     let registered = cluster::leads(&store);
     if registered {
         registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
@@ -217,14 +216,13 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         records,
         sharing,
         unregistered: (!registered).then_some(machine),
-        services,
         started_at,
     })
 }
 
 /// What `network` has to say of the machine; the log has it, too.
-fn told(network: &Network) -> Vec<String> {
-    let warnings: Vec<String> = network.warnings().iter().map(ToString::to_string).collect();
+fn told(network: &PodNetwork) -> Vec<String> {
+    let warnings = network.warnings();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     warnings
 }
@@ -236,8 +234,12 @@ fn sharing(configuration: &AgentConfiguration, peers: Option<&cluster::Port>) ->
 }
 
 /// This machine, with its addresses towards others.
-fn machine(configuration: &AgentConfiguration, peers: Option<&cluster::Port>, cidr: Cidr) -> Machine {
-    let alone = cidr.gateway().into();
+fn machine(
+    configuration: &AgentConfiguration,
+    peers: Option<&cluster::Port>,
+    alone: Option<IpAddr>,
+) -> Machine {
+    let alone = alone.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let addresses = peers.map_or_else(
         || hardware::addresses(alone),
         |(peers, _)| hardware::addresses_with(&peers.me().address, alone),
@@ -251,15 +253,6 @@ fn duties(configuration: &AgentConfiguration, shared: bool, holders: &watch::Sen
         return Duties { me: configuration.node_name.clone(), holders: holders.subscribe() };
     }
     Duties::alone(configuration.sources.iter().map(|source| source.name.clone()))
-}
-
-async fn open_network(configuration: &AgentConfiguration, pod_cidr: Cidr) -> anyhow::Result<Network> {
-    let options = NetworkOptions {
-        bridge: configuration.network.bridge.clone(),
-        pod_cidr,
-        mtu: configuration.network.mtu,
-    };
-    Network::open(options).await.context("cannot set up the pod network")
 }
 
 impl Parts {
@@ -295,6 +288,8 @@ impl Parts {
         let keeper = self.node.keeper(bindings.of(&self.configuration.node_name));
         add(finished(bindings.run(Arc::clone(&self.store), stop.clone())).boxed());
         add(keeper.run(Arc::clone(&retry), stop.clone()).boxed());
+        let configuration = Arc::clone(&self.configuration);
+        add(network::run(Arc::clone(&self.node), configuration, Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::ephemeral::run(Arc::clone(&self.node), stop.clone()).boxed());
@@ -363,17 +358,17 @@ impl Parts {
         let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
             .listening_to(heartbeats, LostRules::default())
             .with_services(services::rules(&self.configuration))
+            .with_pod_networks(overlay::rules(&self.configuration))
             .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));
         let mut parts = vec![follower.run(stop.clone()).boxed(), finished(driver.run(stop.clone())).boxed()];
-        if let Some(options) = self.services.clone() {
-            let (store, me) = (Arc::clone(&self.store), self.configuration.node_name.clone());
-            let own = dns::service(&self.configuration);
-            parts.push(services::run(store, (options, own), me, stop.clone()).boxed());
-        }
-        if let Some(plan) = dns::plan(&self.configuration) {
-            let (store, counters) = (Arc::clone(&self.store), Arc::clone(&self.metrics.dns));
-            parts.push(dns::run(store, plan, counters, stop.clone()).boxed());
-        }
+        let place = || (Arc::clone(&self.node), Arc::clone(&self.configuration));
+        let (node, configuration) = place();
+        parts.push(services::run(node, configuration, stop.clone()).boxed());
+        let (node, configuration) = place();
+        parts.push(overlay::run(node, configuration, stop.clone()).boxed());
+        let (node, configuration) = place();
+        let counters = Arc::clone(&self.metrics.dns);
+        parts.push(dns::run(node, configuration, counters, stop.clone()).boxed());
         if let Some(machine) = self.unregistered.clone() {
             let (store, configuration) = (Arc::clone(&self.store), Arc::clone(&self.configuration));
             parts.push(registration::run(store, machine, configuration, stop.clone()).boxed());

@@ -3,10 +3,12 @@
 mod objects;
 mod view;
 
-use manifests::config::AgentConfiguration;
-use netstack::{Applied, Cidr, ServiceNetwork, Services, ServicesError, ServicesOptions};
+use crate::node::Node;
+use manifests::config::{AgentConfiguration, IpNetwork};
+use netstack::{Applied, ServiceNetwork, Services, ServicesError, ServicesOptions};
 use reconciler::controllers::ServiceRules;
 use reconciler::store::{Store, Watch};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -17,26 +19,41 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// Where the addresses of services are from, as the configuration says.
 pub(crate) fn rules(configuration: &AgentConfiguration) -> ServiceRules {
-    ServiceRules { v4: configuration.network.service_network(), v6: None }
+    ServiceRules {
+        v4: configuration.network.service_network(),
+        v6: configuration.network.service_network_v6(),
+    }
 }
 
 /// What services are made from on this node; nothing if there are to be none.
-pub(crate) fn options(configuration: &AgentConfiguration, pods: Cidr) -> Option<ServicesOptions> {
-    let (address, prefix) = configuration.network.service_network()?;
-    let network = ServiceNetwork { address: address.into(), prefix, source: Some(pods.gateway().into()) };
-    Some(ServicesOptions { bridge: configuration.network.bridge.clone(), networks: vec![network] })
+fn options(configuration: &AgentConfiguration, gateways: &[IpAddr]) -> Option<ServicesOptions> {
+    let network = |network: IpNetwork| {
+        let source = gateways.iter().find(|own| own.is_ipv4() == network.address.is_ipv4()).copied();
+        // Who has no address to ask from has nobody to ask.
+        source.map(|_| ServiceNetwork { address: network.address, prefix: network.prefix, source })
+    };
+    let networks = manifests::config::networks(&configuration.network.service_cidr);
+    let networks: Vec<_> = networks.into_iter().filter_map(network).collect();
+    let bridge = configuration.network.bridge.clone();
+    (!networks.is_empty()).then_some(ServicesOptions { bridge, networks })
 }
 
-/// Keeps the services of `store` in force on the node called `me` until `stop`. They stay so after it.
+/// Keeps the services of the store in force on the node until `stop`. They stay so after it.
 ///
 /// # Errors
 /// Never: what the kernel refuses is said, and tried again.
 pub(crate) async fn run(
-    store: Arc<Store>,
-    (options, own): (ServicesOptions, Own),
-    me: String,
+    node: Arc<Node>,
+    configuration: Arc<AgentConfiguration>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let (store, me) = (Arc::clone(&node.store), configuration.node_name.clone());
+    let Some(network) = stop.run_until_cancelled(node.network.opened()).await else { return Ok(()) };
+    let own = crate::dns::service(&configuration, &network);
+    let Some(options) = options(&configuration, &network.gateways()) else {
+        stop.cancelled().await;
+        return Ok(());
+    };
     while !stop.is_cancelled() {
         if let Err(error) = follow(&store, (&options, &own), &me, &stop).await {
             let error = crate::chain::chain(&error);

@@ -34,6 +34,8 @@ mod nothing_depends_on_the_agent;
 mod pods_by_request;
 #[path = "end_to_end/pods_reach_one_another.rs"]
 mod pods_reach_one_another;
+#[path = "end_to_end/pods_reach_other_nodes.rs"]
+mod pods_reach_other_nodes;
 #[path = "../../runtime/tests/pods/refused.rs"]
 mod refused;
 #[path = "end_to_end/repository.rs"]
@@ -76,6 +78,8 @@ fn of_pods() -> Vec<(&'static str, Test)> {
         nodes_work_together:
             three_nodes_run_what_one_of_them_can_fetch,
             a_survivor_begins_anew_and_others_come_back_to_it;
+        pods_reach_other_nodes:
+            pods_of_three_nodes_reach_one_another_by_addresses_that_they_are_given;
         nodes_share_images:
             all_nodes_run_what_one_of_them_can_pull,
             a_peer_that_dies_in_the_middle_is_gone_on_with;

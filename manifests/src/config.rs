@@ -5,6 +5,7 @@
 mod cluster;
 mod dns;
 mod images;
+mod network;
 mod node;
 mod read;
 mod runtimes;
@@ -14,6 +15,7 @@ mod taint;
 pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
 pub use dns::{DnsConfiguration, DnsHost};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
+pub use network::{IpNetwork, NetworkBackend, VxlanConfiguration, networks};
 pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
 pub use runtimes::RuntimeConfiguration;
@@ -24,7 +26,7 @@ use crate::quantity::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 /// The kubelet's.
@@ -122,14 +124,31 @@ impl AgentConfiguration {
 pub struct NetworkConfiguration {
     /// Name of the bridge, at most 15 bytes.
     pub bridge: String,
-    /// IPv4 network of the pods on this node, `ADDRESS/PREFIX`; the first host address is the bridge's.
+    /// Networks of the pods on this node, `ADDRESS/PREFIX`, one or an IPv4 and an IPv6 one with a comma
+    /// between; the first host address is the bridge's. If empty, a node with peers gets a block of
+    /// `clusterCIDR`.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
-    /// IPv4 network of the services' addresses, `ADDRESS/PREFIX`, the same on every node; empty for a node
+    /// The networks that nodes' blocks are from, the same on every node.
+    #[serde(rename = "clusterCIDR")]
+    pub cluster_cidr: String,
+    /// Length of the prefix of a node's IPv4 block.
+    #[serde(rename = "nodeCIDRMaskSize")]
+    pub node_cidr_mask_size: u8,
+    /// Length of the prefix of a node's IPv6 block.
+    #[serde(rename = "nodeCIDRMaskSizeIPv6")]
+    pub node_cidr_mask_size_ipv6: u8,
+    /// Networks of the services' addresses, `ADDRESS/PREFIX`, the same on every node; empty for a node
     /// on which services lead nowhere.
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: String,
-    /// Maximum transmission unit of the pods' links in bytes; 0 takes the kernel's.
+    /// How nodes with peers reach one another's pods: `vxlan`, `host-gw`, `none`. The same on every node.
+    pub backend: String,
+    /// How, if by `vxlan`.
+    pub vxlan: VxlanConfiguration,
+    /// Whoever is asked by a pod, and is outside of the pods' networks, sees the node.
+    pub ip_masq: bool,
+    /// Maximum transmission unit of the pods' links in bytes; 0 takes what fits the way to other nodes.
     pub mtu: u32,
     /// The node's own name server.
     pub dns: DnsConfiguration,
@@ -139,8 +158,14 @@ impl Default for NetworkConfiguration {
     fn default() -> Self {
         Self {
             bridge: "keel0".into(),
-            pod_cidr: "10.99.0.0/16".into(),
+            pod_cidr: String::new(),
+            cluster_cidr: "10.244.0.0/16".into(),
+            node_cidr_mask_size: 24,
+            node_cidr_mask_size_ipv6: 64,
             service_cidr: "10.96.0.0/16".into(),
+            backend: "vxlan".into(),
+            vxlan: VxlanConfiguration::default(),
+            ip_masq: true,
             mtu: 0,
             dns: DnsConfiguration::default(),
         }
@@ -148,11 +173,13 @@ impl Default for NetworkConfiguration {
 }
 
 impl NetworkConfiguration {
-    /// `serviceCIDR` as the network's first address and its prefix; nothing if it is empty.
+    /// The services' network of IPv4 addresses and its prefix, if there is one.
     #[must_use]
     pub fn service_network(&self) -> Option<(Ipv4Addr, u8)> {
-        let (address, prefix) = self.service_cidr.split_once('/')?;
-        Some((address.parse().ok()?, prefix.parse().ok()?))
+        networks(&self.service_cidr).into_iter().find_map(|network| match network.address {
+            IpAddr::V4(address) => Some((address, network.prefix)),
+            IpAddr::V6(_) => None,
+        })
     }
 }
 

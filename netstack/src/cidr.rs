@@ -1,5 +1,6 @@
 //! The IPv4 network that a node's pods share.
 
+use crate::subnet::Subnet;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -36,6 +37,17 @@ pub enum CidrError {
         given: String,
         /// Its prefix.
         prefix: u8,
+    },
+    /// Not of the form `ADDRESS/PREFIX`, or no network, of either family.
+    #[error("{0:?} is no network such as 10.88.0.0/16 or fd00:88::/64")]
+    Subnet(String),
+    /// Pods have an address of each.
+    #[error("{narrow} has fewer addresses than {wide}; pods have one of each")]
+    Narrow {
+        /// Of IPv4.
+        wide: Cidr,
+        /// Of IPv6.
+        narrow: Subnet,
     },
     /// The kernel routes no such addresses between hosts.
     #[error("{0} is not for hosts: it is reserved for loopback, multicast or nothing")]

@@ -5,12 +5,14 @@
 //! and is read back from there ([`crate::names::address_of`]).
 
 use crate::cidr::Cidr;
+use crate::subnet::PodCidrs;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::Ipv4Addr;
 
 /// The addresses of one network and the links that hold them, by name.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    networks: PodCidrs,
     cidr: Cidr,
     by_link: BTreeMap<String, Ipv4Addr>,
     by_address: BTreeMap<Ipv4Addr, String>,
@@ -19,16 +21,17 @@ pub(crate) struct Pool {
 
 /// Every address of the network is held.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("all {held} addresses for pods of {cidr} are taken")]
+#[error("all {held} addresses for pods of {networks} are taken")]
 pub struct Exhausted {
-    cidr: Cidr,
+    networks: PodCidrs,
     held: usize,
 }
 
 impl Pool {
     /// A pool of which nothing is held.
-    pub(crate) fn new(cidr: Cidr) -> Self {
-        Self { cidr, by_link: BTreeMap::new(), by_address: BTreeMap::new(), last: cidr.gateway() }
+    pub(crate) fn new(networks: PodCidrs) -> Self {
+        let cidr = networks.numbers();
+        Self { networks, cidr, by_link: BTreeMap::new(), by_address: BTreeMap::new(), last: cidr.gateway() }
     }
 
     /// Notes that `link` holds `address`. Returns whether it now does: not if the
@@ -57,7 +60,8 @@ impl Pool {
         if let Some(address) = self.by_link.get(link) {
             return Ok(*address);
         }
-        let address = self.next_free().ok_or(Exhausted { cidr: self.cidr, held: self.by_link.len() })?;
+        let address =
+            self.next_free().ok_or(Exhausted { networks: self.networks, held: self.by_link.len() })?;
         self.by_link.insert(link.into(), address);
         self.by_address.insert(address, link.into());
         self.last = address;

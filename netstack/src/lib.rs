@@ -13,7 +13,9 @@ mod dns;
 mod ipam;
 mod names;
 mod network;
+mod overlay;
 mod services;
+mod subnet;
 mod sys;
 
 pub use cidr::{Cidr, CidrError};
@@ -28,7 +30,9 @@ pub use ipam::Exhausted;
 pub use network::{
     AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,
 };
+pub use overlay::{Backend, Changed, Overlay, OverlayError, OverlayOptions, Peer, Unreachable, path_mtu};
 pub use services::{
     Applied, Endpoint, Family, NodeView, Policy, ServiceName, ServiceNetwork, ServicePort, Services,
     ServicesError, ServicesOptions, Taken, Target, Transport,
 };
+pub use subnet::{PodCidrs, Subnet};

@@ -1,6 +1,7 @@
 //! Names and hardware addresses of links: all that is derived, nothing that is kept.
 
-use std::net::Ipv4Addr;
+use crate::subnet::Subnet;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The longest name that a link can have, in bytes.
 const LONGEST: usize = 15;
@@ -9,6 +10,8 @@ const LONGEST: usize = 15;
 const POD_SIDE: [u8; 2] = [0x0a, 0x58];
 /// The same for the end of a pod's link that stays on the host.
 const HOST_SIDE: [u8; 2] = [0x0a, 0x59];
+/// The same for the ends of tunnels.
+const TUNNEL_SIDE: [u8; 2] = [0x0a, 0x5a];
 
 /// What is wrong with the name of a bridge, as the end of a sentence.
 pub(crate) fn check_bridge(name: &str) -> Result<(), &'static str> {
@@ -28,6 +31,26 @@ pub(crate) fn check_bridge(name: &str) -> Result<(), &'static str> {
 /// 52 bit hash, so that the pods of several agents do not meet.
 pub(crate) fn link_of(bridge: &str, uid: &str) -> String {
     format!("kl{:013x}", hash(bridge, uid) >> 12)
+}
+
+/// The alias of what no other trait of it tells.
+pub(crate) const MADE_HERE: &str = "keel";
+
+/// The device that leads to other nodes' pods: called after the bridge, as far as there is room.
+pub(crate) fn tunnel_of(bridge: &str) -> String {
+    let name = format!("{bridge}-vx");
+    if name.len() <= LONGEST { name } else { format!("kv{:013x}", hash(bridge, "tunnel") >> 12) }
+}
+
+/// Hardware address of the tunnel's end on the node that has this network for its pods.
+pub(crate) fn tunnel_mac_of(subnet: Subnet) -> [u8; 6] {
+    match subnet.address() {
+        IpAddr::V4(address) => join(TUNNEL_SIDE, address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = digest(&address.octets()).to_be_bytes();
+            join(TUNNEL_SIDE, Ipv4Addr::from([a, b, c, d]))
+        }
+    }
 }
 
 /// The group that links of `bridge` are put into when they are about to be removed.
@@ -101,6 +124,13 @@ mod tests {
         assert_eq!(names.len(), 40_000);
         assert!(names.iter().all(|name| is_link(name)));
         assert!(!is_link("klever0") && !is_link("kl0123456789abX") && !is_link("eth0"));
+    }
+
+    #[test]
+    fn a_tunnel_is_called_after_its_bridge() {
+        assert_eq!(tunnel_of("keel0"), "keel0-vx");
+        let long = tunnel_of("keel-demo-1234");
+        assert_eq!((long.len(), &long[..2]), (15, "kv"));
     }
 
     #[test]

@@ -10,9 +10,9 @@ mod removal;
 pub use error::{AttachError, NetworkError, Warning};
 pub use host_ports::{HostPort, Protocol};
 
-use crate::cidr::Cidr;
 use crate::ipam::Pool;
 use crate::names;
+use crate::subnet::{PodCidrs, Subnet};
 use crate::sys::link::{self, Link};
 use crate::sys::{netns, socket};
 use futures::future::try_join_all;
@@ -33,8 +33,11 @@ const POD_INTERFACE: &str = "eth0";
 pub struct NetworkOptions {
     /// Name of the bridge, at most 15 bytes.
     pub bridge: String,
-    /// The pods' network; its first host address is the bridge's.
-    pub pod_cidr: Cidr,
+    /// The pods' networks; their first host addresses are the bridge's.
+    pub pod_cidrs: PodCidrs,
+    /// Networks that the bridge may have from before: it gives them up when no pod has an address of
+    /// one any more. That of anything else is refused.
+    pub formers: Vec<Subnet>,
     /// Largest packet of bridge and links in bytes; 0 takes the kernel's.
     pub mtu: u32,
 }
@@ -68,6 +71,7 @@ pub struct Network {
     published: Mutex<Published>,
     /// Held while that and the kernel's rules change.
     publishing: tokio::sync::Mutex<()>,
+    formers: Vec<Subnet>,
     warnings: Vec<Warning>,
 }
 
@@ -87,9 +91,12 @@ impl Network {
         let handle = socket::open().await.map_err(NetworkError::Socket)?;
         let mut warnings = bridge::check_overlap(&handle, &options).await?;
         let bridge = bridge::ensure(&handle, &options).await?;
-        warnings.extend(bridge::ensure_forwarding());
-        let mut pool = Pool::new(options.pod_cidr);
-        for port in ports(&handle, &options, bridge).await? {
+        warnings.extend(bridge::ensure_forwarding(&options.bridge, options.pod_cidrs));
+        let mut pool = Pool::new(options.pod_cidrs);
+        let ports = ports(&handle, &options, bridge).await?;
+        let formers = bridge::give_up_formers(&handle, &options, (bridge, &ports)).await?;
+        warnings.extend(formers.iter().map(|former| Warning::Former(*former)));
+        for port in ports {
             if let Some(address) = names::address_of(&port.mac) {
                 pool.adopt(&port.name, address);
             }
@@ -107,6 +114,7 @@ impl Network {
             remover,
             published: Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
+            formers,
             warnings,
         })
     }
@@ -117,6 +125,24 @@ impl Network {
         &self.warnings
     }
 
+    /// The bridge's addresses, IPv4 first: pods' default routes.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        self.options.pod_cidrs.gateways()
+    }
+
+    /// The networks that new pods' addresses are from.
+    #[must_use]
+    pub fn pod_cidrs(&self) -> PodCidrs {
+        self.options.pod_cidrs
+    }
+
+    /// Networks of before that pods still have addresses of.
+    #[must_use]
+    pub fn formers(&self) -> &[Subnet] {
+        &self.formers
+    }
+
     /// The addresses that [`Network::attach`] will give the pod `uid`, held for it from
     /// here on until [`Network::detach`]. Repeating gives the same.
     ///
@@ -124,7 +150,8 @@ impl Network {
     /// If there is no address left.
     pub fn reserve(&self, uid: &str) -> Result<Vec<IpAddr>, crate::Exhausted> {
         let name = names::link_of(&self.options.bridge, uid);
-        Ok(vec![self.pool().claim(&name)?.into()])
+        let number = self.pool().claim(&name)?;
+        Ok(self.options.pod_cidrs.addresses(number).into_iter().map(|(address, _)| address).collect())
     }
 
     /// The pod `uid`, whose network namespace is that of process `pid`, has an address
@@ -141,27 +168,27 @@ impl Network {
         if netns::same(&namespace, &self.own).map_err(|source| AttachError::Namespace { pid, source })? {
             return Err(AttachError::HostNamespace { pid });
         }
-        let cidr = self.options.pod_cidr;
-        let address = self.pool().claim(&name)?;
+        let number = self.pool().claim(&name)?;
+        let addresses = self.options.pod_cidrs.addresses(number);
         let pair = link::Pair {
             name: &name,
-            mac: names::host_mac_of(address),
+            mac: names::host_mac_of(number),
             controller: self.bridge,
             peer_name: POD_INTERFACE,
-            peer_mac: names::mac_of(address),
+            peer_mac: names::mac_of(number),
             mtu: self.options.mtu,
         };
         pod::join(&self.handle, &pair, namespace.as_fd(), pid).await?;
         // The alias is for people and for what `sweep` reports: not worth failing for.
         let alias: String = uid.chars().take(60).collect();
         let (inside, _) = tokio::join!(
-            pod::configure(namespace, address, cidr, pid),
+            pod::configure(namespace, addresses.clone(), pid),
             link::set_up_port(&self.handle, &name, &alias)
         );
         inside?;
         Ok(Attachment {
-            addresses: vec![address.into()],
-            gateway: cidr.gateway().into(),
+            gateway: addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), |(_, subnet)| subnet.gateway()),
+            addresses: addresses.into_iter().map(|(address, _)| address).collect(),
             interface: POD_INTERFACE.into(),
             mac: pair.peer_mac,
             host_interface: name,

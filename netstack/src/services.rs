@@ -21,6 +21,7 @@ mod way;
 mod wire;
 
 pub use model::{Endpoint, Family, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
+pub(crate) use rules::tag;
 
 use crate::sys::ear::Ear;
 use crate::sys::link;

@@ -11,6 +11,7 @@ pub mod eviction;
 pub mod garbage;
 pub mod job;
 pub mod node;
+pub mod nodeipam;
 pub mod outage;
 pub mod replicaset;
 pub mod revision;
@@ -33,6 +34,7 @@ use crate::store::Write;
 use jiff::Timestamp;
 use manifests::ObjectKey;
 pub use node::NodeRules;
+pub use nodeipam::PodNetworkRules;
 pub use service::ServiceRules;
 use std::time::Duration;
 
@@ -77,6 +79,8 @@ pub struct Knowledge<'a> {
     pub rules: NodeRules,
     /// Where the addresses of services are from.
     pub services: ServiceRules,
+    /// Where the addresses of nodes' pods are from.
+    pub pods: PodNetworkRules,
 }
 
 /// Tells for how long nodes have been silent.

@@ -11,6 +11,7 @@ pub use table::{Controller, controllers};
 
 use crate::controllers::garbage::DEFAULT_NAMESPACE;
 use crate::controllers::node::NodeRules;
+use crate::controllers::nodeipam::PodNetworkRules;
 use crate::controllers::service::ServiceRules;
 use crate::controllers::{Heard, Knowledge, NobodyListens, Note, Outcome};
 use crate::events::Recorder;
@@ -56,6 +57,7 @@ pub struct Driver {
     heartbeats: Option<Arc<Heartbeats>>,
     rules: NodeRules,
     services: ServiceRules,
+    pods: PodNetworkRules,
 }
 
 impl fmt::Debug for Driver {
@@ -87,6 +89,7 @@ impl Driver {
             heartbeats: None,
             rules: NodeRules::default(),
             services: ServiceRules::default(),
+            pods: PodNetworkRules::default(),
         }
     }
 
@@ -117,6 +120,13 @@ impl Driver {
     #[must_use]
     pub fn with_services(mut self, services: ServiceRules) -> Self {
         self.services = services;
+        self
+    }
+
+    /// Gives nodes blocks of the pods' networks as `pods` says. Without, none gets any.
+    #[must_use]
+    pub fn with_pod_networks(mut self, pods: PodNetworkRules) -> Self {
+        self.pods = pods;
         self
     }
 
@@ -259,11 +269,18 @@ impl Driver {
     /// Lets a controller look; nothing to write is settled here.
     fn decide(&mut self, item: Item) -> Option<Decision> {
         let controller = self.controllers[item.0];
-        let Self { store, clock, random, ledger, heartbeats, rules, services, .. } = self;
+        let Self { store, clock, random, ledger, heartbeats, rules, services, pods, .. } = self;
         let at = heartbeats.as_deref().map(|heartbeats| At { heartbeats, now: Instant::now() });
         let heard: &dyn Heard = at.as_ref().map_or(&NobodyListens, |at| at);
-        let mut context =
-            Knowledge { now: clock(), random, ledger, heard, rules: *rules, services: *services };
+        let mut context = Knowledge {
+            now: clock(),
+            random,
+            ledger,
+            heard,
+            rules: *rules,
+            services: *services,
+            pods: *pods,
+        };
         let started = Instant::now();
         let outcome = store.read(|state| (controller.reconcile)(state, &item.1, &mut context));
         let now = context.now;

@@ -1,7 +1,7 @@
 //! What tests of controllers share: a store of their own, and objects in short.
 
 use crate::controllers::node::NodeRules;
-use crate::controllers::{Knowledge, NobodyListens, Note, Outcome, ServiceRules};
+use crate::controllers::{Knowledge, NobodyListens, Note, Outcome, PodNetworkRules, ServiceRules};
 use crate::random::OsRandom;
 use crate::scheduler::Ledger;
 use crate::store::{State, Store, Write};
@@ -21,6 +21,7 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<Store>,
     pub(crate) now: Timestamp,
     services: ServiceRules,
+    pods: PodNetworkRules,
     runtime: tokio::runtime::Runtime,
     _dir: TempDir,
 }
@@ -30,12 +31,18 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         let store = Arc::new(Store::open(dir.path()).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Self { store, now: Timestamp::now(), services: ServiceRules::default(), runtime, _dir: dir }
+        let (services, pods) = (ServiceRules::default(), PodNetworkRules::default());
+        Self { store, now: Timestamp::now(), services, pods, runtime, _dir: dir }
     }
 
     /// Gives services their addresses.
     pub(crate) fn with_services(self, services: ServiceRules) -> Self {
         Self { services, ..self }
+    }
+
+    /// Gives nodes blocks of the pods' networks.
+    pub(crate) fn with_pod_networks(self, pods: PodNetworkRules) -> Self {
+        Self { pods, ..self }
     }
 
     pub(crate) fn write(&self, batch: Vec<Write>) -> Vec<Arc<Object>> {
@@ -63,6 +70,7 @@ impl Bench {
                 heard,
                 rules,
                 services: self.services,
+                pods: self.pods,
             };
             reconcile(state, key, knowledge)
         })

@@ -2,7 +2,7 @@
 //! all named so that no other agent on the machine is met.
 
 use super::DemoError;
-use netstack::{Cidr, NetworkOptions};
+use netstack::NetworkOptions;
 use serde_json::json;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
@@ -117,8 +117,8 @@ impl Stage {
     /// # Errors
     /// Never for a stage that was set.
     pub(super) fn network(&self) -> Result<NetworkOptions, netstack::CidrError> {
-        let pod_cidr: Cidr = self.pod_cidr.parse()?;
-        Ok(NetworkOptions { bridge: self.bridge.clone(), pod_cidr, mtu: 0 })
+        let pod_cidrs = self.pod_cidr.parse()?;
+        Ok(NetworkOptions { bridge: self.bridge.clone(), pod_cidrs, formers: Vec::new(), mtu: 0 })
     }
 }
 

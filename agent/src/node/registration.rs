@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use manifests::config::{AgentConfiguration, TaintConfiguration};
 use manifests::{Kind, Object, ObjectKey};
+use reconciler::controllers::nodeipam::STATIC;
 use reconciler::store::{Store, Write, WriteError};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -89,7 +90,11 @@ impl Machine {
     pub(crate) fn node(&self, configuration: &AgentConfiguration, since: Timestamp) -> Node {
         let labels = self.labels(configuration);
         let own = labels.keys().cloned().collect::<Vec<_>>().join(",");
-        let pod_cidr = configuration.network.pod_cidr.clone();
+        let pods: Vec<_> = configuration.pod_networks(&[]).iter().map(ToString::to_string).collect();
+        let mut annotations = BTreeMap::from([(OWN_LABELS.to_owned(), own)]);
+        if !configuration.network.pod_cidr.is_empty() {
+            annotations.insert(STATIC.to_owned(), configuration.network.pod_cidr.clone());
+        }
         let capacity = Resources::capacity(self);
         let address = |ip: &IpAddr| NodeAddress { address: ip.to_string(), type_: "InternalIP".into() };
         let mut addresses: Vec<_> = self.addresses.iter().map(address).collect();
@@ -106,12 +111,12 @@ impl Machine {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 labels: Some(labels),
-                annotations: Some(BTreeMap::from([(OWN_LABELS.to_owned(), own)])),
+                annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {
-                pod_cidrs: Some(vec![pod_cidr.clone()]),
-                pod_cidr: Some(pod_cidr),
+                pod_cidr: pods.first().cloned(),
+                pod_cidrs: (!pods.is_empty()).then_some(pods),
                 taints: taints(configuration),
                 ..NodeSpec::default()
             }),
@@ -214,11 +219,15 @@ pub(crate) async fn run(
 /// `node`, as the machine says it, with what others have set in `known`: `unschedulable` and
 /// taints, conditions, and labels and annotations that are not the machine's.
 fn onto(node: Node, known: &Node) -> Node {
+    let is_static = node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(STATIC));
     let mut next = Node { spec: known.spec.clone(), ..node };
     let spec = next.spec.get_or_insert_default();
     let own = node.spec.unwrap_or_default();
-    spec.pod_cidr = own.pod_cidr;
-    spec.pod_cidrs = own.pod_cidrs;
+    // What it was given it keeps, unless it is told otherwise.
+    if is_static || spec.pod_cidr.is_none() {
+        spec.pod_cidr = own.pod_cidr;
+        spec.pod_cidrs = own.pod_cidrs;
+    }
     let conditions = known.status.as_ref().and_then(|status| status.conditions.as_ref());
     let others = conditions.into_iter().flatten().filter(|condition| condition.type_ != "Ready").cloned();
     next.status.get_or_insert_default().conditions.get_or_insert_default().extend(others);
@@ -233,6 +242,9 @@ fn onto(node: Node, known: &Node) -> Node {
         for (key, value) in known.iter().flatten().filter(|(key, _)| all || stays(key)) {
             next.entry(key.clone()).or_insert_with(|| value.clone());
         }
+    }
+    if !is_static && let Some(annotations) = &mut next.metadata.annotations {
+        annotations.remove(STATIC);
     }
     next
 }
@@ -311,7 +323,16 @@ mod tests {
             (&node["spec"]["unschedulable"], &node["spec"]["taints"][0]["key"]),
             (&json!(true), &json!("k"))
         );
-        assert_eq!(node["spec"]["podCIDR"], "10.99.0.0/16");
+        assert_eq!(node["spec"]["podCIDR"], "10.1.0.0/24", "what it was given it keeps");
+        configuration.network.pod_cidr = "10.2.0.0/24,fd02::/64".into();
+        let told = onto(machine().node(&configuration, Timestamp::UNIX_EPOCH), &next);
+        let cidrs = told.spec.as_ref().and_then(|spec| spec.pod_cidrs.clone());
+        assert_eq!(cidrs, Some(vec!["10.2.0.0/24".into(), "fd02::/64".into()]));
+        assert!(told.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(STATIC)));
+        configuration.network.pod_cidr.clear();
+        let again = onto(machine().node(&configuration, Timestamp::UNIX_EPOCH), &told);
+        assert_eq!(again.spec.and_then(|spec| spec.pod_cidr), Some("10.2.0.0/24".into()));
+        assert!(again.metadata.annotations.is_some_and(|all| !all.contains_key(STATIC)));
         let kinds: Vec<_> = next
             .status
             .as_ref()

@@ -1,6 +1,7 @@
 //! The slow work on one pod: each action of the node loop as a task of its own,
 //! so that no pod waits for another.
 
+use super::network::PodNetworkError;
 use super::reconcile::Action;
 use super::service_account::{self, Account};
 use super::{Node, host_ports, pod_of, pull, runtime_class};
@@ -96,6 +97,9 @@ async fn remove(node: &Node, uid: &str) -> Result<(), Problem> {
 /// The pod's containers are told to run.
 async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), Problem> {
     let observed = node.runtime.observe().remove(uid);
+    if pod_of(&object).is_some_and(|pod| !has_host_network(pod)) {
+        node.network.get().map_err(|error| network_problem(&error))?;
+    }
     pull::pull_all(node, &object).await?;
     let asked = Arc::clone(&object);
     let plan = {
@@ -137,6 +141,16 @@ async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
         }
         pod_problem("CreatePodSandboxError", &error)
     })
+}
+
+fn has_host_network(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
+}
+
+/// A pod waits for its node's network, as it waits for what it mounts.
+fn network_problem(error: &PodNetworkError) -> Problem {
+    let waits = matches!(error, PodNetworkError::NotReady);
+    pod_problem(if waits { "ContainerCreating" } else { "CreatePodSandboxError" }, error)
 }
 
 /// A pod and all that its plan is made from.
@@ -216,12 +230,15 @@ fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
         node.facts.host_ips.clone()
     } else {
         let reserved = node.network.reserve(object.uid());
-        let reserved = reserved.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
+        let reserved = reserved.map_err(|error| network_problem(&error))?;
         reserved.iter().map(ToString::to_string).collect()
     };
     for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
         fill_in(&mut container.spec, &addresses);
     }
+    // Where names are asked for is known with the network, not before.
+    let facts = node.facts_now();
+    let input = PodInput { node: &facts, ..input };
     volume::etc::write(&input, &addresses).map_err(|error| volume_problem(&error))?;
     Ok(plan)
 }

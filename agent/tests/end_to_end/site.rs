@@ -85,7 +85,10 @@ impl Site {
             let mut machine = Machine::new(&format!("{}-{number}", first.name()));
             machine.configuration["nodeName"] = format!("node-{number}").into();
             machine.configuration["sources"] = if number == 2 { sources.clone() } else { json!([]) };
-            machine.configuration["network"]["podCIDR"] = format!("10.77.{number}.0/24").into();
+            machine.configuration["network"] = first.configuration["network"].clone();
+            if !first.configuration["network"]["podCIDR"].is_null() {
+                machine.configuration["network"]["podCIDR"] = format!("10.77.{number}.0/24").into();
+            }
             machine.configuration["cluster"] = json!({
                 "listenAddress": format!("{}:7443", address(number)),
                 "join": {"token": token.trim(), "servers": [format!("{}:7443", address(1))]},

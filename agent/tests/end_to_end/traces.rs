@@ -21,7 +21,9 @@ pub(crate) fn of_pods(name: &str, folder: &Path, bridge: &str) -> BTreeSet<Strin
     traces.extend(mounts.lines().filter(|line| line.contains(name)).map(|line| format!("mount {line}")));
     let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
     let links = links.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
-    traces.extend(links.filter(|link| ![bridge, "lo"].contains(link)).map(|link| format!("link {link}")));
+    let tunnel = format!("{bridge}-vx");
+    let of_node = [bridge, &tunnel, "lo"];
+    traces.extend(links.filter(|link| !of_node.contains(link)).map(|link| format!("link {link}")));
     // Those of the qualities of service stay, for the next pods.
     let (cgroups, tiers) = (Cgroups::detect().unwrap(), ["burstable", "besteffort"]);
     let groups = cgroups.children(name).into_iter().filter(|group| !tiers.contains(&group.as_str()));

@@ -1,6 +1,6 @@
 //! Reads and checks the agent's own configuration.
 
-use super::{AgentConfiguration, GitSource, NetworkConfiguration};
+use super::{AgentConfiguration, GitSource};
 use crate::diagnostic::Diagnostic;
 use crate::duration;
 use crate::names;
@@ -12,7 +12,7 @@ use crate::schema::{Checker, for_configuration};
 use crate::source::Source;
 use crate::yaml::{Content, compose};
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const API_VERSION: &str = "evenkeel.dev/v1alpha1";
@@ -182,58 +182,8 @@ fn network(configuration: &AgentConfiguration, report: &mut Report<'_>) {
         let message = format!("{} is not between 576 and 65535", network.mtu);
         report.error_with(&at.field("mtu"), "out-of-range", message, Some("0 takes the kernel's".to_owned()));
     }
-    if let Err((message, help)) = pod_cidr(&network.pod_cidr) {
-        report.error_with(&at.field("podCIDR"), "bad-cidr", message, help);
-    }
-    service_cidr(network, &at.field("serviceCIDR"), report);
+    super::network::check(configuration, &at, report);
     super::dns::check(&network.dns, &at.field("dns"), report);
-}
-
-/// A network of its own, beside the pods'.
-fn service_cidr(network: &NetworkConfiguration, at: &Path<'_>, report: &mut Report<'_>) {
-    if network.service_cidr.is_empty() {
-        return;
-    }
-    if let Err((message, help)) = pod_cidr(&network.service_cidr) {
-        return report.error_with(at, "bad-cidr", message, help);
-    }
-    let parts = |text: &str| {
-        let (address, prefix) = text.split_once('/')?;
-        Some((u32::from(address.parse::<Ipv4Addr>().ok()?), prefix.parse::<u32>().ok()?))
-    };
-    let (Some((own, own_bits)), Some((pods, pod_bits))) =
-        (parts(&network.service_cidr), parts(&network.pod_cidr))
-    else {
-        return;
-    };
-    let shift = 32 - own_bits.min(pod_bits).min(31);
-    if own >> shift == pods >> shift {
-        let message =
-            format!("{} and the pods' {} have addresses in common", network.service_cidr, network.pod_cidr);
-        report.error(at, "bad-cidr", message);
-    }
-}
-
-/// An IPv4 network with room for the bridge and a pod.
-fn pod_cidr(text: &str) -> Result<(), (String, Option<String>)> {
-    let parts = text.split_once('/').and_then(|(address, prefix)| {
-        Some((address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u32>().ok().filter(|p| *p <= 32)?))
-    });
-    let Some((address, prefix)) = parts else {
-        let help = Some("write it as ADDRESS/PREFIX: `10.99.0.0/16`".to_owned());
-        return Err(("this is no IPv4 network".to_owned(), help));
-    };
-    if !(8..=30).contains(&prefix) {
-        return Err((format!("the prefix must be between 8 and 30, not {prefix}"), None));
-    }
-    let network = Ipv4Addr::from(u32::from(address) & (u32::MAX << (32 - prefix)));
-    if network != address {
-        return Err((
-            format!("{address} is a host in {network}/{prefix}"),
-            Some(format!("did you mean `{network}/{prefix}`?")),
-        ));
-    }
-    Ok(())
 }
 
 fn sources(sources: &[GitSource], report: &mut Report<'_>) {

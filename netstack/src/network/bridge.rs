@@ -1,15 +1,17 @@
 //! The bridge itself, and its place among the machine's other links.
 
 use super::{NetworkError, NetworkOptions, Warning};
-use crate::cidr::Cidr;
 use crate::names;
+use crate::services::Family;
+use crate::subnet::{PodCidrs, Subnet};
 use crate::sys::address::{self, Assigned};
 use crate::sys::link::{self, Link};
 use crate::sys::{socket, sysctl};
 use nix::errno::Errno;
 use rtnetlink::Handle;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// No other link has addresses within the pods' network: the kernel would send what
+/// No other link has addresses within the pods' networks: the kernel would send what
 /// is for pods there. A wider network around the pods' only loses a part.
 pub(super) async fn check_overlap(
     handle: &Handle,
@@ -17,16 +19,17 @@ pub(super) async fn check_overlap(
 ) -> Result<Vec<Warning>, NetworkError> {
     let links = link::list(handle).await.map_err(NetworkError::List)?;
     let assigned = address::list(handle).await.map_err(NetworkError::List)?;
-    let pods = options.pod_cidr;
+    let tunnel = names::tunnel_of(&options.bridge);
     let mut warnings = Vec::new();
-    for link in links.iter().filter(|link| link.name != options.bridge) {
+    for link in links.iter().filter(|link| link.name != options.bridge && link.name != tunnel) {
         let networks = assigned.iter().filter(|other| other.index == link.index);
-        for network in networks.map(|other| Cidr::containing(other.address, other.prefix)) {
+        for network in networks.map(|other| Subnet::containing(other.address, other.prefix)) {
+            let Some(pods) = options.pod_cidrs.of(network.family()) else { continue };
             let interface = link.name.clone();
-            if pods.contains(network.network()) && network.prefix() >= pods.prefix() {
+            if pods.covers(network) {
                 return Err(NetworkError::Overlap { wanted: pods, interface, found: network });
             }
-            if network.contains(pods.network()) {
+            if network.covers(pods) {
                 warnings.push(Warning::Hides { pods, interface, network });
             }
         }
@@ -34,7 +37,7 @@ pub(super) async fn check_overlap(
     Ok(warnings)
 }
 
-/// The bridge exists, is up and has its address. Returns its index.
+/// The bridge exists, is up and has its addresses. Returns its index.
 pub(super) async fn ensure(handle: &Handle, options: &NetworkOptions) -> Result<u32, NetworkError> {
     let name = &options.bridge;
     let failed = |source| NetworkError::SetUpBridge { name: name.clone(), source };
@@ -46,25 +49,78 @@ pub(super) async fn ensure(handle: &Handle, options: &NetworkOptions) -> Result<
         let kind = if bridge.kind.is_empty() { "a device".into() } else { bridge.kind };
         return Err(NetworkError::NotABridge { name: name.clone(), kind });
     }
-    let cidr = options.pod_cidr;
-    let wanted = Assigned { index: bridge.index, address: cidr.gateway(), prefix: cidr.prefix() };
     let assigned = address::list(handle).await.map_err(NetworkError::List)?;
-    if let Some(other) = assigned.iter().find(|other| other.index == bridge.index && **other != wanted) {
-        let found = Cidr::containing(other.address, other.prefix);
-        return Err(NetworkError::OtherNetwork { name: name.clone(), found, wanted: cidr });
+    for other in strangers(&assigned, bridge.index, options) {
+        let found = Subnet::containing(other.address, other.prefix);
+        let former = options.formers.iter().any(|former| former.covers(found));
+        if !former || !is_made_here(&bridge, &assigned) {
+            let wanted = options.pod_cidrs.subnets()[0];
+            return Err(NetworkError::OtherNetwork { name: name.clone(), found, wanted });
+        }
     }
-    address::ensure(handle, wanted).await.map_err(failed)?;
+    for subnet in options.pod_cidrs.subnets() {
+        let wanted = Assigned { index: bridge.index, address: subnet.gateway(), prefix: subnet.prefix() };
+        if !assigned.contains(&wanted) {
+            address::ensure(handle, wanted).await.map_err(failed)?;
+        }
+    }
     if !bridge.up {
         link::set_up(handle, bridge.index).await.map_err(failed)?;
     }
     Ok(bridge.index)
 }
 
+/// IPv4 addresses of the bridge that are not as is wanted.
+fn strangers<'a>(
+    assigned: &'a [Assigned],
+    bridge: u32,
+    options: &NetworkOptions,
+) -> impl Iterator<Item = &'a Assigned> {
+    let own = options.pod_cidrs.of(Family::V4);
+    assigned.iter().filter(move |other| {
+        let own = own.is_some_and(|own| (own.gateway(), own.prefix()) == (other.address, other.prefix));
+        other.index == bridge && other.address.is_ipv4() && !own
+    })
+}
+
+/// Whether the bridge's hardware address, or its alias, says that it was made here.
+fn is_made_here(bridge: &Link, assigned: &[Assigned]) -> bool {
+    let says = |assigned: &Assigned| match assigned.address {
+        IpAddr::V4(address) => assigned.index == bridge.index && bridge.mac == names::mac_of(address),
+        IpAddr::V6(_) => false,
+    };
+    bridge.alias.as_deref() == Some(names::MADE_HERE) || assigned.iter().any(says)
+}
+
+/// The bridge has no network of before but those that pods have addresses of, which are returned.
+pub(super) async fn give_up_formers(
+    handle: &Handle,
+    options: &NetworkOptions,
+    (bridge, ports): (u32, &[Link]),
+) -> Result<Vec<Subnet>, NetworkError> {
+    let name = &options.bridge;
+    let failed = |source| NetworkError::SetUpBridge { name: name.clone(), source };
+    let assigned = address::list(handle).await.map_err(NetworkError::List)?;
+    let mut kept = Vec::new();
+    for former in strangers(&assigned, bridge, options) {
+        let network = Subnet::containing(former.address, former.prefix);
+        let pods = ports.iter().filter_map(|port| names::address_of(&port.mac));
+        if pods.into_iter().any(|pod: Ipv4Addr| network.contains(pod.into())) {
+            kept.push(network);
+        } else {
+            // The hardware address, which others know, says no more who made the bridge.
+            link::set_alias(handle, bridge, names::MADE_HERE).await.map_err(failed)?;
+            address::remove(handle, *former).await.map_err(failed)?;
+        }
+    }
+    Ok(kept)
+}
+
 async fn add(handle: &Handle, options: &NetworkOptions) -> Result<Link, NetworkError> {
     let name = &options.bridge;
     let failed = |source| NetworkError::SetUpBridge { name: name.clone(), source };
-    let added = link::add_bridge(handle, name, names::mac_of(options.pod_cidr.gateway()), options.mtu).await;
-    match added {
+    let mac = names::mac_of(options.pod_cidrs.numbers().gateway());
+    match link::add_bridge(handle, name, mac, options.mtu).await {
         // Made by another since we looked: whether it will do is judged as for any other.
         Err(error) if socket::is(&error, Errno::EEXIST) => {}
         other => other.map_err(failed)?,
@@ -89,24 +145,29 @@ pub(super) async fn keep_port(
         .map_err(|source| NetworkError::SetUpBridge { name, source })
 }
 
-/// The bridge is gone, if its hardware address says that it was made here.
+/// The bridge is gone, if it was made here.
 pub(super) async fn remove(handle: &Handle, options: &NetworkOptions) -> Result<(), NetworkError> {
     let name = &options.bridge;
     let failed = |source| NetworkError::RemoveLink { name: name.clone(), source };
-    let ours = names::mac_of(options.pod_cidr.gateway());
-    match link::find(handle, name).await.map_err(failed)? {
-        Some(bridge) if bridge.kind == "bridge" && bridge.mac == ours => {
-            link::remove(handle, name).await.map_err(failed)
-        }
-        _ => Ok(()),
+    let ours = names::mac_of(options.pod_cidrs.numbers().gateway());
+    let Some(bridge) = link::find(handle, name).await.map_err(failed)? else { return Ok(()) };
+    let assigned = address::list(handle).await.map_err(NetworkError::List)?;
+    if bridge.kind == "bridge" && (bridge.mac == ours || is_made_here(&bridge, &assigned)) {
+        link::remove(handle, name).await.map_err(failed)?;
     }
+    Ok(())
 }
 
-/// Packets are forwarded between links, or a warning says that they are not.
-pub(super) fn ensure_forwarding() -> Option<Warning> {
-    match sysctl::ensure_ipv4_forwarding() {
+/// Packets are forwarded between links, or warnings say that they are not.
+pub(super) fn ensure_forwarding(bridge: &str, cidrs: PodCidrs) -> Vec<Warning> {
+    let warning = |variable, done: std::io::Result<bool>| match done {
         Ok(false) => None,
-        Ok(true) => Some(Warning::ForwardingEnabled),
-        Err(error) => Some(Warning::ForwardingOff(error)),
-    }
+        Ok(true) => Some(Warning::ForwardingEnabled(variable)),
+        Err(error) => Some(Warning::ForwardingOff(variable, error)),
+    };
+    let ensure = |family| match family {
+        Family::V4 => warning("net.ipv4.ip_forward", sysctl::ensure_ipv4_forwarding()),
+        Family::V6 => warning("net.ipv6.conf.all.forwarding", sysctl::ensure_ipv6_forwarding(bridge)),
+    };
+    Family::ALL.into_iter().filter(|family| cidrs.of(*family).is_some()).filter_map(ensure).collect()
 }

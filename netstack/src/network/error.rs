@@ -1,7 +1,7 @@
 //! What can go wrong, and what is worth knowing.
 
-use crate::cidr::Cidr;
 use crate::ipam::Exhausted;
+use crate::subnet::Subnet;
 use std::fmt;
 use std::io;
 
@@ -32,19 +32,19 @@ pub enum NetworkError {
         /// The bridge.
         name: String,
         /// What it has.
-        found: Cidr,
+        found: Subnet,
         /// What it should have.
-        wanted: Cidr,
+        wanted: Subnet,
     },
     /// Another link's network lies within the pods'.
     #[error("the network of the pods, {wanted}, overlaps with {found} on {interface}")]
     Overlap {
         /// The pods' network.
-        wanted: Cidr,
+        wanted: Subnet,
         /// The other link.
         interface: String,
         /// Its network.
-        found: Cidr,
+        found: Subnet,
     },
     /// No netlink socket.
     #[error("cannot talk to the kernel over netlink")]
@@ -144,32 +144,34 @@ pub enum AttachError {
 /// No error, but worth a line in the log.
 #[derive(Debug)]
 pub enum Warning {
-    /// IPv4 forwarding was off and was switched on.
-    ForwardingEnabled,
-    /// IPv4 forwarding is off and cannot be switched on.
-    ForwardingOff(io::Error),
+    /// Forwarding was off and was switched on: by this kernel variable.
+    ForwardingEnabled(&'static str),
+    /// Forwarding is off and cannot be switched on, by this kernel variable.
+    ForwardingOff(&'static str, io::Error),
+    /// The node had another network before, and there are still pods with addresses of it.
+    Former(Subnet),
     /// The pods' network hides a part of another link's network.
     Hides {
         /// The pods' network.
-        pods: Cidr,
+        pods: Subnet,
         /// The other link.
         interface: String,
         /// Its network.
-        network: Cidr,
+        network: Subnet,
     },
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ForwardingEnabled => {
-                f.write_str("net.ipv4.ip_forward was 0 and is now 1: this machine forwards packets")
+            Self::ForwardingEnabled(variable) => {
+                write!(f, "{variable} was 0 and is now 1: this machine forwards packets")
             }
-            Self::ForwardingOff(error) => {
-                write!(
-                    f,
-                    "net.ipv4.ip_forward is 0 and cannot be set ({error}): pods reach only this machine"
-                )
+            Self::ForwardingOff(variable, error) => {
+                write!(f, "{variable} is 0 and cannot be set ({error}): pods reach only this machine")
+            }
+            Self::Former(network) => {
+                write!(f, "pods of before have addresses of {network}, at which other nodes do not find them")
             }
             Self::Hides { pods, interface, network } => {
                 write!(f, "the network of the pods, {pods}, hides a part of {network} on {interface}")

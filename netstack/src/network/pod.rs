@@ -1,14 +1,14 @@
 //! One pod's link and what is set inside of the pod.
 
 use super::{AttachError, POD_INTERFACE};
-use crate::cidr::Cidr;
+use crate::subnet::Subnet;
 use crate::sys::address::{self, Assigned};
 use crate::sys::link::{self, Link, Pair};
 use crate::sys::{netns, socket};
 use nix::errno::Errno;
 use rtnetlink::Handle;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Number of the loopback interface in every network namespace.
@@ -65,11 +65,10 @@ async fn interface_in(namespace: BorrowedFd<'_>) -> io::Result<Option<Link>> {
     netns::visit(namespace.try_clone_to_owned()?, look).await?
 }
 
-/// Loopback and the pod's interface are up, with address and default route.
+/// Loopback and the pod's interface are up, with addresses and default routes.
 pub(super) async fn configure(
     namespace: OwnedFd,
-    address: Ipv4Addr,
-    cidr: Cidr,
+    addresses: Vec<(IpAddr, Subnet)>,
     pid: i32,
 ) -> Result<(), AttachError> {
     let failed = |step, source| AttachError::Inside { step, pid, source };
@@ -82,10 +81,13 @@ pub(super) async fn configure(
         if !up {
             link::set_up(&handle, index).await.map_err(|error| ("set up the interface", error))?;
         }
-        let wanted = Assigned { index, address, prefix: cidr.prefix() };
-        address::ensure(&handle, wanted).await.map_err(|error| ("set the address", error))?;
-        let route = address::ensure_default_route(&handle, cidr.gateway()).await;
-        route.map_err(|error| ("set the default route", error))
+        for (address, subnet) in addresses {
+            let wanted = Assigned { index, address, prefix: subnet.prefix() };
+            address::ensure(&handle, wanted).await.map_err(|error| ("set the address", error))?;
+            let route = address::ensure_default_route(&handle, subnet.gateway()).await;
+            route.map_err(|error| ("set the default route", error))?;
+        }
+        Ok(())
     };
     let visited = netns::visit(namespace, steps)
         .await

@@ -251,7 +251,7 @@ fn stick(family: Family, pick: Pick) -> [Vec<Do>; 2] {
 }
 
 /// What a rule is tagged with: a comment for people, which changes with the rule.
-pub(super) fn tag(rule: &[Do]) -> Vec<u8> {
+pub(crate) fn tag(rule: &[Do]) -> Vec<u8> {
     let mut bytes = crate::sys::attributes::Attributes::default();
     rule.iter().for_each(|step| step.put(&mut bytes));
     let text = format!("keel {:016x}\0", crate::names::digest(bytes.as_slice()));

@@ -28,7 +28,7 @@ pub(super) const FILLED: [&str; 5] = [SERVICES, ENDPOINTS, MEMBERS, LOCAL_MEMBER
 
 impl Family {
     /// As the kernel counts families.
-    pub(super) const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::V4 => IPV4,
             Self::V6 => IPV6,

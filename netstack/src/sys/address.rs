@@ -1,63 +1,91 @@
-//! IPv4 addresses and routes of links.
+//! Addresses of links, and routes that belong to them.
 
 use super::socket::{dump, is, to_io};
 use nix::errno::Errno;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::route::RouteScope;
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An IPv4 address of a link.
+/// An address of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Assigned {
     /// The link's number.
     pub(crate) index: u32,
     /// The address.
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// Length of its network's prefix in bits.
     pub(crate) prefix: u8,
 }
 
-/// All IPv4 addresses of all links.
+/// All addresses of all links but those that mean something on their link only.
 ///
 /// # Errors
 /// The kernel's.
 pub(crate) async fn list(handle: &Handle) -> io::Result<Vec<Assigned>> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
-    let objects = dump(handle, RouteNetlinkMessage::GetAddress(request)).await?;
+    let objects = dump(handle, RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
     let assigned =
         |object| if let RouteNetlinkMessage::NewAddress(message) = object { read(&message) } else { None };
     Ok(objects.into_iter().filter_map(assigned).collect())
 }
 
 fn read(message: &AddressMessage) -> Option<Assigned> {
-    message.attributes.iter().find_map(|attribute| {
-        let AddressAttribute::Local(IpAddr::V4(address)) = attribute else { return None };
-        Some(Assigned { index: message.header.index, address: *address, prefix: message.header.prefix_len })
-    })
+    if message.header.scope == AddressScope::Link {
+        return None;
+    }
+    let (mut own, mut other) = (None, None);
+    for attribute in &message.attributes {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the others are no addresses")]
+        match attribute {
+            AddressAttribute::Local(address) => own = Some(*address),
+            AddressAttribute::Address(address) => other = Some(*address),
+            _ => {}
+        }
+    }
+    let (index, prefix) = (message.header.index, message.header.prefix_len);
+    Some(Assigned { index, address: own.or(other)?, prefix })
 }
 
-/// Gives the link an address, and with it the route to its network. Repeating is harmless.
+/// Gives the link an address, and with it the route to its network. Nobody is asked whether it is
+/// free. Repeating is harmless.
 ///
 /// # Errors
 /// The kernel's.
 pub(crate) async fn ensure(handle: &Handle, wanted: Assigned) -> io::Result<()> {
-    let add = handle.address().add(wanted.index, wanted.address.into(), wanted.prefix);
+    let mut add = handle.address().add(wanted.index, wanted.address, wanted.prefix);
+    if wanted.address.is_ipv6() {
+        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
     match add.execute().await.map_err(to_io) {
         Err(error) if is(&error, Errno::EEXIST) => Ok(()),
         other => other,
     }
 }
 
-/// Makes `gateway` the default route. Repeating is harmless.
+/// The link does not have the address. Repeating is harmless.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) async fn remove(handle: &Handle, gone: Assigned) -> io::Result<()> {
+    let mut message = handle.address().add(gone.index, gone.address, gone.prefix);
+    let message = std::mem::take(message.message_mut());
+    match handle.address().del(message).execute().await.map_err(to_io) {
+        Err(error) if is(&error, Errno::EADDRNOTAVAIL) => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes `gateway` the default route of its family. Repeating is harmless.
 ///
 /// # Errors
 /// `ENETUNREACH` if no link reaches the gateway.
-pub(crate) async fn ensure_default_route(handle: &Handle, gateway: Ipv4Addr) -> io::Result<()> {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
+pub(crate) async fn ensure_default_route(handle: &Handle, gateway: IpAddr) -> io::Result<()> {
+    let route = match gateway {
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).build(),
+    };
     handle.route().add(route).replace().execute().await.map_err(to_io)
 }
 

@@ -5,11 +5,12 @@ use futures::TryStreamExt;
 use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// What is known of a link.
@@ -31,8 +32,25 @@ pub(crate) struct Link {
     pub(crate) alias: Option<String>,
     /// Whether it is set up.
     pub(crate) up: bool,
+    /// Largest packet in bytes.
+    pub(crate) mtu: u32,
+    /// How it puts packets into others, if it is of that kind.
+    pub(crate) vxlan: Option<Vxlan>,
     /// The group that it is in; 0 unless it was put into one.
     pub(crate) group: u32,
+}
+
+/// How a device puts packets into others. It learns nothing by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Vxlan {
+    /// The virtual network's number.
+    pub(crate) vni: u32,
+    /// UDP port of all ends.
+    pub(crate) port: u16,
+    /// The address of this end.
+    pub(crate) local: IpAddr,
+    /// Whether it learns after all.
+    pub(crate) learns: bool,
 }
 
 /// A veth pair to make: this end up and in a bridge, the other in another namespace,
@@ -95,7 +113,11 @@ fn read(message: &LinkMessage) -> Link {
             LinkAttribute::Link(index) => link.peer = Some(*index),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::Group(group) => link.group = *group,
-            LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = kind(infos);
+                link.vxlan = vxlan(infos);
+            }
             _ => {}
         }
     }
@@ -105,6 +127,61 @@ fn read(message: &LinkMessage) -> Link {
 fn kind(infos: &[LinkInfo]) -> String {
     let of = |info: &LinkInfo| if let LinkInfo::Kind(kind) = info { Some(kind.to_string()) } else { None };
     infos.iter().find_map(of).unwrap_or_default()
+}
+
+fn vxlan(infos: &[LinkInfo]) -> Option<Vxlan> {
+    let data = |info: &LinkInfo| {
+        if let LinkInfo::Data(InfoData::Vxlan(data)) = info { Some(data.clone()) } else { None }
+    };
+    let mut vxlan =
+        Vxlan { vni: 0, port: 0, local: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), learns: false };
+    for attribute in infos.iter().find_map(data)? {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the others are left to the kernel")]
+        match attribute {
+            InfoVxlan::Id(vni) => vxlan.vni = vni,
+            InfoVxlan::Port(port) => vxlan.port = port,
+            InfoVxlan::Local(address) => vxlan.local = address.into(),
+            InfoVxlan::Local6(address) => vxlan.local = address.into(),
+            InfoVxlan::Learning(learns) => vxlan.learns = learns,
+            _ => {}
+        }
+    }
+    Some(vxlan)
+}
+
+/// Makes a device that puts packets into others, up.
+///
+/// # Errors
+/// `EEXIST` if there is a link of that name, or one with the same number and port; `EOPNOTSUPP` if
+/// the kernel has no such devices.
+pub(crate) async fn add_vxlan(
+    handle: &Handle,
+    (name, mac, mtu): (&str, [u8; 6], u32),
+    vxlan: Vxlan,
+) -> io::Result<()> {
+    let link = LinkVxlan::new(name, vxlan.vni).port(vxlan.port).learning(vxlan.learns);
+    let link = match vxlan.local {
+        IpAddr::V4(address) => link.local(address),
+        IpAddr::V6(address) => link.local6(address),
+    };
+    let link = sized(link.address(mac.into()).up(), mtu).build();
+    handle.link().add(link).execute().await.map_err(to_io)
+}
+
+/// Sets the largest packet.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) async fn set_mtu(handle: &Handle, index: u32, mtu: u32) -> io::Result<()> {
+    set(handle, LinkUnspec::new_with_index(index).mtu(mtu)).await
+}
+
+/// Writes free text to the link, at most 255 bytes.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) async fn set_alias(handle: &Handle, index: u32, alias: &str) -> io::Result<()> {
+    set(handle, LinkUnspec::new_with_index(index).alias(alias)).await
 }
 
 /// Makes a bridge, up. Its hardware address is given, so that it does not follow

@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Options for a network of the kernel's own packet size.
 pub(crate) fn options(bridge: &str, cidr: &str) -> NetworkOptions {
-    NetworkOptions { bridge: bridge.into(), pod_cidr: cidr.parse().unwrap(), mtu: 0 }
+    NetworkOptions { bridge: bridge.into(), pod_cidrs: cidr.parse().unwrap(), formers: Vec::new(), mtu: 0 }
 }
 
 /// Runs `test` on threads in a new network namespace.

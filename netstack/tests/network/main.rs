@@ -5,6 +5,7 @@
 
 mod dns;
 mod machine;
+mod overlay;
 mod services;
 
 use machine::{Pod, links, on_fresh_machine, options};
@@ -49,7 +50,7 @@ fn forwarding_that_was_off_is_switched_on_and_told() {
         // A new namespace takes the setting over from the host's, whatever that is.
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         let first = Network::open(options("keel0", "10.88.0.0/24")).await.unwrap();
-        assert!(matches!(first.warnings(), [Warning::ForwardingEnabled]), "{:?}", first.warnings());
+        assert!(matches!(first.warnings(), [Warning::ForwardingEnabled(_)]), "{:?}", first.warnings());
         assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
         let again = Network::open(options("keel0", "10.88.0.0/24")).await.unwrap();
         assert!(again.warnings().is_empty(), "{:?}", again.warnings());

@@ -8,7 +8,8 @@ pub(crate) use cluster::Silence;
 
 use super::node::NodeRules;
 use super::{
-    Knowledge, NobodyListens, Outcome, ServiceRules, cronjob, daemonset, deployment, job, pod, replicaset,
+    Knowledge, NobodyListens, Outcome, PodNetworkRules, ServiceRules, cronjob, daemonset, deployment, job,
+    pod, replicaset,
 };
 use crate::random::RandomSource;
 use crate::scheduler::Ledger;
@@ -127,6 +128,7 @@ impl World {
             heard,
             rules,
             services: ServiceRules::default(),
+            pods: PodNetworkRules::default(),
         };
         #[allow(clippy::wildcard_enum_match_arm, reason = "only five kinds have a controller here")]
         match key.kind {

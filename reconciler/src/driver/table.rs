@@ -1,8 +1,8 @@
 //! Which controllers there are, and what each wants to look at.
 
 use crate::controllers::{
-    Knowledge, Outcome, cronjob, daemonset, deployment, endpoints, eviction, garbage, job, node, outage,
-    replicaset, revision, service,
+    Knowledge, Outcome, cronjob, daemonset, deployment, endpoints, eviction, garbage, job, node, nodeipam,
+    outage, replicaset, revision, service,
 };
 use crate::scheduler;
 use crate::store::{Event, State};
@@ -43,6 +43,7 @@ pub fn controllers() -> Vec<Controller> {
         },
         Controller { name: "scheduler", keys: scheduler::keys, reconcile: scheduler::reconcile },
         Controller { name: "node", keys: node::keys, reconcile: node::reconcile },
+        Controller { name: "nodeipam", keys: nodeipam::keys, reconcile: nodeipam::reconcile },
         Controller { name: "outage", keys: outage::keys, reconcile: outage::reconcile },
         Controller { name: "eviction", keys: eviction::keys, reconcile: eviction::reconcile },
         Controller { name: "service", keys: service::keys, reconcile: service::reconcile },

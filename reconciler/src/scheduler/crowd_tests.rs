@@ -62,6 +62,7 @@ impl Cluster {
                 heard,
                 rules,
                 services: crate::controllers::ServiceRules::default(),
+                pods: crate::controllers::PodNetworkRules::default(),
             },
         )
     }

@@ -64,7 +64,7 @@ pub struct NodeFacts {
 /// A name server that knows the cluster's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterDns {
-    /// Its addresses.
+    /// Its addresses; none while they are not known, and pods ask the host's then.
     pub servers: Vec<String>,
     /// The domain of the cluster's names.
     pub domain: String,

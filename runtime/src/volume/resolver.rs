@@ -32,7 +32,8 @@ pub(super) fn resolver(input: &PodInput<'_>) -> Resolver {
         _ => !host_network,
     };
     let host = Resolver::read(&host_resolv_conf(host_network));
-    let resolver = match input.node.dns.as_ref().filter(|_| asks_cluster) {
+    let known = input.node.dns.as_ref().filter(|dns| asks_cluster && !dns.servers.is_empty());
+    let resolver = match known {
         Some(dns) => host.behind(dns, input.namespace()),
         None => host,
     };

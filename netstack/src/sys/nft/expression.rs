@@ -8,6 +8,7 @@ const VERDICT_REGISTER: u32 = 0;
 const FIRST_REGISTER: u32 = 8;
 const DROP: i32 = 0;
 const GOTO: i32 = -4;
+const RETURN: i32 = -5;
 
 /// One of sixteen words; what is longer takes the next ones, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(crate) enum Verdict {
     Drop,
     /// Through that chain.
     Goto(String),
+    /// On, as if this chain had ended.
+    Return,
 }
 
 impl Verdict {
@@ -39,6 +42,7 @@ impl Verdict {
         let (code, chain) = match self {
             Self::Drop => (DROP, None),
             Self::Goto(chain) => (GOTO, Some(chain)),
+            Self::Return => (RETURN, None),
         };
         data.nest(2, |verdict| {
             verdict.number(1, code.cast_unsigned());

@@ -31,6 +31,7 @@ impl World {
             heard,
             rules,
             services: crate::controllers::ServiceRules::default(),
+            pods: crate::controllers::PodNetworkRules::default(),
         };
         reconcile(&self.state, key, knowledge)
     }

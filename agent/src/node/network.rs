@@ -1,0 +1,242 @@
+//! The network of the node's pods, which is opened as soon as the node knows its addresses: at once
+//! if its configuration or its store says so, or when its cluster has given it some.
+
+use super::Node;
+use crate::chain::chain;
+use anyhow::Context as _;
+use manifests::config::{AgentConfiguration, IpNetwork, NetworkBackend};
+use netstack::{
+    AttachError, Attachment, Backend, Exhausted, HostPort, Network, NetworkError, NetworkOptions, PodCidrs,
+    Subnet, path_mtu,
+};
+use reconciler::controllers::nodeipam;
+use reconciler::store::Store;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// After how long it is tried again where the kernel refuses.
+const RETRY: Duration = Duration::from_secs(30);
+/// The network of nodes that were once alone.
+const ALONE: &str = "10.99.0.0/16";
+
+/// The pods' network, once there is one.
+#[derive(Debug, Default)]
+pub(crate) struct PodNetwork(watch::Sender<Option<Arc<Network>>>);
+
+/// Why a pod has no network.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PodNetworkError {
+    /// Wait for it.
+    #[error("this node has no network for pods yet: its cluster has given it none, or nobody leads")]
+    NotReady,
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+}
+
+impl PodNetwork {
+    /// The network, open if its addresses are known.
+    ///
+    /// # Errors
+    /// If it cannot be, as [`Network::open`].
+    pub(crate) async fn of(
+        configuration: &AgentConfiguration,
+        known: Option<PodCidrs>,
+        addresses: &[IpAddr],
+    ) -> anyhow::Result<Self> {
+        let network = Self::default();
+        if let Some(cidrs) = known {
+            network.open(open(configuration, cidrs, addresses).await?);
+        }
+        Ok(network)
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    /// If there is none yet.
+    pub(crate) fn get(&self) -> Result<Arc<Network>, PodNetworkError> {
+        self.0.borrow().clone().ok_or(PodNetworkError::NotReady)
+    }
+
+    /// The network, as soon as there is one.
+    pub(crate) async fn opened(&self) -> Arc<Network> {
+        let mut receiver = self.0.subscribe();
+        loop {
+            if let Some(network) = receiver.borrow_and_update().clone() {
+                return network;
+            }
+            if receiver.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn open(&self, network: Network) {
+        self.0.send_replace(Some(Arc::new(network)));
+    }
+
+    /// As [`Network::reserve`].
+    pub(crate) fn reserve(&self, uid: &str) -> Result<Vec<IpAddr>, PodNetworkError> {
+        Ok(self.get()?.reserve(uid)?)
+    }
+
+    /// As [`Network::attach`].
+    pub(crate) async fn attach(&self, uid: &str, pid: i32) -> Result<Attachment, PodNetworkError> {
+        Ok(self.get()?.attach(uid, pid).await?)
+    }
+
+    /// As [`Network::publish`].
+    pub(crate) async fn publish(&self, uid: &str, ports: Vec<HostPort>) -> Result<(), PodNetworkError> {
+        Ok(self.get()?.publish(uid, ports).await?)
+    }
+
+    /// As [`Network::publish_all`].
+    pub(crate) async fn publish_all(
+        &self,
+        all: BTreeMap<String, Vec<HostPort>>,
+    ) -> Result<(), PodNetworkError> {
+        Ok(self.get()?.publish_all(all).await?)
+    }
+
+    /// As [`Network::detach`]; what is left from before there was one, its opening sweeps away.
+    pub(crate) async fn detach(&self, uid: &str) -> Result<(), PodNetworkError> {
+        match self.get() {
+            Ok(network) => Ok(network.detach(uid).await?),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// As [`Network::sweep`].
+    pub(crate) async fn sweep(&self, live: &BTreeSet<String>) -> Result<Vec<String>, PodNetworkError> {
+        match self.get() {
+            Ok(network) => Ok(network.sweep(live).await?),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// What the network has to say of the machine.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let network = self.get();
+        let warnings = network.iter().flat_map(|network| network.warnings());
+        warnings.map(ToString::to_string).collect()
+    }
+}
+
+/// The networks that this node's pods have addresses of, if that is known.
+pub(crate) fn known(store: &Store, configuration: &AgentConfiguration) -> Option<PodCidrs> {
+    let recorded = store.read(|state| nodeipam::networks_of(state, &configuration.node_name));
+    let networks = configuration.pod_networks(&recorded);
+    let texts: Vec<_> = networks.iter().map(ToString::to_string).collect();
+    texts.join(",").parse().ok()
+}
+
+/// How packets get to other nodes, if there are any.
+pub(crate) fn backend(configuration: &AgentConfiguration) -> Backend {
+    let network = &configuration.network;
+    match network.backend() {
+        _ if configuration.cluster.is_none() => Backend::None,
+        NetworkBackend::Vxlan => Backend::Vxlan { vni: network.vxlan.vni, port: network.vxlan.port },
+        NetworkBackend::HostGateway => Backend::HostGateway,
+        NetworkBackend::None => Backend::None,
+    }
+}
+
+/// The networks of all nodes' pods, in the words of those who make them.
+pub(crate) fn cluster_networks(configuration: &AgentConfiguration) -> Vec<Subnet> {
+    let of_configuration = manifests::config::networks(&configuration.network.cluster_cidr);
+    of_configuration.into_iter().map(subnet).collect()
+}
+
+/// The same network in other words.
+pub(crate) fn subnet(network: IpNetwork) -> Subnet {
+    Subnet::containing(network.address, network.prefix)
+}
+
+/// The network is open.
+///
+/// # Errors
+/// If it cannot be, as [`Network::open`].
+async fn open(
+    configuration: &AgentConfiguration,
+    pod_cidrs: PodCidrs,
+    addresses: &[IpAddr],
+) -> anyhow::Result<Network> {
+    let mtu = match configuration.network.mtu {
+        0 => {
+            path_mtu(backend(configuration), addresses).await.context("cannot see the way to other nodes")?
+        }
+        given => given,
+    };
+    let mut formers = cluster_networks(configuration);
+    formers.extend(ALONE.parse::<Subnet>());
+    let bridge = configuration.network.bridge.clone();
+    let options = NetworkOptions { bridge, pod_cidrs, formers, mtu };
+    Network::open(options).await.context("cannot set up the pod network")
+}
+
+/// Opens the network when the node knows its addresses, unless it is open; then says when they
+/// change, until `stop`. Pods that waited are tried at once, through `retry`.
+///
+/// # Errors
+/// Never: what fails is tried again.
+pub(crate) async fn run(
+    node: Arc<Node>,
+    configuration: Arc<AgentConfiguration>,
+    retry: Arc<Notify>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let addresses: Vec<IpAddr> = node.facts.host_ips.iter().filter_map(|text| text.parse().ok()).collect();
+    let mut changes = node.store.changes();
+    let mut said = None;
+    loop {
+        changes.borrow_and_update();
+        let known = known(&node.store, &configuration);
+        let mut wait = Duration::MAX;
+        match (node.network.get(), known) {
+            (Err(_), Some(cidrs)) => match open(&configuration, cidrs, &addresses).await {
+                Ok(network) => {
+                    tracing::info!(%cidrs, "the network of pods is open");
+                    network.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+                    node.network.open(network);
+                    node.sweep().await;
+                    node.republish().await;
+                    retry.notify_one();
+                }
+                Err(error) => {
+                    tracing::warn!(error = chain(&*error), "pods have no network; it is tried again");
+                    wait = RETRY;
+                }
+            },
+            (Ok(network), Some(cidrs)) if network.pod_cidrs() != cidrs && said != Some(cidrs) => {
+                tracing::warn!(%cidrs, "this node was given other networks for its pods; its next start takes them");
+                said = Some(cidrs);
+            }
+            (Ok(_) | Err(_), _) => {}
+        }
+        // A change of whatever else costs a look at the nodes: a few hundred at most, twice a second.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            () = next(&mut changes, node.network.get().is_ok()) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Ends with the next change; for a network that is open, not soon.
+async fn next(changes: &mut watch::Receiver<u64>, is_open: bool) {
+    if is_open {
+        tokio::time::sleep(RETRY).await;
+    }
+    if changes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -138,7 +138,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Pod {
-    state: PodState,
+    state: Arc<PodState>,
     /// While the supervisor lives.
     link: Option<Link>,
 }
@@ -204,8 +204,8 @@ impl Runtime {
 
     /// Every pod, as last reported, by uid.
     #[must_use]
-    pub fn observe(&self) -> BTreeMap<String, PodState> {
-        self.shared.pods().iter().map(|(uid, pod)| (uid.clone(), pod.state.clone())).collect()
+    pub fn observe(&self) -> BTreeMap<String, Arc<PodState>> {
+        self.shared.pods().iter().map(|(uid, pod)| (uid.clone(), Arc::clone(&pod.state))).collect()
     }
 
     /// Changes whenever [`Runtime::observe`] would.
@@ -386,7 +386,7 @@ impl Runtime {
         if let Some(pod) = self.shared.pods().get_mut(uid)
             && pod.state.stage == Stage::Created
         {
-            pod.state.stage = Stage::Started;
+            Arc::make_mut(&mut pod.state).stage = Stage::Started;
         }
         self.shared.changed();
         self.balance(self.shared.group(uid)).await;
@@ -448,10 +448,10 @@ impl Runtime {
     /// [`RemoveError`] with everything that could not be removed; the rest was.
     pub async fn remove(&self, uid: &str) -> Result<(), RemoveError> {
         self.end(uid).await;
-        let state = self.shared.pods().get(uid).map(|pod| pod.state.clone());
+        let state = self.shared.pods().get(uid).map(|pod| Arc::clone(&pod.state));
         let (shared, owned) = (Arc::clone(&self.shared), uid.to_owned());
         let removed =
-            tokio::task::spawn_blocking(move || remains::remove_all(&shared, &owned, state.as_ref()));
+            tokio::task::spawn_blocking(move || remains::remove_all(&shared, &owned, state.as_deref()));
         let errors = removed.await.unwrap_or_else(|error| vec![error.to_string()]);
         if !errors.is_empty() {
             return Err(RemoveError { uid: uid.to_owned(), errors });

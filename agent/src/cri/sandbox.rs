@@ -11,6 +11,7 @@ use runtime::state::{PodState, Stage};
 use runtime::volume;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tonic::Status;
 
 /// The only runtime handler beside none.
@@ -32,7 +33,7 @@ pub(super) fn internal(error: &dyn std::error::Error) -> Status {
 
 impl Cri {
     /// The runtime's word on the sandbox.
-    pub(super) fn seen(&self, id: &str) -> Option<PodState> {
+    pub(super) fn seen(&self, id: &str) -> Option<Arc<PodState>> {
         self.node.runtime.observe().remove(id)
     }
 

@@ -4,6 +4,7 @@ use super::book::{Container, Sandbox};
 use super::v1;
 use jiff::Timestamp;
 use runtime::state::{ContainerState, ContainerStatus, PodState, Stage};
+use std::sync::Arc;
 
 /// The code of a container whose end nobody saw.
 const UNSEEN_END: i32 = 255;
@@ -14,7 +15,7 @@ pub(super) fn nanoseconds(at: Timestamp) -> i64 {
 }
 
 /// The sandbox is ready while its supervisor holds its namespaces.
-pub(super) fn sandbox_state(seen: Option<&PodState>) -> v1::PodSandboxState {
+pub(super) fn sandbox_state(seen: Option<&Arc<PodState>>) -> v1::PodSandboxState {
     match seen.map(|state| state.stage) {
         Some(Stage::Created | Stage::Started) => v1::PodSandboxState::SandboxReady,
         Some(Stage::Stopping | Stage::Finished | Stage::Lost) | None => v1::PodSandboxState::SandboxNotready,
@@ -48,12 +49,12 @@ impl Seen {
 }
 
 /// The runtime's word on the container of that name.
-pub(super) fn status_of<'a>(pod: Option<&'a PodState>, id: &str) -> Option<&'a ContainerStatus> {
+pub(super) fn status_of<'a>(pod: Option<&'a Arc<PodState>>, id: &str) -> Option<&'a ContainerStatus> {
     pod?.containers.iter().find(|container| container.name == id)
 }
 
 /// What is seen of the container in its pod.
-pub(super) fn container_state(pod: Option<&PodState>, id: &str) -> Seen {
+pub(super) fn container_state(pod: Option<&Arc<PodState>>, id: &str) -> Seen {
     let over = pod.is_none_or(|pod| matches!(pod.stage, Stage::Finished | Stage::Lost));
     let Some(status) = status_of(pod, id) else { return Seen::waiting() };
     match &status.state {
@@ -87,7 +88,7 @@ pub(super) fn container_state(pod: Option<&PodState>, id: &str) -> Seen {
 }
 
 /// The sandbox as lists have it.
-pub(super) fn sandbox_item(sandbox: &Sandbox, seen: Option<&PodState>) -> v1::PodSandbox {
+pub(super) fn sandbox_item(sandbox: &Sandbox, seen: Option<&Arc<PodState>>) -> v1::PodSandbox {
     v1::PodSandbox {
         id: sandbox.id.clone(),
         metadata: sandbox.config.metadata.clone(),
@@ -100,7 +101,7 @@ pub(super) fn sandbox_item(sandbox: &Sandbox, seen: Option<&PodState>) -> v1::Po
 }
 
 /// The sandbox in full.
-pub(super) fn sandbox_status(sandbox: &Sandbox, seen: Option<&PodState>) -> v1::PodSandboxStatus {
+pub(super) fn sandbox_status(sandbox: &Sandbox, seen: Option<&Arc<PodState>>) -> v1::PodSandboxStatus {
     let mut addresses = sandbox.addresses.iter().cloned();
     let ready = sandbox_state(seen) == v1::PodSandboxState::SandboxReady;
     let network = ready.then(|| v1::PodSandboxNetworkStatus {
@@ -131,7 +132,7 @@ fn image(container: &Container) -> Option<v1::ImageSpec> {
 }
 
 /// The container as lists have it.
-pub(super) fn container_item(container: &Container, pod: Option<&PodState>) -> v1::Container {
+pub(super) fn container_item(container: &Container, pod: Option<&Arc<PodState>>) -> v1::Container {
     v1::Container {
         id: container.id.clone(),
         pod_sandbox_id: container.sandbox.clone(),
@@ -147,7 +148,7 @@ pub(super) fn container_item(container: &Container, pod: Option<&PodState>) -> v
 }
 
 /// The container in full.
-pub(super) fn container_status(container: &Container, pod: Option<&PodState>) -> v1::ContainerStatus {
+pub(super) fn container_status(container: &Container, pod: Option<&Arc<PodState>>) -> v1::ContainerStatus {
     let seen = container_state(pod, &container.id);
     let linux = container.resources.clone();
     v1::ContainerStatus {

@@ -19,7 +19,7 @@ const ADDRESSES: u32 = 253;
 #[derive(Debug)]
 pub(super) struct HollowMachine {
     address: Ipv4Addr,
-    pods: Mutex<BTreeMap<String, PodState>>,
+    pods: Mutex<BTreeMap<String, Arc<PodState>>>,
     version: watch::Sender<u64>,
 }
 
@@ -29,7 +29,7 @@ impl HollowMachine {
         Self { address, pods: Mutex::default(), version: watch::Sender::new(0) }
     }
 
-    fn pods(&self) -> MutexGuard<'_, BTreeMap<String, PodState>> {
+    fn pods(&self) -> MutexGuard<'_, BTreeMap<String, Arc<PodState>>> {
         // Whole pods come and go, so a panic cannot leave half of one.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -40,10 +40,11 @@ impl HollowMachine {
             Action::Start => {
                 let Some(pod) = object.and_then(|object| <&Pod>::try_from(object).ok()) else { return };
                 let address = is_apart(pod).then(|| self.free_address(&pods)).flatten();
-                pods.insert(uid.to_owned(), running(uid, pod, address, Timestamp::now()));
+                let state = running(uid, pod, address, Timestamp::now());
+                pods.insert(uid.to_owned(), Arc::new(state));
             }
             Action::Stop { .. } => {
-                let Some(state) = pods.get_mut(uid) else { return };
+                let Some(state) = pods.get_mut(uid).map(Arc::make_mut) else { return };
                 state.stage = Stage::Finished;
                 let now = Timestamp::now();
                 state.containers.iter_mut().for_each(|container| end(container, now));
@@ -56,7 +57,7 @@ impl HollowMachine {
         self.version.send_modify(|version| *version += 1);
     }
 
-    fn free_address(&self, pods: &BTreeMap<String, PodState>) -> Option<String> {
+    fn free_address(&self, pods: &BTreeMap<String, Arc<PodState>>) -> Option<String> {
         let taken: BTreeSet<&String> = pods.values().flat_map(|pod| &pod.addresses).collect();
         let address = |offset: u32| Ipv4Addr::from_bits(self.address.to_bits() + offset).to_string();
         (1..=ADDRESSES).map(address).find(|address| !taken.contains(address))
@@ -64,7 +65,7 @@ impl HollowMachine {
 }
 
 impl Hands for HollowMachine {
-    fn observe(&self) -> BTreeMap<String, PodState> {
+    fn observe(&self) -> BTreeMap<String, Arc<PodState>> {
         self.pods().clone()
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 /// A machine, or what stands for one.
 pub(crate) trait Hands: Debug + Send + Sync + 'static {
     /// The pods that are there, by uid.
-    fn observe(&self) -> BTreeMap<String, PodState>;
+    fn observe(&self) -> BTreeMap<String, Arc<PodState>>;
 
     /// Changes whenever [`Self::observe`] would.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -29,7 +29,7 @@ pub(crate) trait Hands: Debug + Send + Sync + 'static {
 
 impl Hands for Node {
     /// Those that are the store's business: what clients of the CRI asked for is not.
-    fn observe(&self) -> BTreeMap<String, PodState> {
+    fn observe(&self) -> BTreeMap<String, Arc<PodState>> {
         let mut observed = self.runtime.observe();
         observed.retain(|_, state| !state.by_request);
         observed

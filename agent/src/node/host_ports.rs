@@ -7,6 +7,7 @@ use netstack::{HostPort, Protocol};
 use runtime::state::{PodState, Stage};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// The protocol in Kubernetes' words.
 pub(crate) fn protocol(word: Option<&str>) -> Protocol {
@@ -47,7 +48,7 @@ impl Node {
     /// The ports lead to the pods that run, and to none that an agent before this one knew.
     pub(crate) async fn republish(&self) {
         let observed = self.runtime.observe();
-        let runs = |state: &&PodState| matches!(state.stage, Stage::Started | Stage::Stopping);
+        let runs = |state: &&Arc<PodState>| matches!(state.stage, Stage::Started | Stage::Stopping);
         let pods = self.pods();
         let of = |object: &std::sync::Arc<manifests::Object>| {
             let state = observed.get(object.uid()).filter(runs)?;

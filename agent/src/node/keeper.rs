@@ -4,7 +4,7 @@
 use super::bindings::Binding;
 use super::ending::{Ending, Endings};
 use super::hands::Hands;
-use super::memory::Memory;
+use super::memory::{Memory, is_same};
 use super::reconcile::{self, Action, Wanted};
 use super::work::Done;
 use super::{Pods, notes, order, pod_of};
@@ -105,9 +105,9 @@ impl<H: Hands> Keeper<H> {
         memory.note_endings(&pods, &self.endings.all());
         self.note_changes(memory, &pods, &observed);
         let mut writes = self.report(memory, &pods, &observed, now);
-        let wanted = pods.iter().map(|(uid, pod)| (uid.clone(), wanted(pod, memory.ending(uid)))).collect();
+        let wanted = pods.iter().map(|(uid, pod)| (uid.as_str(), wanted(pod, memory.ending(uid)))).collect();
         let closing = *self.closing.borrow();
-        let seen = observed.iter().map(|(uid, state)| (uid.clone(), memory.seen(uid, state))).collect();
+        let seen = observed.iter().map(|(uid, state)| (uid.as_str(), memory.seen(uid, state))).collect();
         let actions = reconcile::reconcile(&wanted, &seen, &memory.busy, now);
         let mut wake = Wake { after: RESYNC, at_any_change: false };
         for (uid, action) in actions {
@@ -146,7 +146,7 @@ impl<H: Hands> Keeper<H> {
         &self,
         memory: &mut Memory,
         uid: &str,
-        (pods, observed): (&Pods, &BTreeMap<String, PodState>),
+        (pods, observed): (&Pods, &BTreeMap<String, Arc<PodState>>),
         wake: &mut Wake,
     ) -> bool {
         let Some((object, pod)) = pods.get(uid).and_then(|object| Some((object, pod_of(object)?))) else {
@@ -164,14 +164,14 @@ impl<H: Hands> Keeper<H> {
         true
     }
 
-    fn note_changes(&self, memory: &mut Memory, pods: &Pods, observed: &BTreeMap<String, PodState>) {
+    fn note_changes(&self, memory: &mut Memory, pods: &Pods, observed: &BTreeMap<String, Arc<PodState>>) {
         for (uid, state) in observed {
             let before = memory.last_state(uid);
-            if before == Some(state) {
+            if is_same(before, Some(state)) {
                 continue;
             }
             if let Some(pod) = pods.get(uid) {
-                for note in notes::notes(&pod.key(), before, state) {
+                for note in notes::notes(&pod.key(), before.map(AsRef::as_ref), state) {
                     self.recorder.record(note);
                 }
             }
@@ -188,7 +188,7 @@ impl<H: Hands> Keeper<H> {
         &self,
         memory: &mut Memory,
         pods: &Pods,
-        observed: &BTreeMap<String, PodState>,
+        observed: &BTreeMap<String, Arc<PodState>>,
         now: Timestamp,
     ) -> Vec<Write> {
         let mut writes = Vec::new();
@@ -200,7 +200,7 @@ impl<H: Hands> Keeper<H> {
             let Some(pod) = pod_of(object) else { continue };
             let problem = memory.last_word(uid, state);
             let problem = problem.as_ref().or_else(|| memory.problem(uid));
-            let mut status = pod_status(pod, state, problem, &self.host_ips, now);
+            let mut status = pod_status(pod, state.map(AsRef::as_ref), problem, &self.host_ips, now);
             if let Some(ending) = memory.ending(uid) {
                 ending.mark(&mut status, now);
             }
@@ -244,7 +244,7 @@ impl<H: Hands> Keeper<H> {
         taken
     }
 
-    fn gauge(&self, observed: &BTreeMap<String, PodState>) {
+    fn gauge(&self, observed: &BTreeMap<String, Arc<PodState>>) {
         let (mut pods, mut running, mut waiting, mut exited) = (0u32, 0u32, 0u32, 0u32);
         for state in observed.values().filter(|state| state.stage != Stage::Lost) {
             let before = running;

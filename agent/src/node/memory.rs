@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use runtime::state::{ContainerState, PodState, Stage};
 use runtime::status::Problem;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// First wait after a failed start; doubles up to [`MAX_BACK_OFF`].
@@ -33,7 +34,7 @@ struct Entry {
 #[derive(Debug, PartialEq)]
 struct Report {
     version: u64,
-    state: Option<PodState>,
+    state: Option<Arc<PodState>>,
     problem: Option<Problem>,
     ending: Option<Ending>,
     is_over: bool,
@@ -45,19 +46,19 @@ pub(super) struct Memory {
     pub(super) busy: BTreeMap<String, Busy>,
     entries: BTreeMap<String, Entry>,
     doing: BTreeMap<String, Action>,
-    last: BTreeMap<String, PodState>,
+    last: BTreeMap<String, Arc<PodState>>,
 }
 
 impl Memory {
     /// Knows what runs already, so that it is not told as news.
-    pub(super) fn new(running: BTreeMap<String, PodState>) -> Self {
+    pub(super) fn new(running: BTreeMap<String, Arc<PodState>>) -> Self {
         let started = |uid: &String| (uid.clone(), Entry { started: true, ..Entry::default() });
         let entries = running.keys().map(started).collect();
         Self { busy: BTreeMap::new(), entries, doing: BTreeMap::new(), last: running }
     }
 
     /// Forgets pods that are neither wanted nor there.
-    pub(super) fn keep_only(&mut self, pods: &Pods, observed: &BTreeMap<String, PodState>) {
+    pub(super) fn keep_only(&mut self, pods: &Pods, observed: &BTreeMap<String, Arc<PodState>>) {
         let known: BTreeSet<&String> = pods.keys().chain(observed.keys()).chain(self.doing.keys()).collect();
         let gone: Vec<String> = self.entries.keys().filter(|uid| !known.contains(uid)).cloned().collect();
         for uid in gone {
@@ -80,7 +81,7 @@ impl Memory {
         }
     }
 
-    pub(super) fn last_state(&self, uid: &str) -> Option<&PodState> {
+    pub(super) fn last_state(&self, uid: &str) -> Option<&Arc<PodState>> {
         self.last.get(uid)
     }
 
@@ -107,18 +108,18 @@ impl Memory {
     }
 
     /// False if the pod and its state are what was reported last.
-    pub(super) fn needs_report(&self, uid: &str, version: u64, state: Option<&PodState>) -> bool {
+    pub(super) fn needs_report(&self, uid: &str, version: u64, state: Option<&Arc<PodState>>) -> bool {
         let Some(entry) = self.entries.get(uid) else { return true };
         let Some(known) = &entry.reported else { return true };
         known.version != version
-            || known.state.as_ref() != state
+            || !is_same(known.state.as_ref(), state)
             || known.problem != entry.problem
             || known.ending != entry.ending
             || known.is_over != self.is_over(uid, state)
     }
 
     /// True if nothing of the pod runs, nor is about to.
-    fn is_over(&self, uid: &str, state: Option<&PodState>) -> bool {
+    fn is_over(&self, uid: &str, state: Option<&Arc<PodState>>) -> bool {
         match state.map(|state| state.stage) {
             Some(Stage::Finished) => true,
             Some(Stage::Created | Stage::Started | Stage::Stopping) => false,
@@ -128,7 +129,7 @@ impl Memory {
     }
 
     /// What the status says of a pod that was ended by its node, once it is over.
-    pub(super) fn last_word(&self, uid: &str, state: Option<&PodState>) -> Option<Problem> {
+    pub(super) fn last_word(&self, uid: &str, state: Option<&Arc<PodState>>) -> Option<Problem> {
         self.ending(uid).filter(|_| self.is_over(uid, state)).map(Ending::problem)
     }
 
@@ -147,7 +148,7 @@ impl Memory {
         }
     }
 
-    pub(super) fn reported(&mut self, uid: &str, version: u64, state: Option<&PodState>) {
+    pub(super) fn reported(&mut self, uid: &str, version: u64, state: Option<&Arc<PodState>>) {
         let is_over = self.is_over(uid, state);
         let entry = self.entries.entry(uid.to_owned()).or_default();
         entry.reported = Some(Report {
@@ -158,7 +159,7 @@ impl Memory {
             is_over,
         });
         match state {
-            Some(state) => drop(self.last.insert(uid.to_owned(), state.clone())),
+            Some(state) => drop(self.last.insert(uid.to_owned(), Arc::clone(state))),
             None => drop(self.last.remove(uid)),
         }
     }
@@ -213,6 +214,14 @@ impl Memory {
             })
         };
         self.busy.retain(|uid, busy| *busy == Busy::Working || !waits(uid));
+    }
+}
+
+/// Most often they are one and the same.
+pub(super) fn is_same(one: Option<&Arc<PodState>>, other: Option<&Arc<PodState>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 

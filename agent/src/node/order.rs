@@ -39,7 +39,7 @@ pub(super) fn waits_for(
 pub(super) fn is_down(
     workload: &ObjectKey,
     pods: &Pods,
-    observed: &BTreeMap<String, PodState>,
+    observed: &BTreeMap<String, Arc<PodState>>,
     find: impl Fn(&ObjectKey) -> Option<Arc<Object>>,
 ) -> bool {
     let runs = |uid: &String| {

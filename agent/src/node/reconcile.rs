@@ -62,13 +62,13 @@ pub(crate) enum Action {
 
 /// Returns at most one action per pod, by uid, and none once the node has converged.
 pub(crate) fn reconcile(
-    wanted: &BTreeMap<String, Wanted>,
-    seen: &BTreeMap<String, Seen>,
+    wanted: &BTreeMap<&str, Wanted>,
+    seen: &BTreeMap<&str, Seen>,
     busy: &BTreeMap<String, Busy>,
     now: Timestamp,
 ) -> Vec<(String, Action)> {
-    let uids: BTreeSet<_> = wanted.keys().chain(seen.keys()).collect();
-    let next = |uid: &String| {
+    let uids: BTreeSet<_> = wanted.keys().chain(seen.keys()).copied().collect();
+    let next = |uid: &str| {
         let action = next_action(wanted.get(uid), seen.get(uid))?;
         match busy.get(uid) {
             Some(Busy::Working) => None,
@@ -79,7 +79,7 @@ pub(crate) fn reconcile(
             _ => Some(action),
         }
     };
-    uids.into_iter().filter_map(|uid| Some((uid.clone(), next(uid)?))).collect()
+    uids.into_iter().filter_map(|uid| Some((uid.to_owned(), next(uid)?))).collect()
 }
 
 /// The decision table. A new stage does not compile until it has its rows.
@@ -231,7 +231,7 @@ mod tests {
         let later = Timestamp::from_second(110).expect("a time");
         let busy = BTreeMap::from([("a".to_owned(), Busy::RetryAt(later))]);
         let wanted = Wanted { deleting: None, terminal: false, never_again: false, ending: None };
-        let one = |wanted| BTreeMap::from([("a".to_owned(), wanted)]);
+        let one = |wanted| BTreeMap::from([("a", wanted)]);
         assert_eq!(
             reconcile(&one(wanted), &BTreeMap::new(), &busy, now),
             [("a".to_owned(), Action::WaitUntil(later))]
@@ -247,7 +247,7 @@ mod tests {
     fn a_pod_in_work_is_left_alone() {
         let busy = BTreeMap::from([("a".to_owned(), Busy::Working)]);
         let wanted = BTreeMap::from([(
-            "a".to_owned(),
+            "a",
             Wanted { deleting: None, terminal: false, never_again: false, ending: None },
         )]);
         assert_eq!(reconcile(&wanted, &BTreeMap::new(), &busy, Timestamp::UNIX_EPOCH), []);

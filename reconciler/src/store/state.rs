@@ -3,8 +3,9 @@
 //! Pure: changed only by [`State::insert`] and [`State::remove`], which the
 //! store calls with what is already durable.
 //!
-//! Of the kinds that few look at, all but the newest objects, and those read last, are packed:
-//! a thousandth of a second of reading for a third of the memory.
+//! Of the kinds that few look at, objects are kept as text, which is compressed when there is time:
+//! a hundred-thousandth of a second of reading for a third of the memory. Those that were written or
+//! read last are also kept as they are.
 
 mod held;
 mod packed;
@@ -18,11 +19,9 @@ use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Objects of cold kinds that are kept as they were written, at rest.
-const WHOLE: usize = 256;
-/// The same while much is written: packing waits for a rest, up to this.
-const WHOLE_IN_A_RUSH: usize = 16_384;
-/// Packed objects that are kept as they are, too, since somebody read them.
+/// Objects whose text waits to be compressed until nothing is written for a while.
+const WAITING: usize = 16_384;
+/// Packed objects that are kept as they are, too, since somebody wrote or read them.
 const READ: usize = 1024;
 
 /// All objects at one resource version.
@@ -35,11 +34,11 @@ pub struct State {
     /// What could have a controller, and has none.
     uncontrolled: BTreeSet<ObjectKey>,
     revision: u64,
-    /// Cold objects that were written last, oldest first; some may be gone or packed by now.
+    /// Packed objects whose text is yet to be compressed, oldest first; some may be gone by now.
     written: VecDeque<ObjectKey>,
-    /// Packed objects that were read last, oldest first.
+    /// Packed objects that were written or read last, oldest first.
     read: Reads,
-    /// From here on, there may be objects that are packed loosely.
+    /// From here on, there may be more of which the text is yet to be compressed.
     loose: Option<ObjectKey>,
 }
 
@@ -179,10 +178,12 @@ impl State {
     /// Adds or replaces an object; `revision` becomes the state's.
     pub fn insert(&mut self, object: Arc<Object>, revision: u64) {
         let key = object.key();
-        if Held::is_cold(key.kind) {
+        let held = Held::new(&object);
+        if held.is_packed() {
             self.written.push_back(key.clone());
+            self.read.keys().push_back(key.clone());
         }
-        self.put(key, &object, Held::Whole(Arc::clone(&object)), revision);
+        self.put(key, &object, held, revision);
     }
 
     /// The same for an object whose text is `json`, and which nobody reads now.
@@ -250,16 +251,16 @@ impl State {
         }
     }
 
-    /// True if more was read than is kept unpacked.
+    /// True if more was written and read than is kept unpacked.
     pub(super) fn is_crowded(&self) -> bool {
         self.read.keys().len() > 2 * READ
     }
 
-    /// Much was written or read: what goes beyond the limits is packed, or forgotten unpacked.
+    /// Much was written or read: what goes beyond the limits is compressed, or forgotten unpacked.
     pub(super) fn tidy(&mut self) {
         self.forget_reads();
-        if self.written.len() > WHOLE_IN_A_RUSH {
-            self.pack_written(WHOLE_IN_A_RUSH - WHOLE_IN_A_RUSH / 16, usize::MAX);
+        if self.written.len() > WAITING {
+            self.pack_written(WAITING / 16);
         }
     }
 
@@ -275,25 +276,25 @@ impl State {
 
     /// True if there is something to pack while nobody writes.
     pub(super) fn is_loose(&self) -> bool {
-        self.written.len() > WHOLE || self.loose.is_some()
+        !self.written.is_empty() || self.loose.is_some()
     }
 
     /// Packs at most `most` objects of those that wait for a rest; says how many it looked at.
     pub(super) fn pack(&mut self, most: usize) -> usize {
-        let packed = self.pack_written(WHOLE, most);
+        let packed = self.pack_written(most);
         packed + self.pack_loose(most - packed)
     }
 
-    fn pack_written(&mut self, whole: usize, most: usize) -> usize {
-        let count = self.written.len().saturating_sub(whole).min(most);
+    fn pack_written(&mut self, most: usize) -> usize {
+        let count = self.written.len().min(most);
         let mut packer = Packer::new();
         for key in self.written.drain(..count) {
             if let Some(held) = self.objects.get_mut(&key) {
                 held.pack(&mut packer);
             }
         }
-        if self.written.len() <= whole {
-            self.written.shrink_to(whole);
+        if self.written.is_empty() {
+            self.written.shrink_to_fit();
         }
         count
     }
@@ -307,7 +308,7 @@ impl State {
                 self.loose = Some(key.clone());
                 break;
             }
-            if matches!(held, Held::Packed(..)) && held.pack(&mut packer) {
+            if held.pack(&mut packer) {
                 count += 1;
             }
         }

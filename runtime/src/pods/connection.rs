@@ -119,7 +119,7 @@ fn encode(request: &Request) -> Vec<u8> {
 pub(super) fn serve(shared: &Arc<Shared>, connection: Connection, child: Option<Child>) {
     let (requests, inbox) = mpsc::channel(QUEUE);
     let uid = connection.state.uid.clone();
-    let pod = super::Pod { state: connection.state.clone(), link: Some(Link { requests }) };
+    let pod = super::Pod { state: Arc::new(connection.state.clone()), link: Some(Link { requests }) };
     shared.pods().insert(uid.clone(), pod);
     shared.changed();
     let shared = Arc::clone(shared);
@@ -152,7 +152,7 @@ async fn follow(
                 Ok(Reply::State(state)) if state.stage == Stage::Lost => {}
                 Ok(Reply::State(state)) => {
                     if let Some(pod) = shared.pods().get_mut(uid) {
-                        pod.state = translated(*state, connection.version);
+                        pod.state = Arc::new(translated(*state, connection.version));
                     }
                     shared.changed();
                 }
@@ -196,11 +196,12 @@ async fn ended(shared: &Arc<Shared>, uid: &str, error: &io::Error) {
     let last = last.await.ok().flatten();
     if let Some(pod) = shared.pods().get_mut(uid) {
         match last {
-            Some(state) if state.stage == Stage::Finished => pod.state = state,
+            Some(state) if state.stage == Stage::Finished => pod.state = Arc::new(state),
             last => {
                 tracing::warn!(uid, %error, "a pod's supervisor is lost");
-                pod.state = last.unwrap_or_else(|| pod.state.clone());
-                pod.state.stage = Stage::Lost;
+                let mut state = last.unwrap_or_else(|| PodState::clone(&pod.state));
+                state.stage = Stage::Lost;
+                pod.state = Arc::new(state);
             }
         }
         pod.link = None;

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A path longer than this begins anew at a descriptor: the kernel takes no more than 4096 bytes.
 const LONG_PATH: usize = 3000;
@@ -74,7 +75,7 @@ impl Runtime {
             disk.containers.entry(name.clone()).or_default().layer =
                 measure(&folder.join("layers").join(&name));
         }
-        if let Some(state) = self.shared.pods().get(uid).map(|pod| pod.state.clone()) {
+        if let Some(state) = self.shared.pods().get(uid).map(|pod| Arc::clone(&pod.state)) {
             let logs = self.shared.options.pod_logs(&state.namespace, &state.name, uid);
             for name in names(&logs) {
                 disk.containers.entry(name.clone()).or_default().logs = measure(&logs.join(&name));

@@ -40,7 +40,7 @@ pub(super) async fn find(shared: &Arc<Shared>) -> Result<(), OpenError> {
                     shared.cgroups.kill(&group);
                     state.stage = Stage::Lost;
                 }
-                shared.pods().insert(uid, Pod { state, link: None });
+                shared.pods().insert(uid, Pod { state: Arc::new(state), link: None });
             }
             // Its supervisor never began.
             None => report(&uid, &remove_all(shared, &uid, None)),

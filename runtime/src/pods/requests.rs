@@ -7,6 +7,7 @@ use crate::plan::{ContainerPlan, Resources};
 use crate::supervisor::protocol::Request;
 use crate::supervisor::{CONTAINERS_FOLDER, container_plan_path, socket_path};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 impl Runtime {
     /// The pod has the container, which waits for its start. Repeating it is harmless.
@@ -62,7 +63,7 @@ impl Runtime {
         }
         let _ = std::fs::remove_file(container_plan_path(&self.pod_folder(uid), container));
         if let Some(pod) = self.shared.pods().get_mut(uid) {
-            pod.state.containers.retain(|one| one.name != container);
+            Arc::make_mut(&mut pod.state).containers.retain(|one| one.name != container);
         }
         self.shared.changed();
         Ok(())

@@ -279,7 +279,7 @@ impl Node {
             }
         };
         match tokio::time::timeout(PATIENCE, search).await {
-            Ok(state) => state,
+            Ok(state) => PodState::clone(&state),
             Err(_) => panic!("{uid} stays {:#?}", self.runtime().observe().get(uid)),
         }
     }

@@ -77,7 +77,7 @@ pub(crate) async fn a_supervisor_answers_nonsense_and_goes_on(node: Node) {
     let deep = "[".repeat(MAX_REQUEST_BYTES - 1);
     assert!(matches!(replies(&node, "pod", format!("{deep}\n").as_bytes())[..], [_, Reply::Error { .. }]));
 
-    assert_eq!(node.runtime().observe()["pod"], before, "nothing of this had an effect");
+    assert_eq!(*node.runtime().observe()["pod"], before, "nothing of this had an effect");
 }
 
 pub(crate) async fn a_supervisor_does_not_wait_for_its_clients(node: Node) {

@@ -29,6 +29,21 @@ impl Held {
         matches!(kind, Kind::ConfigMap | Kind::Secret | Kind::Event)
     }
 
+    /// `object`, just written: of a cold kind packed, and as it is for who reads it now.
+    pub(super) fn new(object: &Arc<Object>) -> Self {
+        let packed =
+            Some(object).filter(|object| Self::is_cold(object.kind())).and_then(|object| Packed::of(object));
+        match packed {
+            Some(packed) => Self::Packed(packed, OnceLock::from(Arc::clone(object))),
+            None => Self::Whole(Arc::clone(object)),
+        }
+    }
+
+    /// True if it is kept as text.
+    pub(super) const fn is_packed(&self) -> bool {
+        matches!(self, Self::Packed(..))
+    }
+
     /// The object; `unpacked` is called when it was packed until now.
     pub(super) fn object(&self, kind: Kind, unpacked: impl FnOnce()) -> &Arc<Object> {
         match self {
@@ -72,15 +87,12 @@ impl Held {
         }
     }
 
-    /// It is packed after, as tightly as it can be; true if it was not.
+    /// Its text is compressed after, if it is packed; true if it was not.
     pub(super) fn pack(&mut self, packer: &mut Packer) -> bool {
-        let packed = match self {
-            Self::Whole(object) => Packed::of(object, packer),
-            Self::Packed(packed, _) if packed.is_plain() => Some(packed.clone().compressed(packer)),
-            Self::Packed(..) => None,
-        };
-        let Some(packed) = packed else { return false };
-        *self = Self::Packed(packed, OnceLock::new());
+        match self {
+            Self::Packed(packed, _) if packed.is_plain() => packed.compress(packer),
+            Self::Packed(..) | Self::Whole(_) => return false,
+        }
         true
     }
 

@@ -12,6 +12,9 @@ const LEVEL: i32 = 1;
 /// Flags, and the length of the text.
 const HEAD: usize = 5;
 
+/// What is in most of the texts, and so in none of the compressed ones; the most common last.
+const KNOWN: &[u8] = include_bytes!("known.json");
+
 const COMPRESSED: u8 = 1;
 const ANNOTATED: u8 = 2;
 const OWNED: u8 = 4;
@@ -33,24 +36,27 @@ impl Packed {
     }
 
     /// `object`; none if it has no text.
-    pub(super) fn of(object: &Object, packer: &mut Packer) -> Option<Self> {
-        Self::plain(object, &object.to_json_bytes().ok()?).map(|plain| plain.compressed(packer))
+    pub(super) fn of(object: &Object) -> Option<Self> {
+        Self::plain(object, &object.to_json_bytes().ok()?)
     }
 
-    /// The same, shorter if it can be.
-    pub(super) fn compressed(self, packer: &mut Packer) -> Self {
-        if self.is(COMPRESSED) {
-            return self;
-        }
+    /// It is shorter after, if it can be.
+    pub(super) fn compress(&mut self, packer: &mut Packer) {
         let text = &self.0[HEAD..];
-        let Some(short) = packer.compress(text) else { return self };
-        Self::put(self.0[0] | COMPRESSED, text.len(), &short).unwrap_or(self)
+        let short =
+            packer.compress(text).and_then(|short| Self::put(self.0[0] | COMPRESSED, text.len(), &short));
+        if let Some(short) = short {
+            *self = short;
+        }
     }
 
     fn put(flags: u8, length: usize, content: &[u8]) -> Option<Self> {
         let length = u32::try_from(length).ok()?.to_le_bytes();
-        let head = std::iter::once(flags).chain(length);
-        Some(Self(head.chain(content.iter().copied()).collect::<Vec<_>>().into()))
+        let mut all = Vec::with_capacity(HEAD + content.len());
+        all.push(flags);
+        all.extend_from_slice(&length);
+        all.extend_from_slice(content);
+        Some(Self(all.into()))
     }
 
     fn is(&self, flag: u8) -> bool {
@@ -85,7 +91,7 @@ impl Packed {
         DECOMPRESSOR.with_borrow_mut(|kept| {
             let decompressor = match kept {
                 Some(decompressor) => decompressor,
-                None => kept.insert(Decompressor::new()?),
+                None => kept.insert(Decompressor::with_dictionary(KNOWN)?),
             };
             decompressor.decompress(content, length).map(Cow::Owned)
         })
@@ -111,7 +117,7 @@ pub(super) struct Packer(Option<Compressor<'static>>);
 
 impl Packer {
     pub(super) fn new() -> Self {
-        Self(Compressor::new(LEVEL).ok())
+        Self(Compressor::with_dictionary(LEVEL, KNOWN).ok())
     }
 
     /// None if it would not be shorter by a sixteenth.

@@ -167,7 +167,7 @@ int main(int n, char **v) {
         conf = f"nameserver {ADDRESS}\nsearch default.svc.{DOMAIN} svc.{DOMAIN} {DOMAIN}\noptions ndots:5\n"
         (self.folder / "resolv.conf").write_text(conf)
         names = ["s7", "s7.default", service(7), service(7, FOREIGN), "none", f"none.{FOREIGN}"]
-        here = f"mount --bind {self.folder}/resolv.conf /etc/resolv.conf && exec"
+        here = f"mount --bind {self.folder}/resolv.conf /etc/resolv.conf &&"
         inside = ["unshare", "-m", "sh", "-c"]
         server, upstream = self.servers()[0], self.upstream()
         with upstream, server:
@@ -214,6 +214,10 @@ def main():
         words = ["unshare", "-n", sys.executable, __file__, *sys.argv[1:]]
         os.execvpe("unshare", words, os.environ | {"KEELBENCH_INSIDE": "1"})
     run("ip", "link", "set", "lo", "up")
+    # Who has no address but loopback's is given none by the C library.
+    run("ip", "link", "add", "own0", "type", "bridge")
+    run("ip", "addr", "add", "192.0.2.1/24", "dev", "own0")
+    run("ip", "link", "set", "own0", "up")
     bench = Bench(options)
     try:
         if options.resolvers:

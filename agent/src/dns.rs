@@ -185,8 +185,7 @@ async fn serve(
     let (_held, sockets) = sockets(plan).await?;
     let mut changes = store.changes();
     let (mut view, mut watch) = read(store, plan);
-    let dns = Dns::start(&plan.options, vec![sockets], Arc::clone(counters))?;
-    dns.replace(view.services(), view.pods());
+    let dns = Dns::start(&plan.options, view.names(), vec![sockets], Arc::clone(counters))?;
     tracing::debug!(address = %plan.address, "names are answered");
     loop {
         // Every arm is cancel-safe, and none awaits in its body.
@@ -203,7 +202,7 @@ async fn serve(
             }
             Err(_expired) => {
                 (view, watch) = read(store, plan);
-                dns.replace(view.services(), view.pods());
+                dns.replace(view.names());
             }
         }
     }

@@ -15,6 +15,7 @@ mod netdev;
 mod node;
 mod overlay;
 mod peers;
+mod policies;
 mod print;
 mod probe;
 mod rest;

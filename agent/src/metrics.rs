@@ -3,8 +3,10 @@
 
 mod dns;
 mod images;
+mod policies;
 
 pub(crate) use images::ImageMetrics;
+pub(crate) use policies::PolicyMetrics;
 
 use netstack::DnsCounters;
 use prometheus::{
@@ -47,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) images: ImageMetrics,
     /// Of the node's name server.
     pub(crate) dns: Arc<DnsCounters>,
+    /// Network policies, and what they drop.
+    pub(crate) policies: PolicyMetrics,
     /// For how long the store's disk has done nothing of what it was asked, seconds.
     pub(crate) disk_stuck: Gauge,
     /// By `resource` and `tasks`, seconds.
@@ -204,6 +208,7 @@ impl Metrics {
             certificate_expiration: certificate_expiration(&make)?,
             images: ImageMetrics::new(&make)?,
             dns: dns::register(&make)?,
+            policies: PolicyMetrics::new(&make)?,
             disk_stuck: disk_stuck(&make)?,
             stalled: stalled(&make)?,
             process: ProcessMetrics::new(&make)?,

@@ -29,6 +29,7 @@ pub(crate) mod storage;
 pub(crate) mod work;
 
 use crate::metrics::Metrics;
+use crate::policies::Gate;
 use bindings::Binding;
 use ending::{Ending, Endings};
 use k8s_openapi::api::core::v1::Pod;
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) runtime: Runtime,
     pub(crate) network: PodNetwork,
+    /// Where pods wait for the policies that select them.
+    pub(crate) gate: Gate,
     pub(crate) images: Arc<Puller>,
     pub(crate) facts: NodeFacts,
     /// Signs the tokens of pods.

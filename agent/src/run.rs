@@ -15,7 +15,7 @@ use crate::node::network::{self, PodNetwork};
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{dns, overlay, services, sync_metrics, systemd, telemetry};
+use crate::{dns, overlay, policies, services, sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -158,6 +158,8 @@ struct Parts {
     sharing: Option<Sharing>,
     /// Until the store's Node object says what this machine is: no leader takes it yet.
     unregistered: Option<Machine>,
+    /// Where pods that wait for their policies come out.
+    line: policies::Line,
     started_at: jiff::Timestamp,
 }
 
@@ -174,12 +176,10 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let machine = machine(&configuration, peers.as_ref(), alone);
     let network = PodNetwork::of(&configuration, cidrs, &machine.addresses).await?;
     let warnings = told(&network);
-    let registered = cluster::leads(&store);
-    if registered {
-        registration::register(&store, &machine, &configuration).await.context("cannot register the node")?;
-    }
+    let registered = registered(&store, &machine, &configuration).await?;
     let (recorder, events) = recorder(&configuration.node_name);
     let sharing = sharing(&configuration, peers.as_ref());
+    let (gate, line) = policies::Gate::new();
     let node = Arc::new(Node {
         runtime: Runtime::open_beside(runtime_options(&configuration), systemd::manager().await)
             .await
@@ -187,6 +187,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         images: Arc::new(puller(&configuration, sharing.as_ref(), &metrics)?),
         store: Arc::clone(&store),
         network,
+        gate,
         facts: facts(&configuration, &machine),
         tokens: TokenKey::open(&configuration.state_dir.join("service-account.key"))?,
         recorder: recorder.clone(),
@@ -216,8 +217,22 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         records,
         sharing,
         unregistered: (!registered).then_some(machine),
+        line,
         started_at,
     })
+}
+
+/// Whether the store's Node object says what this machine is: only a leader can have it say so by itself.
+async fn registered(
+    store: &Store,
+    machine: &Machine,
+    configuration: &AgentConfiguration,
+) -> anyhow::Result<bool> {
+    let leads = cluster::leads(store);
+    if leads {
+        registration::register(store, machine, configuration).await.context("cannot register the node")?;
+    }
+    Ok(leads)
 }
 
 /// What `network` has to say of the machine; the log has it, too.
@@ -292,6 +307,8 @@ impl Parts {
         add(network::run(Arc::clone(&self.node), configuration, Arc::clone(&retry), stop.clone()).boxed());
         add(node::config_volumes::run(Arc::clone(&self.node), retry, stop.clone()).boxed());
         add(node::resize::run(Arc::clone(&self.node), stop.clone()).boxed());
+        let bridge = self.configuration.network.bridge.clone();
+        add(policies::run(Arc::clone(&self.node), self.line, bridge, stop.clone()).boxed());
         add(node::ephemeral::run(Arc::clone(&self.node), stop.clone()).boxed());
         add(node::image_gc::run(Arc::clone(&self.node), image_rules, image_folder, stop.clone()).boxed());
         for part in care(&self.node, &self.configuration, stop) {

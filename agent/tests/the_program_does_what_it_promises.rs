@@ -36,6 +36,8 @@ mod pods_by_request;
 mod pods_reach_one_another;
 #[path = "end_to_end/pods_reach_other_nodes.rs"]
 mod pods_reach_other_nodes;
+#[path = "end_to_end/policies_hold.rs"]
+mod policies_hold;
 #[path = "../../runtime/tests/pods/refused.rs"]
 mod refused;
 #[path = "end_to_end/repository.rs"]
@@ -137,6 +139,8 @@ fn of_the_node() -> Vec<(&'static str, Test)> {
         pods_reach_one_another:
             a_port_of_the_node_leads_to_a_pod,
             pods_and_host_reach_one_another;
+        policies_hold:
+            a_pod_starts_behind_its_policies;
         services_lead_to_pods:
             a_services_address_leads_to_its_pods;
         names_lead_to_pods:

@@ -62,7 +62,6 @@ const INERT: &[(Kind, &str)] = &[
     (Kind::Ingress, "requests from outside are not served yet"),
     (Kind::IngressClass, "requests from outside are not served yet"),
     (Kind::LimitRange, "limits of a namespace are not applied yet"),
-    (Kind::NetworkPolicy, "pods reach one another without limits yet"),
     (Kind::PersistentVolume, "volumes that outlive pods are not made yet"),
     (Kind::PersistentVolumeClaim, "volumes that outlive pods are not made yet"),
     (Kind::PodDisruptionBudget, "pods are not evicted with regard to budgets yet"),

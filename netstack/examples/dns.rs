@@ -6,7 +6,8 @@
 //!     dns ask ADDRESS:PORT NAME SECONDS                   one question after the other
 
 use netstack::{
-    Dns, DnsOptions, DnsSockets, NamedPort, PodNames, ServiceName, ServiceNames, Transport, Upstream,
+    Dns, DnsNames, DnsOptions, DnsSockets, NamedPort, PodNames, ServiceName, ServiceNames, Transport,
+    Upstream,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -47,7 +48,6 @@ fn serve(
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let dns = Dns::start(&options, vec![DnsSockets::bind(at)?], std::sync::Arc::default())?;
         let names = (0..services).map(|number| {
             let address = IpAddr::from(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 1, 0)) + number));
             let ports = vec![NamedPort { name: "http".into(), transport: Transport::Tcp, number: 80 }];
@@ -56,7 +56,9 @@ fn serve(
         });
         let searches = [format!("default.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
         let pod = PodNames { namespace: "default".into(), searches: searches.into() };
-        dns.replace(names.collect(), BTreeMap::from([(Ipv4Addr::LOCALHOST.into(), vec![pod])]));
+        let pods = BTreeMap::from([(Ipv4Addr::LOCALHOST.into(), vec![pod])]);
+        let names = DnsNames { services: names.collect(), pods };
+        let _dns = Dns::start(&options, names, vec![DnsSockets::bind(at)?], std::sync::Arc::default())?;
         println!("ready");
         std::future::pending::<()>().await;
         Ok(())

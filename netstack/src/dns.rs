@@ -30,7 +30,7 @@ pub use counters::{Counters, RequestCount};
 #[cfg(fuzzing)]
 pub use fuzzing::judge;
 pub use holder::{Holder, HolderError};
-pub use model::{NamedEndpoint, NamedPort, PodNames, ServiceNames};
+pub use model::{NamedEndpoint, NamedPort, Names, PodNames, ServiceNames};
 pub use servers::Upstream;
 pub use sockets::DnsSockets;
 
@@ -41,7 +41,6 @@ use desk::{Desk, Rules};
 use name::Name;
 use resolver::Resolver;
 use servers::Servers;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -113,12 +112,14 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Answers at `sockets`, of no service yet, and counts what it does. Starts threads, and tasks on the runtime of the caller.
+    /// Answers at `sockets` from `names`, and counts what it does. Starts threads, and tasks on the
+    /// runtime of the caller.
     ///
     /// # Errors
     /// If the domain is none, or the kernel has no more threads or files.
     pub fn start(
         options: &DnsOptions,
+        names: Names,
         sockets: Vec<DnsSockets>,
         counters: Arc<Counters>,
     ) -> Result<Self, DnsError> {
@@ -127,7 +128,9 @@ impl Dns {
         for socket in &sockets {
             own.push(socket.address().map_err(DnsError::Start)?.ip());
         }
-        let zone = Zone::new(origin, &own, options.serial);
+        let mut zone = Zone::new(origin, &own, options.serial);
+        // Questions wait in the sockets already: none may be told that nothing exists.
+        zone.replace(names);
         let rules = Rules::new(&options.hosts, options.networks.clone(), options.autopath);
         let cache = Cache::new(options.cache_entries, options.serve_stale);
         let desk = Arc::new(Desk::new(zone, rules, cache, counters));
@@ -147,16 +150,8 @@ impl Dns {
     }
 
     /// Exactly these services and pods exist.
-    pub fn replace(
-        &self,
-        services: BTreeMap<ServiceName, ServiceNames>,
-        pods: BTreeMap<IpAddr, Vec<PodNames>>,
-    ) {
-        self.desk.change(|zone| {
-            zone.replace_services(services);
-            zone.clear_pods();
-            pods.into_iter().for_each(|(address, pods)| zone.set_pods(address, pods));
-        });
+    pub fn replace(&self, names: Names) {
+        self.desk.change(|zone| zone.replace(names));
     }
 
     /// These services have these names, or are gone.

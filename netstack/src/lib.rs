@@ -8,12 +8,15 @@
 //!
 //! Several agents share a machine as long as their bridges and networks differ.
 
+mod bridged;
 mod cidr;
 mod dns;
 mod ipam;
+mod listener;
 mod names;
 mod network;
 mod overlay;
+pub mod policies;
 mod services;
 mod subnet;
 mod sys;
@@ -23,8 +26,8 @@ pub use cidr::{Cidr, CidrError};
 pub use dns::judge as judge_dns;
 pub use dns::{
     Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, Holder as DnsHolder,
-    HolderError as DnsHolderError, NamedEndpoint, NamedPort, PodNames, RequestCount, ServiceNames, Upstream,
-    holder as dns_holder,
+    HolderError as DnsHolderError, NamedEndpoint, NamedPort, Names as DnsNames, PodNames, RequestCount,
+    ServiceNames, Upstream, holder as dns_holder,
 };
 pub use ipam::Exhausted;
 pub use network::{

@@ -9,7 +9,6 @@ mod choice;
 mod diff;
 mod flows;
 mod ledger;
-mod listener;
 mod look;
 mod model;
 mod program;
@@ -20,13 +19,15 @@ mod testing;
 mod way;
 mod wire;
 
-pub use model::{Endpoint, Family, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
 pub(crate) use rules::tag;
+
+pub use model::{Endpoint, Family, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
 
 use crate::sys::ear::Ear;
 use crate::sys::link;
 use crate::sys::nft::LOCAL as LOCAL_NUMBER;
-use crate::sys::{address, socket, sysctl};
+use crate::sys::{address, socket};
+use crate::{bridged, listener};
 use nix::errno::Errno;
 use program::{Program, Request};
 use std::collections::BTreeMap;
@@ -136,14 +137,17 @@ impl Services {
             route.await.map_err(failed)?;
         }
         // Where nothing sees what is bridged, rules do without.
-        let sees_bridged =
-            sysctl::can_see_bridged() && link::let_netfilter_see(&handle, bridge.index).await.is_ok();
+        let sees_bridged = bridged::ensure_seen(&handle, bridge.index).await;
         let (notify, repairs) = watch::channel(0);
         let (requests, queue) = mpsc::channel();
         let ear = Arc::new(Ear::open().map_err(ServicesError::Socket)?);
         let program = Program::open(options, sees_bridged, (Arc::clone(&ear), notify));
         let program = program.map_err(ServicesError::Socket)?;
-        let listener = listener::start(ear, program.table(), program.port(), requests.clone());
+        let verify = {
+            let requests = requests.clone();
+            move || requests.send(Request::Verify).is_ok()
+        };
+        let listener = listener::start(ear, program.table(), program.port(), verify);
         let thread = std::thread::Builder::new().name("services".into());
         thread.spawn(move || program.run(&queue)).map_err(ServicesError::Socket)?;
         Ok(Self { requests, repairs, listener })

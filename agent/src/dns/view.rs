@@ -4,7 +4,7 @@ use super::names::names;
 use crate::catalog::Catalog;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use manifests::{Kind, Object, ObjectKey};
-use netstack::{PodNames, ServiceName, ServiceNames};
+use netstack::{DnsNames, PodNames, ServiceName, ServiceNames};
 use reconciler::store::{Change, Expired, State, Watch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -116,9 +116,11 @@ impl View {
         line.into_iter().flat_map(str::split_whitespace).map(str::to_owned).collect()
     }
 
-    /// Every service that has names.
-    pub(super) fn services(&self) -> BTreeMap<ServiceName, ServiceNames> {
-        self.catalog.names().filter_map(|name| Some((name.clone(), self.service(name)?))).collect()
+    /// Everything that has names.
+    pub(super) fn names(&self) -> DnsNames {
+        let service = |name: &ServiceName| Some((name.clone(), self.service(name)?));
+        let pods = self.pods.keys().map(|address| (*address, self.at(address)));
+        DnsNames { services: self.catalog.names().filter_map(service).collect(), pods: pods.collect() }
     }
 
     /// Those services; nothing of those that are gone.
@@ -132,11 +134,6 @@ impl View {
     fn service(&self, name: &ServiceName) -> Option<ServiceNames> {
         let (service, slices) = self.catalog.get(name)?;
         names(service, &slices)
-    }
-
-    /// Every pod that has an address.
-    pub(super) fn pods(&self) -> BTreeMap<IpAddr, Vec<PodNames>> {
-        self.pods.keys().map(|address| (*address, self.at(address))).collect()
     }
 
     /// The pods at those addresses.

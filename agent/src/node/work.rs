@@ -114,9 +114,11 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
     };
     let mut addresses = Vec::new();
     if !plan.host_network {
-        let attached =
-            node.metrics.operation("attach_network", node.network.attach(uid, supervisor_pid)).await;
+        let attaching = node.metrics.operation("attach_network", node.network.attach(uid, supervisor_pid));
+        // Nothing of the pod's own runs before it is told to start.
+        let (attached, let_in) = tokio::join!(attaching, let_in(node, &asked));
         let attached = attached.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
+        let_in?;
         addresses.extend(attached.addresses.iter().map(ToString::to_string));
         let ports = pod_of(&asked).map(|pod| host_ports::of_pod(pod, &addresses)).unwrap_or_default();
         let published = node.network.publish(uid, ports).await;
@@ -124,6 +126,13 @@ async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), P
     }
     let started = node.runtime.start(uid, addresses).await;
     started.map_err(|error| pod_problem("CreatePodSandboxError", &error))
+}
+
+/// The policies that select the pod are in force for the addresses that it will have.
+async fn let_in(node: &Node, pod: &Arc<Object>) -> Result<(), Problem> {
+    let not_ready = |error: &dyn Error| pod_problem("NetworkNotReady", error);
+    let addresses = node.network.reserve(pod.uid()).map_err(|error| not_ready(&error))?;
+    node.gate.pass(Arc::clone(pod), addresses).await.map_err(|error| not_ready(&error))
 }
 
 async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {

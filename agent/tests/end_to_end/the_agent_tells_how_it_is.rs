@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 /// The text at `path` of the metrics address.
-fn scrape(path: &str) -> String {
+pub(crate) fn scrape(path: &str) -> String {
     let mut stream = TcpStream::connect("127.0.0.1:10250").unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut text = String::new();

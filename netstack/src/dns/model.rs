@@ -1,7 +1,17 @@
 //! What names are made from: nothing of Kubernetes, nothing of the protocol.
 
-use crate::services::Transport;
+use crate::services::{ServiceName, Transport};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+/// All that has names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Services.
+    pub services: BTreeMap<ServiceName, ServiceNames>,
+    /// Pods, by their addresses.
+    pub pods: BTreeMap<IpAddr, Vec<PodNames>>,
+}
 
 /// The names of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]

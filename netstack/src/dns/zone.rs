@@ -4,7 +4,7 @@
 mod records;
 
 use super::code::{A, AAAA, CNAME, NS, PTR, SOA, TXT};
-use super::model::{PodNames, ServiceNames};
+use super::model::{Names, PodNames, ServiceNames};
 use super::name::{self, Name};
 use crate::services::ServiceName;
 use records::{Made, records};
@@ -113,11 +113,13 @@ impl Zone {
         &self.authority
     }
 
-    /// Exactly these services exist.
-    pub(super) fn replace_services(&mut self, all: impl IntoIterator<Item = (ServiceName, ServiceNames)>) {
+    /// Exactly these services and pods exist.
+    pub(super) fn replace(&mut self, all: Names) {
         let before: Vec<ServiceName> = self.services.keys().cloned().collect();
         before.iter().for_each(|name| self.remove(name));
-        all.into_iter().for_each(|(name, names)| self.set(name, Some(&names)));
+        all.services.into_iter().for_each(|(name, names)| self.set(name, Some(&names)));
+        self.pods.clear();
+        all.pods.into_iter().for_each(|(address, pods)| self.set_pods(address, pods));
     }
 
     /// That service has these names; it has none if there are none.
@@ -201,11 +203,6 @@ impl Zone {
             searches: pod.searches.iter().filter_map(|text| Name::parse(text)).collect(),
         });
         self.pods.insert(address, made.collect());
-    }
-
-    /// There is no pod.
-    pub(super) fn clear_pods(&mut self) {
-        self.pods.clear();
     }
 
     /// Where the pod at `address` looks for short names.

@@ -21,7 +21,7 @@ const DESTINATION: u32 = 16;
 const LOOPBACK: u8 = 127;
 
 /// A protocol that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Protocol {
     Tcp,

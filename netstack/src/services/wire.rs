@@ -44,7 +44,7 @@ impl Family {
     }
 
     /// Length of an address in words.
-    pub(super) const fn words(self) -> u32 {
+    pub(crate) const fn words(self) -> u32 {
         match self {
             Self::V4 => 1,
             Self::V6 => 4,
@@ -78,7 +78,8 @@ pub(super) fn sets(family: Family) -> [Set; 7] {
         parts.iter().map(|part| if *part == address { family.words() } else { 1 }).sum::<u32>() * 4
     };
     let typed = |parts: &[u32]| (kind(parts), words(parts));
-    let set = |name, key: &[u32], data| Set { name, key: typed(key), data, filled_by_packets: None };
+    let set =
+        |name, key: &[u32], data| Set { name, key: typed(key), data, filled_by_packets: None, ranges: None };
     let bytes = |parts: &[u32]| Data::Bytes(kind(parts), words(parts));
     let service = [address, PROTOCOL, PORT];
     let member = [address, PORT, address, PROTOCOL, PORT];

@@ -5,7 +5,7 @@ mod listing;
 mod step;
 
 pub(crate) use expression::{Expression, Header, Memory, Meta, Refusal, Register, Route, Verdict};
-pub(crate) use listing::{Listed, has_table, list_elements, list_structure};
+pub(crate) use listing::{Listed, has_table, list_counters, list_elements, list_spans, list_structure};
 pub(crate) use step::{LOCAL, Step, interface};
 
 use super::attributes::Attributes;
@@ -26,6 +26,8 @@ const APPEND: u16 = 0x800;
 /// An attribute's length has sixteen bits, and one of elements holds many.
 const LIST_BYTES: usize = 60_000;
 
+/// The kernel's number of what is about both families.
+pub(crate) const INET: u8 = 1;
 /// The kernel's numbers of the two families.
 pub(crate) const IPV4: u8 = 2;
 pub(crate) const IPV6: u8 = 10;
@@ -35,7 +37,7 @@ pub(crate) const IPV6: u8 = 10;
 pub(crate) struct Hook {
     /// `nat` or `filter`.
     pub(crate) kind: &'static str,
-    /// Of netfilter: 0 prerouting, 3 output, 4 postrouting.
+    /// Of netfilter: 0 prerouting, 2 forward, 3 output, 4 postrouting.
     pub(crate) hook: u32,
     pub(crate) priority: i32,
 }
@@ -67,18 +69,23 @@ pub(crate) struct Set {
     pub(crate) data: Data,
     /// Packets fill it, with at most so many elements that go with time.
     pub(crate) filled_by_packets: Option<u32>,
+    /// Keys are of several fields, of these lengths in bytes, and each may be a range.
+    pub(crate) ranges: Option<&'static [u32]>,
 }
 
 impl Set {
     const MAP: u32 = 0x8;
     const TIMEOUT: u32 = 0x10;
     const EVALUATED: u32 = 0x20;
+    const INTERVAL: u32 = 0x4;
+    const FIELDS: u32 = 0x80;
 
     /// As the kernel knows it.
     pub(crate) fn flags(&self) -> u32 {
         let map = if self.data == Data::None { 0 } else { Self::MAP };
         let filled = self.filled_by_packets.map_or(0, |_| Self::TIMEOUT | Self::EVALUATED);
-        map | filled
+        let ranges = self.ranges.map_or(0, |_| Self::INTERVAL | Self::FIELDS);
+        map | filled | ranges
     }
 }
 
@@ -157,6 +164,17 @@ impl Table<'_> {
                     description.number(1, most);
                 });
             }
+            if let Some(fields) = set.ranges {
+                body.nest(9, |description| {
+                    description.nest(2, |list| {
+                        for length in fields {
+                            list.nest(1, |field| {
+                                field.number(1, *length);
+                            });
+                        }
+                    });
+                });
+            }
             body.number(10, number);
         });
     }
@@ -168,7 +186,30 @@ impl Table<'_> {
         set: &str,
         elements: impl Iterator<Item = (&'a [u8], Value<'a>)>,
     ) {
+        let elements = elements.map(|(key, value)| (key, None, value));
         self.elements(batch, (NEW_ELEMENTS, CREATE), set, elements);
+    }
+
+    /// From one key to another, field by field. What is there must not overlap.
+    pub(crate) fn add_spans<'a>(
+        self,
+        batch: &mut Batch,
+        set: &str,
+        spans: impl Iterator<Item = (&'a [u8], &'a [u8], Value<'a>)>,
+    ) {
+        let spans = spans.map(|(first, last, value)| (first, Some(last), value));
+        self.elements(batch, (NEW_ELEMENTS, CREATE), set, spans);
+    }
+
+    /// They have to be there.
+    pub(crate) fn delete_spans<'a>(
+        self,
+        batch: &mut Batch,
+        set: &str,
+        spans: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) {
+        let spans = spans.map(|(first, last)| (first, Some(last), Value::Nothing));
+        self.elements(batch, (DELETE_ELEMENTS, 0), set, spans);
     }
 
     /// They have to be there.
@@ -178,7 +219,7 @@ impl Table<'_> {
         set: &str,
         keys: impl Iterator<Item = &'a [u8]>,
     ) {
-        self.elements(batch, (DELETE_ELEMENTS, 0), set, keys.map(|key| (key, Value::Nothing)));
+        self.elements(batch, (DELETE_ELEMENTS, 0), set, keys.map(|key| (key, None, Value::Nothing)));
     }
 
     fn elements<'a>(
@@ -186,7 +227,7 @@ impl Table<'_> {
         batch: &mut Batch,
         (kind, flags): (u16, u16),
         set: &str,
-        elements: impl Iterator<Item = (&'a [u8], Value<'a>)>,
+        elements: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>, Value<'a>)>,
     ) {
         let mut elements = elements.peekable();
         while elements.peek().is_some() {
@@ -194,8 +235,8 @@ impl Table<'_> {
                 body.text(1, self.name).text(2, set).nest(3, |list| {
                     let start = list.len();
                     while list.len() - start < LIST_BYTES {
-                        let Some((key, value)) = elements.next() else { break };
-                        put_element(list, key, &value);
+                        let Some((key, end, value)) = elements.next() else { break };
+                        put_element(list, (key, end), &value);
                     }
                 });
             });
@@ -203,7 +244,7 @@ impl Table<'_> {
     }
 }
 
-fn put_element(list: &mut Attributes, key: &[u8], value: &Value<'_>) {
+fn put_element(list: &mut Attributes, (key, end): (&[u8], Option<&[u8]>), value: &Value<'_>) {
     list.nest(1, |element| {
         element.nest(1, |data| {
             data.put(1, key);
@@ -219,7 +260,26 @@ fn put_element(list: &mut Attributes, key: &[u8], value: &Value<'_>) {
                 element.nest(2, |data| verdict.put(data));
             }
         }
+        if let Some(end) = end {
+            element.nest(10, |data| {
+                data.put(1, end);
+            });
+        }
     });
+}
+
+/// A match of `iptables` is loaded, with what it needs, if the kernel has it as a module.
+///
+/// # Errors
+/// The kernel's: `ENOENT` if there is none of that name.
+pub(crate) fn load_match(socket: &mut Socket, name: &str) -> io::Result<()> {
+    // Source: `linux/netfilter/nf_tables_compat.h`.
+    const COMPAT: u16 = 11;
+    const GET: u16 = 0;
+    socket.request(COMPAT << 8 | GET, IPV4, |body| {
+        // The first revision of a match, not of a target.
+        body.text(1, name).number(2, 0).number(3, 0);
+    })
 }
 
 /// The IPv4 table is there with exactly these rules; without any, it is gone.

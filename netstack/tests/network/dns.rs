@@ -6,8 +6,8 @@ use crate::machine::{Pod, on_fresh_machine, options};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use netstack::{
-    Dns, DnsCounters, DnsOptions, DnsSockets, NamedEndpoint, NamedPort, Network, PodNames, ServiceName,
-    ServiceNames, Transport, Upstream,
+    Dns, DnsCounters, DnsNames, DnsOptions, DnsSockets, NamedEndpoint, NamedPort, Network, PodNames,
+    ServiceName, ServiceNames, Transport, Upstream,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -66,12 +66,12 @@ impl Lab {
         let counters = Arc::new(DnsCounters::default());
         let sockets = DnsSockets::bind(SocketAddr::new(ip(HERE), 53)).unwrap();
         let upstream = Upstream::Servers(vec![server.address()]);
-        let dns = Dns::start(&dns_options(upstream), vec![sockets], Arc::clone(&counters)).unwrap();
         let domains = ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"];
         let searches = domains.map(str::to_owned).into();
         let names = PodNames { namespace: "default".into(), searches };
         let services = BTreeMap::from([(service("web"), cluster("10.96.0.1"))]);
-        dns.replace(services, BTreeMap::from([(ip("10.88.0.2"), vec![names])]));
+        let names = DnsNames { services, pods: BTreeMap::from([(ip("10.88.0.2"), vec![names])]) };
+        let dns = Dns::start(&dns_options(upstream), names, vec![sockets], Arc::clone(&counters)).unwrap();
         Self { pod, _network: network, dns, counters, server }
     }
 
@@ -241,9 +241,11 @@ fn what_is_asked_between_two_servers_is_answered_by_the_second() {
         let start = |address: &str| {
             let sockets = vec![held.try_clone().unwrap()];
             let upstream = Upstream::Servers(Vec::new());
-            let dns = Dns::start(&dns_options(upstream), sockets, Arc::default()).unwrap();
-            dns.replace(BTreeMap::from([(service("web"), cluster(address))]), BTreeMap::new());
-            dns
+            let names = DnsNames {
+                services: BTreeMap::from([(service("web"), cluster(address))]),
+                pods: BTreeMap::new(),
+            };
+            Dns::start(&dns_options(upstream), names, sockets, Arc::default()).unwrap()
         };
         let name = "web.default.svc.cluster.local.";
         let first = start("10.96.0.1");

@@ -6,6 +6,7 @@
 mod dns;
 mod machine;
 mod overlay;
+mod policies;
 mod services;
 
 use machine::{Pod, links, on_fresh_machine, options};

@@ -2,7 +2,7 @@
 //! namespace, with pods and neighbours in namespaces of theirs.
 
 mod affinity;
-mod lab;
+pub(crate) mod lab;
 mod many;
 mod outside;
 mod repair;

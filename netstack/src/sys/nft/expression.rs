@@ -7,6 +7,8 @@ use std::time::Duration;
 const VERDICT_REGISTER: u32 = 0;
 const FIRST_REGISTER: u32 = 8;
 const DROP: i32 = 0;
+const ACCEPT: i32 = 1;
+const JUMP: i32 = -3;
 const GOTO: i32 = -4;
 const RETURN: i32 = -5;
 
@@ -30,9 +32,13 @@ impl Register {
 pub(crate) enum Verdict {
     /// Nowhere.
     Drop,
+    /// On its way.
+    Accept,
+    /// Through that chain, and back.
+    Jump(String),
     /// Through that chain.
     Goto(String),
-    /// On, as if this chain had ended.
+    /// Back to the chain that led here.
     Return,
 }
 
@@ -41,8 +47,10 @@ impl Verdict {
     pub(crate) fn put(&self, data: &mut Attributes) {
         let (code, chain) = match self {
             Self::Drop => (DROP, None),
-            Self::Goto(chain) => (GOTO, Some(chain)),
+            Self::Accept => (ACCEPT, None),
             Self::Return => (RETURN, None),
+            Self::Jump(chain) => (JUMP, Some(chain)),
+            Self::Goto(chain) => (GOTO, Some(chain)),
         };
         data.nest(2, |verdict| {
             verdict.number(1, code.cast_unsigned());
@@ -59,6 +67,8 @@ pub(crate) enum Meta {
     Mark = 3,
     InputName = 6,
     OutputName = 7,
+    /// The version of IP.
+    Family = 15,
     /// Above IP.
     Protocol = 16,
 }
@@ -105,6 +115,8 @@ pub(crate) enum Expression {
     SetMeta(Meta, Register),
     /// What connection tracking says of the connection.
     Status(Register),
+    /// Whether connection tracking knows the connection.
+    State(Register),
     Route(Register, Route),
     /// Only if these bytes are in the register (or, if false, are not).
     Compare(Register, bool, Vec<u8>),
@@ -127,6 +139,8 @@ pub(crate) enum Expression {
     /// From the address of the interface that it leaves by instead.
     Masquerade,
     Reject(Refusal),
+    /// Packets that come here are counted.
+    Count,
 }
 
 impl Expression {
@@ -142,7 +156,7 @@ impl Expression {
         match self {
             Self::Payload(..) => "payload",
             Self::Meta(..) | Self::SetMeta(..) => "meta",
-            Self::Status(_) => "ct",
+            Self::Status(_) | Self::State(_) => "ct",
             Self::Route(..) => "fib",
             Self::Compare(..) => "cmp",
             Self::Bits(..) => "bitwise",
@@ -153,6 +167,7 @@ impl Expression {
             Self::Redirect(..) => "nat",
             Self::Masquerade => "masq",
             Self::Reject(_) => "reject",
+            Self::Count => "counter",
         }
     }
 
@@ -170,6 +185,10 @@ impl Expression {
             // 2: the status.
             Self::Status(to) => {
                 e.number(2, 2).number(1, to.number());
+            }
+            // 0: the state.
+            Self::State(to) => {
+                e.number(2, 0).number(1, to.number());
             }
             // 2: of the destination.
             Self::Route(to, result) => {
@@ -200,7 +219,7 @@ impl Expression {
                 e.number(1, 1).number(2, u32::from(*family));
                 e.number(3, address.number()).number(5, port.number());
             }
-            Self::Masquerade => {}
+            Self::Masquerade | Self::Count => {}
             Self::Reject(refusal) => reject(e, *refusal),
         }
     }

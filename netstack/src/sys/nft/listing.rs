@@ -26,6 +26,9 @@ pub(crate) struct Listed {
 /// Key, and data or the chain that it leads to.
 pub(crate) type Found = (Vec<u8>, Vec<u8>);
 
+/// First and last key, and data.
+pub(crate) type Span = (Vec<u8>, Vec<u8>, Vec<u8>);
+
 /// Whether the table is there.
 ///
 /// # Errors
@@ -115,6 +118,51 @@ pub(crate) fn list_elements(socket: &mut Socket, table: Table<'_>, set: &str) ->
             }
         },
     )
+}
+
+/// All elements of a set of ranges.
+///
+/// # Errors
+/// The kernel's; `ENOENT` if there is no such set.
+pub(crate) fn list_spans(socket: &mut Socket, table: Table<'_>, set: &str) -> io::Result<Vec<Span>> {
+    socket.dump(
+        NFTABLES << 8 | GET_ELEMENTS,
+        table.family,
+        |body| {
+            body.text(1, table.name).text(2, set);
+        },
+        |found, message| {
+            let list = find(message.attributes, 3).unwrap_or_default();
+            for (_, element) in read(list) {
+                let key = |kind| find(element, kind).and_then(|key| find(key, 1)).unwrap_or_default();
+                let first = key(1).to_vec();
+                // What is not there is the same as the first.
+                let last = find(element, 10).map_or_else(|| first.clone(), |_| key(10).to_vec());
+                found.push((first, last, find(element, 2).map(data).unwrap_or_default()));
+            }
+        },
+    )
+}
+
+/// By the names of chains, how many packets their rules have counted.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn list_counters(socket: &mut Socket, table: Table<'_>) -> io::Result<BTreeMap<String, u64>> {
+    let counted = |rule: &[u8]| {
+        let expressions = find(rule, 4).unwrap_or_default();
+        let counters =
+            read(expressions).filter(|(_, one)| find(one, 1).map(text).as_deref() == Some("counter"));
+        counters.filter_map(|(_, one)| find(find(one, 2)?, 2)?.try_into().ok().map(u64::from_be_bytes)).sum()
+    };
+    let rules = ask(socket, GET_RULE, table, |found, attributes| {
+        found.push((name(attributes, 1), name(attributes, 2), counted(attributes)));
+    })?;
+    let mut counters = BTreeMap::new();
+    for (_, chain, count) in rules.into_iter().filter(|(of, ..): &(String, String, u64)| of == table.name) {
+        *counters.entry(chain).or_default() += count;
+    }
+    Ok(counters)
 }
 
 fn data(data: &[u8]) -> Vec<u8> {

@@ -228,6 +228,23 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// Nobody but who is returned can change that table, as long as it lives.
+    pub(crate) fn hold_table(&self, table: &str) -> std::process::Child {
+        let command = format!("add table inet {table} {{ flags owner ; }}\nlist tables\n");
+        self.host.run(move || {
+            use std::io::BufRead as _;
+            use std::process::{Command, Stdio};
+            let mut nft = Command::new("nft");
+            let mut nft = nft.arg("-i").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            nft.stdin.as_mut().unwrap().write_all(command.as_bytes()).unwrap();
+            let said = std::io::BufReader::new(nft.stdout.as_mut().unwrap()).lines();
+            assert!(said.map_while(Result::ok).any(|line| line.contains("-policies")));
+            nft
+        })
+    }
+}
+
 fn no_detection() {
     for place in ["all", "default"] {
         set(&format!("/proc/sys/net/ipv6/conf/{place}/accept_dad"), "0");

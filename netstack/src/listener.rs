@@ -1,10 +1,9 @@
 //! Hears when others change what is ours.
 
-use super::program::Request;
 use crate::sys::attributes::{find, text};
 use crate::sys::ear::Ear;
 use crate::sys::nfnetlink::messages;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Who changes things over and over is not followed faster.
@@ -12,13 +11,13 @@ const BREATH: Duration = Duration::from_millis(100);
 /// More than the kernel says at once.
 const BUFFER_BYTES: usize = 1 << 16;
 
-/// Starts a task that has the program look whenever somebody but `port` changes `table`. It ends
-/// with the program.
-pub(super) fn start(
+/// Starts a task that calls `look` whenever somebody but `port` changes `table`. It ends when that
+/// says that nobody is there to look.
+pub(crate) fn start(
     ear: Arc<Ear>,
     table: String,
     port: u32,
-    requests: mpsc::Sender<Request>,
+    look: impl Fn() -> bool + Send + 'static,
 ) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -33,7 +32,7 @@ pub(super) fn start(
             };
             if concerns {
                 tokio::time::sleep(BREATH).await;
-                if requests.send(Request::Verify).is_err() {
+                if !look() {
                     return;
                 }
             }

@@ -1,12 +1,14 @@
 //! The `keel` program: agent, supervisor of each pod, and command line.
 
 mod cadvisor;
+mod catalog;
 mod chain;
 mod cli;
 mod client;
 mod cluster;
 mod cri;
 mod demo;
+mod dns;
 mod hollow;
 mod metrics;
 mod netdev;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     match arguments.nth(1) {
         Some(word) if word == runtime::supervisor::COMMAND => runtime::supervisor::main(arguments),
         Some(word) if word == runtime::supervisor::PROBE_COMMAND => probe::main(arguments),
+        Some(word) if word == netstack::dns_holder::COMMAND => netstack::dns_holder::main(arguments),
         Some(_) | None => cli::main(),
     }
 }

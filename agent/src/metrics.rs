@@ -1,16 +1,19 @@
 //! The agent's metrics, in Prometheus text. Names that Kubernetes' dashboards
 //! know are kept; what is ours begins with `keel_`.
 
+mod dns;
 mod images;
 mod policies;
 
 pub(crate) use images::ImageMetrics;
 pub(crate) use policies::PolicyMetrics;
 
+use netstack::DnsCounters;
 use prometheus::{
     Counter, CounterVec, Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts,
     Registry, TextEncoder,
 };
+use std::sync::Arc;
 
 /// Every metric of one agent. Made once, passed to whoever counts.
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ pub(crate) struct Metrics {
     pub(crate) certificate_expiration: GaugeVec,
     /// What is fetched of images, and given to peers.
     pub(crate) images: ImageMetrics,
+    /// Of the node's name server.
+    pub(crate) dns: Arc<DnsCounters>,
     /// Network policies, and what they drop.
     pub(crate) policies: PolicyMetrics,
     /// For how long the store's disk has done nothing of what it was asked, seconds.
@@ -202,6 +207,7 @@ impl Metrics {
             )?,
             certificate_expiration: certificate_expiration(&make)?,
             images: ImageMetrics::new(&make)?,
+            dns: dns::register(&make)?,
             policies: PolicyMetrics::new(&make)?,
             disk_stuck: disk_stuck(&make)?,
             stalled: stalled(&make)?,

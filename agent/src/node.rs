@@ -86,6 +86,15 @@ impl Node {
         }
     }
 
+    /// What is known of the node, with what its network says.
+    pub(crate) fn facts_now(&self) -> NodeFacts {
+        let mut facts = self.facts.clone();
+        if let (Some(dns), Ok(network)) = (&mut facts.dns, self.network.get()) {
+            dns.servers = crate::dns::address(&network).iter().map(ToString::to_string).collect();
+        }
+        facts
+    }
+
     /// The pods bound to this node.
     pub(crate) fn pods(&self) -> Vec<Arc<Object>> {
         self.store.read(|state| state.bound_to(&self.facts.node_name).cloned().collect())

@@ -15,7 +15,7 @@ use crate::node::network::{self, PodNetwork};
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{overlay, policies, services, sync_metrics, systemd, telemetry};
+use crate::{dns, overlay, policies, services, sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -383,6 +383,9 @@ impl Parts {
         parts.push(services::run(node, configuration, stop.clone()).boxed());
         let (node, configuration) = place();
         parts.push(overlay::run(node, configuration, stop.clone()).boxed());
+        let (node, configuration) = place();
+        let counters = Arc::clone(&self.metrics.dns);
+        parts.push(dns::run(node, configuration, counters, stop.clone()).boxed());
         if let Some(machine) = self.unregistered.clone() {
             let (store, configuration) = (Arc::clone(&self.store), Arc::clone(&self.configuration));
             parts.push(registration::run(store, machine, configuration, stop.clone()).boxed());

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use view::{Touched, View};
+use view::{Own, Touched, View};
 
 /// After how long it is tried again where the kernel lacks something.
 const RETRY: Duration = Duration::from_secs(30);
@@ -49,12 +49,13 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let (store, me) = (Arc::clone(&node.store), configuration.node_name.clone());
     let Some(network) = stop.run_until_cancelled(node.network.opened()).await else { return Ok(()) };
+    let own = crate::dns::service(&configuration, &network);
     let Some(options) = options(&configuration, &network.gateways()) else {
         stop.cancelled().await;
         return Ok(());
     };
     while !stop.is_cancelled() {
-        if let Err(error) = follow(&store, &options, &me, &stop).await {
+        if let Err(error) = follow(&store, (&options, &own), &me, &stop).await {
             let error = crate::chain::chain(&error);
             tracing::warn!(error, "services are not in force on this node; it is tried again");
             tokio::select! {
@@ -68,9 +69,9 @@ pub(crate) async fn run(
 }
 
 /// The state, and what changes after it.
-fn read(store: &Store, me: &str) -> (View, Watch) {
+fn read(store: &Store, me: &str, own: &Own) -> (View, Watch) {
     loop {
-        let (view, revision) = store.read(|state| (View::of(state, me), state.revision()));
+        let (view, revision) = store.read(|state| (View::of(state, me, own), state.revision()));
         if let Ok(watch) = store.watch(None, revision) {
             return (view, watch);
         }
@@ -79,13 +80,13 @@ fn read(store: &Store, me: &str) -> (View, Watch) {
 
 async fn follow(
     store: &Store,
-    options: &ServicesOptions,
+    (options, own): (&ServicesOptions, &Own),
     me: &str,
     stop: &CancellationToken,
 ) -> Result<(), ServicesError> {
     let services = Services::open(options.clone()).await?;
     let (mut changes, mut repairs) = (store.changes(), services.repairs());
-    let (mut view, mut watch) = read(store, me);
+    let (mut view, mut watch) = read(store, me, own);
     tell(&services.replace(view.node(), view.all()).await?);
     loop {
         // Every arm is cancel-safe, and none awaits in its body.
@@ -110,7 +111,7 @@ async fn follow(
             Ok(Touched::Services(names)) => services.change(view.some(names)).await,
             Ok(Touched::Node) => services.replace(view.node(), view.all()).await,
             Err(_expired) => {
-                (view, watch) = read(store, me);
+                (view, watch) = read(store, me, own);
                 services.replace(view.node(), view.all()).await
             }
         };

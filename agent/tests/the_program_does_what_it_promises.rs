@@ -20,6 +20,8 @@ mod harness;
 mod logs_and_lists_follow;
 #[path = "end_to_end/machine.rs"]
 mod machine;
+#[path = "end_to_end/names_lead_to_pods.rs"]
+mod names_lead_to_pods;
 #[path = "end_to_end/nodes_share_images.rs"]
 mod nodes_share_images;
 #[path = "end_to_end/nodes_work_together.rs"]
@@ -141,6 +143,8 @@ fn of_the_node() -> Vec<(&'static str, Test)> {
             a_pod_starts_behind_its_policies;
         services_lead_to_pods:
             a_services_address_leads_to_its_pods;
+        names_lead_to_pods:
+            a_pod_finds_others_by_their_names;
         the_agent_tells_how_it_is:
             metrics_tell_what_runs,
             metrics_of_pods_have_cadvisors_names,

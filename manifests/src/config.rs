@@ -3,6 +3,7 @@
 //! that an agent uses comes from here, so that several agents fit one machine.
 
 mod cluster;
+mod dns;
 mod images;
 mod network;
 mod node;
@@ -12,6 +13,7 @@ mod security;
 mod taint;
 
 pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
+pub use dns::{DnsConfiguration, DnsHost};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use network::{IpNetwork, NetworkBackend, VxlanConfiguration, WireguardConfiguration, networks};
 pub use node::{NodeConfiguration, Share, Signal, Threshold};
@@ -150,6 +152,8 @@ pub struct NetworkConfiguration {
     pub ip_masq: bool,
     /// Maximum transmission unit of the pods' links in bytes; 0 takes what fits the way to other nodes.
     pub mtu: u32,
+    /// The node's own name server.
+    pub dns: DnsConfiguration,
 }
 
 impl Default for NetworkConfiguration {
@@ -166,6 +170,7 @@ impl Default for NetworkConfiguration {
             wireguard: WireguardConfiguration::default(),
             ip_masq: true,
             mtu: 0,
+            dns: DnsConfiguration::default(),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod bridged;
 mod cidr;
+mod dns;
 mod ipam;
 mod listener;
 mod names;
@@ -21,6 +22,13 @@ mod subnet;
 mod sys;
 
 pub use cidr::{Cidr, CidrError};
+#[cfg(fuzzing)]
+pub use dns::judge as judge_dns;
+pub use dns::{
+    Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, Holder as DnsHolder,
+    HolderError as DnsHolderError, NamedEndpoint, NamedPort, Names as DnsNames, PodNames, RequestCount,
+    ServiceNames, Upstream, holder as dns_holder,
+};
 pub use ipam::Exhausted;
 pub use network::{
     AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,

@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod attributes;
 pub(crate) mod conntrack;
+pub(crate) mod datagrams;
 pub(crate) mod ear;
 pub(crate) mod link;
 pub(crate) mod neighbour;

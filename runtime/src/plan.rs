@@ -31,7 +31,7 @@ mod values;
 
 pub use action::{Action, HookPlans, HttpAction, Place, ProbePlan, ProbePlans};
 pub use apparmor::AppArmorProfile;
-pub use build::{NodeFacts, PodInput, build};
+pub use build::{ClusterDns, NodeFacts, PodInput, build};
 pub use device::{DeviceRule, Devices, USUAL};
 pub use error::{Cause, PlanError};
 pub(crate) use field::{annotations_file, field_value, labels_file, service_account};

@@ -14,6 +14,7 @@ pub mod etc;
 mod host_path;
 mod payload;
 mod propagation;
+mod resolver;
 pub(crate) mod sub_path;
 
 pub use error::VolumeError;

@@ -55,7 +55,7 @@ pub(super) fn pod(id: &str, config: &v1::PodSandboxConfig) -> Result<Pod, Status
         host_pid: Some(namespaces.pid() == NamespaceMode::Node),
         share_process_namespace: Some(shares_processes(config)),
         host_users: user_namespace_is_own(&namespaces).then_some(false),
-        dns_policy: config.dns_config.as_ref().map(|_| "None".to_owned()),
+        dns_policy: Some(config.dns_config.as_ref().map_or("Default", |_| "None").to_owned()),
         dns_config: config.dns_config.as_ref().map(dns),
         restart_policy: Some("Never".to_owned()),
         security_context: Some(PodSecurityContext {

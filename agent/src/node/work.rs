@@ -245,6 +245,9 @@ fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
     for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
         fill_in(&mut container.spec, &addresses);
     }
+    // Where names are asked for is known with the network, not before.
+    let facts = node.facts_now();
+    let input = PodInput { node: &facts, ..input };
     volume::etc::write(&input, &addresses).map_err(|error| volume_problem(&error))?;
     Ok(plan)
 }

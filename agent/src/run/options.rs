@@ -78,6 +78,7 @@ pub(super) fn facts(configuration: &AgentConfiguration, machine: &Machine) -> No
         storage_bytes: allocatable.storage_bytes,
         default_pids: Some(configuration.pod_pids_limit).filter(|&limit| limit > 0),
         rules: rules(configuration),
+        dns: crate::dns::of_pods(configuration),
     }
 }
 

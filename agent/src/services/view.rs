@@ -1,23 +1,23 @@
-//! Services with their slices, as the store has them. Pure.
+//! What matters to services, as the store has it. Pure.
 
 use super::objects;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use crate::catalog::Catalog;
 use manifests::{Kind, Object, ObjectKey};
 use netstack::{NodeView, ServiceName, ServicePort};
-use reconciler::controllers::endpoints::{SERVICE_LABEL, ZONE_LABEL};
+use reconciler::controllers::endpoints::ZONE_LABEL;
 use reconciler::store::{Change, Event, Expired, State, Watch};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+
+/// A service of the node's own, which gives way to one of the same name.
+pub(super) type Own = Option<(ServiceName, Vec<ServicePort>)>;
 
 /// What matters to services.
 #[derive(Debug)]
 pub(super) struct View {
     me: String,
     zone: Option<String>,
-    services: BTreeMap<ServiceName, Arc<Object>>,
-    /// By their names.
-    slices: BTreeMap<ServiceName, BTreeMap<String, Arc<Object>>>,
+    catalog: Catalog,
+    own: Own,
 }
 
 /// What changed.
@@ -29,16 +29,16 @@ pub(super) enum Touched {
 }
 
 impl View {
-    /// `state` as the node `me` sees it.
-    pub(super) fn of(state: &State, me: &str) -> Self {
-        let me = me.to_owned();
-        let mut view = Self { me, zone: None, services: BTreeMap::new(), slices: BTreeMap::new() };
+    /// `state` as the node `me` sees it, with a service of its `own`.
+    pub(super) fn of(state: &State, me: &str, own: &Own) -> Self {
+        let (me, own) = (me.to_owned(), own.clone());
+        let mut view = Self { me, zone: None, catalog: Catalog::default(), own };
         if let Some(node) = state.get(&ObjectKey::new(Kind::Node, "", view.me.as_str())) {
             view.zone = zone(node);
         }
         for kind in [Kind::Service, Kind::EndpointSlice] {
             for object in state.list(kind, None) {
-                view.put(object, true);
+                view.catalog.put(object, true);
             }
         }
         view
@@ -53,7 +53,7 @@ impl View {
         let mut moved = false;
         while let Some(event) = watch.try_next()? {
             moved |= self.is_moved(&event);
-            names.extend(self.put(&event.object, event.change != Change::Deleted));
+            names.extend(self.catalog.put(&event.object, event.change != Change::Deleted));
         }
         Ok(if moved { Touched::Node } else { Touched::Services(names) })
     }
@@ -68,37 +68,6 @@ impl View {
         std::mem::replace(&mut self.zone, zone.clone()) != zone
     }
 
-    /// The service that the object is, or is about.
-    fn put(&mut self, object: &Arc<Object>, is_there: bool) -> Option<ServiceName> {
-        let named = |name: &str| ServiceName { namespace: object.namespace().into(), name: name.into() };
-        #[allow(clippy::wildcard_enum_match_arm, reason = "no other kind matters to services")]
-        match object.kind() {
-            Kind::Service => {
-                let name = named(object.name());
-                if is_there {
-                    self.services.insert(name.clone(), Arc::clone(object));
-                } else {
-                    self.services.remove(&name);
-                }
-                Some(name)
-            }
-            Kind::EndpointSlice => {
-                let name = named(object.metadata().labels.as_ref()?.get(SERVICE_LABEL)?);
-                let slices = self.slices.entry(name.clone()).or_default();
-                if is_there {
-                    slices.insert(object.name().into(), Arc::clone(object));
-                } else {
-                    slices.remove(object.name());
-                }
-                if slices.is_empty() {
-                    self.slices.remove(&name);
-                }
-                Some(name)
-            }
-            _ => None,
-        }
-    }
-
     /// This node.
     pub(super) fn node(&self) -> NodeView {
         NodeView { name: self.me.clone(), zone: self.zone.clone() }
@@ -106,7 +75,8 @@ impl View {
 
     /// Every service.
     pub(super) fn all(&self) -> BTreeMap<ServiceName, Vec<ServicePort>> {
-        self.services.keys().map(|name| (name.clone(), self.ports(name))).collect()
+        let own = self.own.iter().map(|(name, _)| name);
+        self.catalog.names().chain(own).map(|name| (name.clone(), self.ports(name))).collect()
     }
 
     /// Those services; without ports if they are gone.
@@ -115,11 +85,11 @@ impl View {
     }
 
     fn ports(&self, name: &ServiceName) -> Vec<ServicePort> {
-        let service = self.services.get(name).and_then(|object| <&Service>::try_from(&**object).ok());
-        let Some(service) = service else { return Vec::new() };
-        let slices = self.slices.get(name).into_iter().flat_map(BTreeMap::values);
-        let slices: Vec<_> = slices.filter_map(|object| <&EndpointSlice>::try_from(&**object).ok()).collect();
-        objects::ports(service, &slices)
+        match (self.catalog.get(name), &self.own) {
+            (Some((service, slices)), _) => objects::ports(service, &slices),
+            (None, Some((own, ports))) if own == name => ports.clone(),
+            (None, _) => Vec::new(),
+        }
     }
 }
 

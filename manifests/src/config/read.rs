@@ -183,6 +183,7 @@ fn network(configuration: &AgentConfiguration, report: &mut Report<'_>) {
         report.error_with(&at.field("mtu"), "out-of-range", message, Some("0 takes the kernel's".to_owned()));
     }
     super::network::check(configuration, &at, report);
+    super::dns::check(&network.dns, &at.field("dns"), report);
 }
 
 fn sources(sources: &[GitSource], report: &mut Report<'_>) {

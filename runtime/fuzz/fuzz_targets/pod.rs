@@ -25,6 +25,7 @@ fuzz_target!(|content: &[u8]| {
         storage_bytes: 64 << 30,
         default_pids: Some(100),
         rules: NodeRules::default(),
+        dns: None,
     };
     for object in &parsed.objects {
         let Ok(pod) = <&Pod>::try_from(&object.object) else { continue };

@@ -57,9 +57,20 @@ pub struct NodeFacts {
     pub default_pids: Option<u64>,
     /// What the node's configuration says of pods' rights.
     pub rules: super::NodeRules,
+    /// The node's own name server; without it, pods ask the host's.
+    pub dns: Option<ClusterDns>,
 }
 
-/// The domain of everything in the cluster.
+/// A name server that knows the cluster's names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDns {
+    /// Its addresses; none while they are not known, and pods ask the host's then.
+    pub servers: Vec<String>,
+    /// The domain of the cluster's names.
+    pub domain: String,
+}
+
+/// The domain of everything in the cluster, if nothing is said.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The longest name that the kernel takes for a host.
 const HOSTNAME_BYTES: usize = 64;
@@ -127,7 +138,8 @@ impl PodInput<'_> {
     /// The domain that the pod's `subdomain` puts it in.
     pub(crate) fn domain(&self) -> Option<String> {
         let subdomain = self.spec()?.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
-        Some(format!("{subdomain}.{}.svc.{}", self.namespace(), CLUSTER_DOMAIN))
+        let cluster = self.node.dns.as_ref().map_or(CLUSTER_DOMAIN, |dns| &dns.domain);
+        Some(format!("{subdomain}.{}.svc.{cluster}", self.namespace()))
     }
 
     /// What `hostname` prints in the pod: at most 63 bytes, as the kubelet cuts it.

@@ -53,6 +53,7 @@ impl World {
                 storage_bytes: 10 << 30,
                 default_pids: Some(1000),
                 rules: NodeRules::default(),
+                dns: None,
             },
         }
     }

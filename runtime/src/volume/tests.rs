@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::NodeFacts;
+use crate::plan::{ClusterDns, NodeFacts};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ impl World {
                 storage_bytes: 10 << 30,
                 default_pids: None,
                 rules: crate::plan::NodeRules::default(),
+                dns: None,
             },
             folder,
         }
@@ -310,4 +311,29 @@ fn the_pods_names_are_written_for_it() {
     assert!(hosts.ends_with("# Entries added by HostAliases.\n10.1.1.1\tdb\tdb.example\n"));
     assert_eq!(fs::read_to_string(folder.join("hostname")).unwrap(), "web\n");
     assert!(folder.join("resolv.conf").exists());
+}
+
+#[test]
+fn who_is_asked_for_names_is_as_the_policy_says() {
+    let asks_cluster = |spec: Value, has_dns: bool| {
+        let mut world = World::new(spec);
+        let dns = ClusterDns { servers: vec!["10.88.0.1".into()], domain: "cluster.local".into() };
+        world.node.dns = Some(dns).filter(|_| has_dns);
+        world.with(|input| etc::write(input, &[])).unwrap();
+        let text = fs::read_to_string(world.with(|input| input.pod_dir()).join("resolv.conf")).unwrap();
+        let is_searched = text.contains("search shop.svc.cluster.local svc.cluster.local cluster.local");
+        assert_eq!(text.starts_with("nameserver 10.88.0.1\n"), is_searched, "{text}");
+        is_searched
+    };
+    for (policy, on_pods_network, on_hosts_network) in
+        [("ClusterFirst", true, false), ("ClusterFirstWithHostNet", true, true), ("Default", false, false)]
+    {
+        let of = |host_network: bool| json!({"dnsPolicy": policy, "hostNetwork": host_network});
+        assert_eq!(asks_cluster(of(false), true), on_pods_network, "{policy}");
+        assert_eq!(asks_cluster(of(true), true), on_hosts_network, "{policy}");
+        assert!(!asks_cluster(of(false), false), "{policy}: the node has none");
+    }
+    assert!(asks_cluster(json!({}), true), "if nothing is said");
+    let own = json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.53"]}});
+    assert!(!asks_cluster(own, true));
 }

@@ -233,6 +233,7 @@ impl Node {
             storage_bytes: 10 << 30,
             default_pids: Some(1000),
             rules: NodeRules::default(),
+            dns: None,
         };
         let key = TokenKey::open(&self.folder.join("tokens.key")).unwrap();
         let identity = objects.identity_at.map(|now| Identity { key: &key, account_uid: "a-1", now });

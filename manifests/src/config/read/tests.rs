@@ -29,6 +29,38 @@ fn a_whole_configuration_is_read() {
 }
 
 #[test]
+fn dns_is_read_and_judged() {
+    let dns = |text: &str| read(&format!("{HEAD}network: {{dns: {text}}}"));
+    let good = "{clusterDomain: k8s.corp, upstreamNameservers: [9.9.9.9, '[fd00::1]:5353'], \
+                stubDomains: {corp.example: [10.1.2.3]}, hosts: [{ip: 192.0.2.7, hostnames: [Printer.lan]}], \
+                autopath: false, cacheSize: 0, serveStale: 0s}";
+    let read = dns(good).unwrap().network.dns;
+    assert_eq!(read.upstreams(), ["9.9.9.9:53".parse().unwrap(), "[fd00::1]:5353".parse().unwrap()]);
+    assert_eq!(read.stubs(), [("corp.example".to_owned(), vec!["10.1.2.3:53".parse().unwrap()])]);
+    assert_eq!(read.host_names(), [("192.0.2.7".parse().unwrap(), vec!["Printer.lan".to_owned()])]);
+    assert_eq!((read.stale_time(), read.enabled), (Duration::ZERO, true));
+    let bad = "{clusterDomain: -x, upstreamNameservers: [dns.google], stubDomains: {'a..b': []}, \
+               hosts: [{ip: here, hostnames: []}, {ip: '::1', hostnames: ['a b']}], cacheSize: 9999999, \
+               serveStale: long, ttl: 30}";
+    let found = dns(bad).unwrap_err();
+    for wanted in [
+        ("bad-name", "network.dns.clusterDomain"),
+        ("bad-address", "network.dns.upstreamNameservers[0]"),
+        ("bad-name", "network.dns.stubDomains[a..b]"),
+        ("bad-value", "network.dns.stubDomains[a..b]"),
+        ("bad-address", "network.dns.hosts[0].ip"),
+        ("bad-value", "network.dns.hosts[0].hostnames"),
+        ("bad-name", "network.dns.hosts[1].hostnames[0]"),
+        ("out-of-range", "network.dns.cacheSize"),
+        ("bad-duration", "network.dns.serveStale"),
+        ("unknown-field", "network.dns.ttl"),
+    ] {
+        assert!(found.contains(&(wanted.0, wanted.1.to_owned())), "{wanted:?} in {found:?}");
+    }
+    assert_eq!(found.len(), 10, "{found:?}");
+}
+
+#[test]
 fn every_error_is_told_at_once() {
     let text = format!(
         "{HEAD}nodename: x\nstateDir: var\ncgroupRoot: a/../b\nmetricsAddress: localhost\n\

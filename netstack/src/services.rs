@@ -19,7 +19,7 @@ mod testing;
 mod way;
 mod wire;
 
-pub(crate) use rules::tag;
+pub(crate) use rules::{destination, source, tag};
 
 pub use model::{Endpoint, Family, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
 

@@ -3,7 +3,7 @@
 use super::model::Direction;
 use super::slot::EVERYBODY;
 use super::wire::Home;
-use crate::services::Family;
+use crate::services::{Family, destination, source};
 use crate::sys::nft::{Expression as Do, Header, Hook, Meta, Register, Verdict};
 
 /// A chain with its rules.
@@ -135,19 +135,5 @@ fn other(family: Family, direction: Direction, to: Register) -> Do {
     match direction {
         Direction::Ingress => source(family, to),
         Direction::Egress => destination(family, to),
-    }
-}
-
-fn destination(family: Family, to: Register) -> Do {
-    match family {
-        Family::V4 => Do::Payload(to, Header::Network, 16, 4),
-        Family::V6 => Do::Payload(to, Header::Network, 24, 16),
-    }
-}
-
-fn source(family: Family, to: Register) -> Do {
-    match family {
-        Family::V4 => Do::Payload(to, Header::Network, 12, 4),
-        Family::V6 => Do::Payload(to, Header::Network, 8, 16),
     }
 }

@@ -135,14 +135,16 @@ fn frontend(family: Family, at_node: bool, to: Register) -> Vec<Do> {
     ]
 }
 
-fn destination(family: Family, to: Register) -> Do {
+/// The address that a packet goes to.
+pub(crate) fn destination(family: Family, to: Register) -> Do {
     match family {
         Family::V4 => Do::Payload(to, Header::Network, 16, 4),
         Family::V6 => Do::Payload(to, Header::Network, 24, 16),
     }
 }
 
-fn source(family: Family, to: Register) -> Do {
+/// The address that a packet comes from.
+pub(crate) fn source(family: Family, to: Register) -> Do {
     match family {
         Family::V4 => Do::Payload(to, Header::Network, 12, 4),
         Family::V6 => Do::Payload(to, Header::Network, 8, 16),

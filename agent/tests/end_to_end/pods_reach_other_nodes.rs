@@ -47,7 +47,7 @@ fn servers(machine: &Machine) {
 fn routes(machine: &Machine) -> String {
     let bridge = machine.configuration["network"]["bridge"].as_str().unwrap();
     let device = format!("{bridge}-vx");
-    let output = Command::new("ip").args(["route", "show", "dev", &device]).output().unwrap();
+    let output = Command::new("busybox").args(["ip", "route", "show", "dev", &device]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

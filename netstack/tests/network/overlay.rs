@@ -95,8 +95,10 @@ fn all_reach_all(case: Case) {
         assert!(from_outside.is_ok(), "{from_outside:?}");
         if case.backend == VXLAN {
             let mtu = pod.run(|| {
-                let output =
-                    std::process::Command::new("ip").args(["link", "show", "eth0"]).output().unwrap();
+                let output = std::process::Command::new("busybox")
+                    .args(["ip", "link", "show", "eth0"])
+                    .output()
+                    .unwrap();
                 String::from_utf8(output.stdout).unwrap()
             });
             let wanted = if case.over_v6 { "mtu 1430" } else { "mtu 1450" };

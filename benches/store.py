@@ -37,7 +37,7 @@ from stores import Agents, Bare, Etcd, Load  # noqa: E402
 from table import Table  # noqa: E402
 
 # Seconds after which a store is at rest.
-REST = 5
+REST = 20
 OBJECTS = 100_000
 # By 100 clients, in one run.
 WRITTEN = 10_000

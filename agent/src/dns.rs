@@ -9,7 +9,7 @@ use netstack::{
     Dns, DnsCounters, DnsError, DnsHolder, DnsOptions, DnsSockets, Endpoint, Network, Policy, ServiceName,
     ServicePort, Target, Transport, Upstream, dns_holder,
 };
-use reconciler::store::{Store, Watch};
+use reconciler::store::Store;
 use runtime::plan::ClusterDns;
 use runtime::pods::OWN_PROGRAM;
 use std::ffi::OsString;
@@ -166,16 +166,6 @@ async fn sockets(plan: &Plan) -> Result<(Option<DnsHolder>, DnsSockets), DnsErro
     tokio::task::spawn_blocking(find).await.unwrap_or_else(|error| Err(DnsError::Start(error.into())))
 }
 
-/// The state, and what changes after it.
-fn read(store: &Store, plan: &Plan) -> (View, Watch) {
-    loop {
-        let (view, revision) = store.read(|state| (View::of(state, &plan.me, &plan.pods), state.revision()));
-        if let Ok(watch) = store.watch(None, revision) {
-            return (view, watch);
-        }
-    }
-}
-
 async fn serve(
     store: &Store,
     plan: &Plan,
@@ -184,7 +174,7 @@ async fn serve(
 ) -> Result<(), DnsError> {
     let (_held, sockets) = sockets(plan).await?;
     let mut changes = store.changes();
-    let (mut view, mut watch) = read(store, plan);
+    let (mut view, mut watch) = store.read_and_watch(None, |state| View::of(state, &plan.me, &plan.pods));
     let dns = Dns::start(&plan.options, view.names(), vec![sockets], Arc::clone(counters))?;
     tracing::debug!(address = %plan.address, "names are answered");
     loop {
@@ -201,7 +191,7 @@ async fn serve(
                 dns.change_pods(view.some_pods(touched.addresses));
             }
             Err(_expired) => {
-                (view, watch) = read(store, plan);
+                (view, watch) = store.read_and_watch(None, |state| View::of(state, &plan.me, &plan.pods));
                 dns.replace(view.names());
             }
         }

@@ -81,13 +81,7 @@ fn key(configuration: &AgentConfiguration) -> Option<PrivateKey> {
 
 /// What all nodes are, and what changes of them after it.
 fn read(store: &Store, me: &str, options: &OverlayOptions) -> (Vec<Peer>, Watch) {
-    loop {
-        let (peers, revision) =
-            store.read(|state| (view::peers(state, me, &options.own.subnets()), state.revision()));
-        if let Ok(watch) = store.watch(Some(Kind::Node), revision) {
-            return (peers, watch);
-        }
-    }
+    store.read_and_watch(Some(Kind::Node), |state| view::peers(state, me, &options.own.subnets()))
 }
 
 async fn follow(

@@ -66,13 +66,7 @@ async fn refuse_for_a_while(line: &mut Line, error: &PoliciesError, stop: &Cance
 /// The state, and what changes after it.
 fn read(store: &Store, node: &Node) -> (View, Watch) {
     let held = node.runtime.observe();
-    loop {
-        let read = store.read(|state| (View::of(state, &node.facts.node_name, &held), state.revision()));
-        let (view, revision) = read;
-        if let Ok(watch) = store.watch(None, revision) {
-            return (view, watch);
-        }
-    }
+    store.read_and_watch(None, |state| View::of(state, &node.facts.node_name, &held))
 }
 
 async fn follow(

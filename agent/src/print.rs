@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod event;
 mod job;
+mod network;
 mod paint;
 mod pod;
 mod revision;
@@ -49,7 +50,8 @@ pub(crate) fn heads(kind: Kind, columns: Columns) -> Vec<&'static str> {
         Kind::Revision => revision::HEADS,
         Kind::ConfigMap => config::CONFIG_MAP_HEADS,
         Kind::Secret => config::SECRET_HEADS,
-        Kind::Service => config::SERVICE_HEADS,
+        Kind::Service => network::SERVICE_HEADS,
+        Kind::NetworkPolicy => network::POLICY_HEADS,
         Kind::DaemonSet => workload::DAEMON_SET_HEADS,
         Kind::Deployment => workload::DEPLOYMENT_HEADS,
         Kind::ReplicaSet => workload::REPLICA_SET_HEADS,
@@ -83,7 +85,8 @@ pub(crate) fn row(object: &Object, columns: Columns, now: Timestamp) -> Vec<Stri
         Object::Revision(o) => revision::row(o, columns.wide, now),
         Object::ConfigMap(o) => config::config_map_row(o, now),
         Object::Secret(o) => config::secret_row(o, now),
-        Object::Service(o) => config::service_row(o, columns.wide, now),
+        Object::Service(o) => network::service_row(o, columns.wide, now),
+        Object::NetworkPolicy(o) => network::policy_row(o, now),
         Object::DaemonSet(o) => workload::daemon_set_row(o, columns.wide, now),
         Object::Deployment(o) => workload::deployment_row(o, columns.wide, now),
         Object::ReplicaSet(o) => workload::replica_set_row(o, columns.wide, now),

@@ -7,7 +7,7 @@ use crate::node::Node;
 use manifests::config::{AgentConfiguration, IpNetwork};
 use netstack::{Applied, ServiceNetwork, Services, ServicesError, ServicesOptions};
 use reconciler::controllers::ServiceRules;
-use reconciler::store::{Store, Watch};
+use reconciler::store::Store;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,16 +68,6 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// The state, and what changes after it.
-fn read(store: &Store, me: &str, own: &Own) -> (View, Watch) {
-    loop {
-        let (view, revision) = store.read(|state| (View::of(state, me, own), state.revision()));
-        if let Ok(watch) = store.watch(None, revision) {
-            return (view, watch);
-        }
-    }
-}
-
 async fn follow(
     store: &Store,
     (options, own): (&ServicesOptions, &Own),
@@ -86,7 +76,7 @@ async fn follow(
 ) -> Result<(), ServicesError> {
     let services = Services::open(options.clone()).await?;
     let (mut changes, mut repairs) = (store.changes(), services.repairs());
-    let (mut view, mut watch) = read(store, me, own);
+    let (mut view, mut watch) = store.read_and_watch(None, |state| View::of(state, me, own));
     tell(&services.replace(view.node(), view.all()).await?);
     loop {
         // Every arm is cancel-safe, and none awaits in its body.
@@ -111,7 +101,7 @@ async fn follow(
             Ok(Touched::Services(names)) => services.change(view.some(names)).await,
             Ok(Touched::Node) => services.replace(view.node(), view.all()).await,
             Err(_expired) => {
-                (view, watch) = read(store, me, own);
+                (view, watch) = store.read_and_watch(None, |state| View::of(state, me, own));
                 services.replace(view.node(), view.all()).await
             }
         };

@@ -232,6 +232,12 @@ impl Store {
         }
     }
 
+    /// What `f` makes of the newest state, and every change of `kind` after it.
+    pub fn read_and_watch<R>(&self, kind: Option<Kind>, f: impl FnOnce(&State) -> R) -> (R, Watch) {
+        let (result, revision) = self.read(|state| (f(state), state.revision()));
+        (result, Watch::new(Arc::clone(&self.shared), self.changes.clone(), kind, revision))
+    }
+
     /// Of the changes so far only the newest can be watched from: nothing has happened for a while,
     /// and whoever follows has seen the others.
     pub fn forget_changes(&self) {

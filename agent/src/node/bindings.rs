@@ -3,7 +3,7 @@
 use super::{Pods, pod_of};
 use anyhow::Context as _;
 use manifests::Kind;
-use reconciler::store::{State, Store, Watch};
+use reconciler::store::{Store, Watch};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -43,13 +43,9 @@ impl Bindings {
 
     /// Everybody looks, and hears of what comes after.
     fn anew(&self, store: &Store) -> Watch {
-        loop {
-            let revision = store.read(State::revision);
-            if let Ok(watch) = store.watch(Some(Kind::Pod), revision) {
-                self.0.values().for_each(|node| node.send_modify(|version| *version += 1));
-                return watch;
-            }
-        }
+        let ((), watch) = store.read_and_watch(Some(Kind::Pod), |_| ());
+        self.0.values().for_each(|node| node.send_modify(|version| *version += 1));
+        watch
     }
 
     fn follow(&self, store: &Store, watch: &mut Watch) {

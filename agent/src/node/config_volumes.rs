@@ -5,7 +5,7 @@ use super::work::Inputs;
 use super::{Node, pod_of};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use manifests::{Kind, Object};
-use reconciler::store::{State, Store, Watch};
+use reconciler::store::{Store, Watch};
 use runtime::volume;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ fn is_configuration_new(store: &Store, watch: &mut Option<Watch>) -> bool {
             Some(Ok(None)) => return is_new,
             // At first, or after too many changes.
             None | Some(Err(_)) => {
-                *watch = store.watch(None, store.read(State::revision)).ok();
+                *watch = Some(store.read_and_watch(None, |_| ()).1);
                 is_new = true;
             }
         }

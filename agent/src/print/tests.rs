@@ -117,6 +117,14 @@ fn the_rest_has_kubectls_columns() {
         "NAME   TYPE       CLUSTER-IP   EXTERNAL-IP   PORT(S)               AGE\n\
          web    NodePort   10.0.0.1     <none>        80:30080/TCP,53/UDP   3h\n",
     );
+    check(
+        &object(
+            Kind::NetworkPolicy,
+            "deny",
+            json!({"spec": {"podSelector": {"matchLabels": {"app": "web"}}}}),
+        ),
+        "NAME   POD-SELECTOR   AGE\ndeny   app=web        3h\n",
+    );
     check(&object(Kind::Namespace, "shop", json!({})), "NAME   STATUS   AGE\nshop   Active   3h\n");
     check(
         &object(

@@ -234,11 +234,9 @@ impl Program {
         if elements <= MANY {
             return self.socket.commit(batch);
         }
-        self.ear.close()?;
-        let sent = self.socket.commit(batch);
         self.unheard = true;
-        self.ear.listen()?;
-        sent
+        let Self { ear, socket, .. } = self;
+        ear.while_closed(|| socket.commit(batch))?
     }
 
     fn put(&self, batch: &mut Batch, elements: &Contents, adds: bool) {

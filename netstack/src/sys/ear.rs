@@ -34,21 +34,20 @@ impl Ear {
         Ok(Self { fd, port })
     }
 
-    /// Nothing is heard until [`Ear::listen`]. The kernel makes words of 8 KiB for each element that
+    /// Does `work`, of which nothing is heard. The kernel makes words of 8 KiB for each element that
     /// changes while anybody listens, all at once.
     ///
     /// # Errors
     /// As `bind(2)`.
-    pub(crate) fn close(&self) -> io::Result<()> {
-        Ok(bind(self.fd.get_ref().as_raw_fd(), &NetlinkAddr::new(self.port, 0))?)
+    pub(crate) fn while_closed<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        self.hear_of(0)?;
+        let done = work();
+        self.hear_of(HEARD)?;
+        Ok(done)
     }
 
-    /// What is said from here on is heard.
-    ///
-    /// # Errors
-    /// As `bind(2)`.
-    pub(crate) fn listen(&self) -> io::Result<()> {
-        Ok(bind(self.fd.get_ref().as_raw_fd(), &NetlinkAddr::new(self.port, HEARD))?)
+    fn hear_of(&self, groups: u32) -> io::Result<()> {
+        Ok(bind(self.fd.get_ref().as_raw_fd(), &NetlinkAddr::new(self.port, groups))?)
     }
 
     /// What is heard next, into `buffer`.

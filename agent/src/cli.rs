@@ -19,6 +19,7 @@ mod inside;
 mod join;
 mod logs;
 mod member;
+mod net;
 mod nodes;
 mod output;
 mod port_forward;
@@ -58,6 +59,7 @@ Look around:
   logs         Print the logs of a pod's containers
   events       What happened lately
   top          What pods, containers and the node use
+  net          Who has which address, where packets go, and why they do not arrive
 
 Go inside:
   exec         Run a command in a container
@@ -97,6 +99,7 @@ Examples:
   keel logs deployment/web -f          follow a log
   keel exec -it deployment/web -- sh   a shell in a container
   keel debug -it web-7c5d --image busybox --target web
+  keel net trace web-7c5d svc/db       why does the one not reach the other?
 
 `keel help COMMAND` tells more of each. The agent is spoken to on its Unix socket:
 /run/keel/keel.sock, or as --socket, --config or KEEL_SOCKET say.
@@ -138,6 +141,8 @@ enum Command {
     Cp(cp::CpArgs),
     /// What pods, containers and the node use
     Top(top::TopArgs),
+    /// Who has which address, where packets go, and why they do not arrive
+    Net(net::NetArgs),
     /// Look at the Git sources now
     Sync(sync::SyncArgs),
     /// List, pull, import and remove images
@@ -213,6 +218,7 @@ impl Command {
             Self::PortForward(args) => {
                 block_on(async move { port_forward::run(&args, &mut Output::stdout()).await })
             }
+            Self::Net(args) => block_on(async move { net::run(&args, &mut Output::stdout()).await }),
             Self::Top(args) => block_on(async move { top::run(&args, &mut Output::stdout()).await }),
             Self::Status(args) => block_on(async move { status::run(&args, &mut Output::stdout()).await }),
             Self::Get(args) => block_on(async move { get::run(&args, &mut Output::stdout()).await }),

@@ -7,6 +7,7 @@
 mod error;
 mod images;
 mod metrics;
+mod net;
 mod path;
 mod peers;
 mod report;

@@ -11,6 +11,7 @@ mod demo;
 mod dns;
 mod hollow;
 mod metrics;
+mod net;
 mod netdev;
 mod node;
 mod overlay;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use view::View;
+pub(crate) use view::{told_of_namespace, told_of_pod, told_of_policy};
 
 /// After how long it is tried again where the kernel lacks something.
 const RETRY: Duration = Duration::from_secs(30);

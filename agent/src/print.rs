@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod event;
 mod job;
+pub(crate) mod net;
 mod network;
 mod paint;
 mod pod;

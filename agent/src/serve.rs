@@ -6,6 +6,7 @@ mod ephemeral;
 mod images;
 mod inspect;
 mod logs;
+mod net;
 mod objects;
 mod openid;
 mod overview;
@@ -129,6 +130,8 @@ pub(crate) async fn control(
         .route("/evenkeel/v1alpha1/images/import", post(images::import))
         .route("/evenkeel/v1alpha1/images/prune", post(images::prune))
         .route("/evenkeel/v1alpha1/pods/{namespace}/{name}/inspect", get(inspect::answer))
+        .route("/evenkeel/v1alpha1/pods/{namespace}/{name}/trace", get(net::trace))
+        .route("/evenkeel/v1alpha1/net", get(net::overview))
         .route("/api/v1/namespaces/{namespace}/pods/{name}/exec", any(streams::exec))
         .route("/api/v1/namespaces/{namespace}/pods/{name}/attach", any(streams::attach))
         .route("/api/v1/namespaces/{namespace}/pods/{name}/portforward", any(streams::port_forward))

@@ -6,6 +6,7 @@ mod view;
 use crate::node::Node;
 use manifests::config::{AgentConfiguration, IpNetwork};
 use netstack::{Applied, ServiceNetwork, Services, ServicesError, ServicesOptions};
+pub(crate) use objects::ports;
 use reconciler::controllers::ServiceRules;
 use reconciler::store::Store;
 use std::net::IpAddr;

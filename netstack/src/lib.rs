@@ -12,6 +12,7 @@ mod bridged;
 mod cidr;
 mod dns;
 mod ipam;
+mod kernel;
 mod listener;
 mod names;
 mod network;
@@ -30,6 +31,7 @@ pub use dns::{
     ServiceNames, Upstream, holder as dns_holder,
 };
 pub use ipam::Exhausted;
+pub use kernel::{Hop, Kernel, PodLink};
 pub use network::{
     AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,
 };
@@ -37,7 +39,7 @@ pub use overlay::{
     Backend, Changed, Overlay, OverlayError, OverlayOptions, Peer, PrivateKey, Unreachable, path_mtu,
 };
 pub use services::{
-    Applied, Endpoint, Family, NodeView, Policy, ServiceName, ServiceNetwork, ServicePort, Services,
-    ServicesError, ServicesOptions, Taken, Target, Transport,
+    Applied, Client, Endpoint, Family, Lead, NodeView, Policy, ServiceName, ServiceNetwork, ServicePort,
+    Services, ServicesError, ServicesInForce, ServicesOptions, Taken, Target, Transport,
 };
 pub use subnet::{PodCidrs, Subnet};

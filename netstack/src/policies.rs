@@ -2,11 +2,13 @@
 //!
 //! `model` says what is known. `engine` makes elements of the kernel's maps from it (pure), with
 //! `scope` (what matters here), `rights` (what rules allow), `blocks` and `numbers`; `slot` compares.
-//! `rules` is the constant part; `wire` are the bytes; `program` does, on a thread of its own with a
+//! `meaning` says what policies mean, for people and for tests. `rules` is the constant part; `wire` are the bytes; `program` does, on a thread of its own with a
 //! socket that stays open. All of it stays in force while no agent runs.
 
 mod blocks;
 mod engine;
+mod look;
+mod meaning;
 mod model;
 mod numbers;
 mod program;
@@ -16,6 +18,8 @@ mod scope;
 mod slot;
 mod wire;
 
+pub use look::InForce;
+pub use meaning::{Attempt, Judgement, World};
 pub use model::{
     Direction, IpBlock, Labels, NamedPort, News, Peer, Policy, PolicyName, PolicyPod, Ports, Requirement,
     Rule, Selector,
@@ -84,6 +88,11 @@ pub struct Applied {
 pub struct Dropped {
     pub ingress: u64,
     pub egress: u64,
+}
+
+/// What the table of a bridge's pods is called.
+fn table_name(bridge: &str) -> String {
+    format!("{bridge}-policies")
 }
 
 /// The policies of this node. Changes are made one after the other.

@@ -3,11 +3,12 @@
 //! `model` says what is wanted. `choice` and `table` make elements of the kernel's maps from it
 //! (pure), `ledger` keeps them per service, so that a change costs what changes; `diff` compares
 //! (pure). `rules` is the constant part; `wire` are the bytes; `program` does, on a thread of its
-//! own with a socket that stays open. All of it stays in force while no agent runs.
+//! own with a socket that stays open. `in_force` is what the kernel has, for people. All of it stays in force while no agent runs.
 
 mod choice;
 mod diff;
 mod flows;
+mod in_force;
 mod ledger;
 mod look;
 mod model;
@@ -21,6 +22,7 @@ mod wire;
 
 pub(crate) use rules::{destination, source, tag};
 
+pub use in_force::{Client, Lead, ServicesInForce};
 pub use model::{Endpoint, Family, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
 
 use crate::sys::ear::Ear;
@@ -108,6 +110,11 @@ pub struct Taken {
     pub transport: Transport,
     /// Its port.
     pub port: u16,
+}
+
+/// What the tables of a bridge's services are called.
+fn table_name(bridge: &str) -> String {
+    format!("{bridge}-services")
 }
 
 /// The services of this node. Changes are made one after the other.

@@ -106,6 +106,7 @@ async fn keel(words: &[&str], socket: &std::path::Path) -> Result<(ExitCode, Str
         Command::Nodes(command) => command.run(&mut output).await,
         Command::Status(args) => status::run(&args, &mut output).await,
         Command::Top(args) => top::run(&args, &mut output).await,
+        Command::Net(args) => net::run(&args, &mut output).await,
         Command::Agent(_)
         | Command::Demo(_)
         | Command::Hollow(_)

@@ -5,7 +5,7 @@ use super::objects;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use manifests::{Kind, Object};
-use netstack::policies::{News, PolicyName, PolicyPod};
+use netstack::policies::{News, Policy, PolicyName, PolicyPod};
 use reconciler::store::{Change, Expired, State, Watch};
 use runtime::state::PodState;
 use std::collections::BTreeMap;
@@ -85,14 +85,10 @@ impl View {
     fn tell(&mut self, object: &Object, is_there: bool) -> Option<News> {
         #[allow(clippy::wildcard_enum_match_arm, reason = "no other kind matters to policies")]
         match object.kind() {
-            Kind::Namespace => {
-                let labels = is_there.then(|| object.metadata().labels.clone().unwrap_or_default());
-                Some(News::Namespace(object.name().into(), labels))
-            }
+            Kind::Namespace => Some(told_of_namespace(object, is_there)),
             Kind::NetworkPolicy => {
-                let policy: &NetworkPolicy = object.try_into().ok()?;
-                let name = PolicyName { namespace: object.namespace().into(), name: object.name().into() };
-                Some(News::Policy(name, objects::policy(policy).filter(|_| is_there)))
+                let (name, policy) = told_of_policy(object)?;
+                Some(News::Policy(name, policy.filter(|_| is_there)))
             }
             Kind::Pod => {
                 let told = self.pod(object).filter(|_| is_there);
@@ -122,4 +118,23 @@ impl View {
         let pod = self.pod(&admission.pod)?;
         Some((uid, PolicyPod { here: true, ..pod }))
     }
+}
+
+/// A namespace that is there, or is gone.
+pub(crate) fn told_of_namespace(object: &Object, is_there: bool) -> News {
+    let labels = is_there.then(|| object.metadata().labels.clone().unwrap_or_default());
+    News::Namespace(object.name().into(), labels)
+}
+
+/// What a policy says.
+pub(crate) fn told_of_policy(object: &Object) -> Option<(PolicyName, Option<Policy>)> {
+    let policy: &NetworkPolicy = object.try_into().ok()?;
+    let name = PolicyName { namespace: object.namespace().into(), name: object.name().into() };
+    Some((name, objects::policy(policy)))
+}
+
+/// A pod by its uid, as its status has its addresses; nothing if policies are not about such pods.
+pub(crate) fn told_of_pod(object: &Object, me: &str) -> Option<(String, PolicyPod)> {
+    let pod: &Pod = object.try_into().ok()?;
+    Some((object.uid().into(), objects::pod(pod, me, &[])?))
 }

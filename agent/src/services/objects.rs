@@ -10,7 +10,7 @@ use std::time::Duration;
 const AFFINITY: Duration = Duration::from_secs(10_800);
 
 /// The ports that are to be led somewhere; none of a service without an address of its own.
-pub(super) fn ports(service: &Service, slices: &[&EndpointSlice]) -> Vec<ServicePort> {
+pub(crate) fn ports(service: &Service, slices: &[&EndpointSlice]) -> Vec<ServicePort> {
     let Some(spec) = &service.spec else { return Vec::new() };
     if spec.type_.as_deref() == Some("ExternalName") {
         return Vec::new();

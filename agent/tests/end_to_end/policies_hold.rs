@@ -54,6 +54,14 @@ pub(crate) fn a_pod_starts_behind_its_policies(machine: &mut Machine) {
     assert_eq!(said(machine, "stranger"), "nobody");
     until("that it was dropped", || (dropped() > 0).then_some(()));
 
+    // It is told which policy it was.
+    let told = machine.keel(&["net", "trace", "stranger", "pod/server:http"]);
+    let wanted =
+        "DROPPED: default/server is selected by default/friends, of which no rule allows 8080/TCP from";
+    assert!(told.code == 1 && told.stdout.contains(wanted), "{}", told.stdout);
+    let told = machine.ok(&["net", "trace", "friend", "pod/server:http"]);
+    assert!(told.contains("rule 1 of policy default/friends allows it"), "{told}");
+
     // No agent is needed for that, nor changed anything by the next. Without the policy all may ask.
     machine.kill_agent();
     machine.start();

@@ -1,15 +1,16 @@
 //! The effects: one thread owns the socket, and brings the kernel to what the engine says.
 
 use super::engine::Engine;
+use super::look::{self, Known};
 use super::model::{Direction, News, PolicyPod};
-use super::rules::{self, Chain};
+use super::rules;
 use super::slot::{Changes, Contents, diff};
 use super::wire::{self, Home};
 use super::{Applied, Dropped, PoliciesError};
 use crate::services::{Family, tag};
 use crate::sys::ear::Ear;
 use crate::sys::nfnetlink::{Batch, Socket};
-use crate::sys::nft::{self, Data, INET, Table, Value};
+use crate::sys::nft::{self, INET, Table, Value};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -48,17 +49,6 @@ pub(super) enum Request {
     Verify,
 }
 
-/// The kernel's table, as far as we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// It has to be looked at.
-    Nothing,
-    /// There is none.
-    Absent,
-    /// It is there, with all that was wanted last.
-    Sound,
-}
-
 #[derive(Debug)]
 pub(super) struct Program {
     socket: Socket,
@@ -75,7 +65,7 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn open(bridge: &str, ear: Arc<Ear>, repairs: watch::Sender<u64>) -> io::Result<Self> {
-        let (socket, table) = (Socket::open()?, format!("{bridge}-policies"));
+        let (socket, table) = (Socket::open()?, super::table_name(bridge));
         let (engine, known) = (Engine::default(), Known::Nothing);
         Ok(Self { socket, table, engine, known, told: false, repairs, ear, unheard: false })
     }
@@ -162,7 +152,8 @@ impl Program {
     /// was made anew.
     fn mend(&mut self) -> io::Result<(Changes, bool)> {
         self.known = Known::Nothing;
-        let (found, known) = self.look()?;
+        let table = Table { family: INET, name: &self.table };
+        let (found, known) = look::look(&mut self.socket, table)?;
         let changes = diff(&found, self.engine.contents());
         self.known = known;
         let rebuilds = known == Known::Nothing;
@@ -281,58 +272,8 @@ impl Program {
     fn table(&self) -> Table<'_> {
         Table { family: INET, name: &self.table }
     }
-
-    /// What is there.
-    fn look(&mut self) -> io::Result<(Contents, Known)> {
-        let mut contents = Contents::new();
-        let table = Table { family: INET, name: &self.table };
-        if !nft::has_table(&mut self.socket, table)? {
-            return Ok((contents, Known::Absent));
-        }
-        let listed = nft::list_structure(&mut self.socket, table)?;
-        let mut sound = has_sets(&listed) && has_chains(&listed);
-        for home in Home::ALL.into_iter().filter(|home| listed.sets.contains_key(home.name())) {
-            let found = if home.has_spans() {
-                nft::list_spans(&mut self.socket, table, home.name())?
-            } else {
-                let found = nft::list_elements(&mut self.socket, table, home.name())?;
-                found.into_iter().map(|(key, data)| (key.clone(), key, data)).collect()
-            };
-            for (first, last, data) in found {
-                match wire::read(home, &first, &last, &data) {
-                    Some((slot, number)) => drop(contents.insert(slot, number)),
-                    None => sound = false,
-                }
-            }
-        }
-        Ok((contents, if sound { Known::Sound } else { Known::Nothing }))
-    }
 }
 
 fn value(data: &[u8]) -> Value<'_> {
     if data.is_empty() { Value::Nothing } else { Value::Bytes(data) }
-}
-
-fn has_sets(listed: &nft::Listed) -> bool {
-    listed.sets.len() == Home::ALL.len()
-        && Home::ALL.iter().map(|home| home.set()).all(|set| {
-            listed.sets.get(set.name).is_some_and(|(flags, key, data)| {
-                let fits = match set.data {
-                    Data::Bytes(_, length) => *data == length,
-                    Data::None | Data::Verdict => true,
-                };
-                *flags == set.flags() && *key == set.key.1 && fits
-            })
-        })
-}
-
-fn has_chains(listed: &nft::Listed) -> bool {
-    let wanted = rules::chains();
-    let is_sound = |chain: &Chain| {
-        listed.chains.get(chain.name).is_some_and(|(hooked, tags)| {
-            let wanted: Vec<_> = chain.rules.iter().map(|rule| tag(rule)).collect();
-            *hooked == chain.hook.is_some() && *tags == wanted
-        })
-    };
-    listed.chains.len() == wanted.len() && wanted.iter().all(is_sound)
 }

@@ -7,7 +7,7 @@ use super::way::{Pick, Way};
 use super::wire;
 use crate::sys::nfnetlink::Socket;
 use crate::sys::nft::{self, Data, Table};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 /// The elements of the table go to `contents`. Returns the picks whose chains are there, or nothing
@@ -25,8 +25,27 @@ pub(super) fn look_at(
         return Ok(None);
     }
     let listed = nft::list_structure(socket, table)?;
-    let mut sound = has_sets(&listed, family);
-    for set in wire::FILLED.into_iter().filter(|set| listed.sets.contains_key(*set)) {
+    let all_known = fill(socket, (family, table), &listed.sets, contents)?;
+    if !all_known || !has_sets(&listed, family) {
+        return Ok(None);
+    }
+    let ways = nft::list_elements(socket, table, wire::WAYS)?;
+    Ok(known_picks(&listed, &ways, chains, family))
+}
+
+/// The elements of those sets of the table that come from services go to `contents`. Returns whether all were
+/// understood.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn fill<T>(
+    socket: &mut Socket,
+    (family, table): (Family, Table<'_>),
+    sets: &BTreeMap<String, T>,
+    contents: &mut Contents,
+) -> io::Result<bool> {
+    let mut sound = true;
+    for set in wire::FILLED.into_iter().filter(|set| sets.contains_key(*set)) {
         for (key, data) in nft::list_elements(socket, table, set)? {
             match wire::read(family, set, &key, &data) {
                 Some((slot, content)) => drop(contents.insert(slot, content)),
@@ -34,11 +53,7 @@ pub(super) fn look_at(
             }
         }
     }
-    if !sound {
-        return Ok(None);
-    }
-    let ways = nft::list_elements(socket, table, wire::WAYS)?;
-    Ok(known_picks(&listed, &ways, chains, family))
+    Ok(sound)
 }
 
 fn has_sets(listed: &nft::Listed, family: Family) -> bool {

@@ -86,7 +86,7 @@ impl Program {
     ) -> io::Result<Self> {
         let has_v6 = std::path::Path::new("/proc/thread-self/net/if_inet6").exists();
         let families = Family::ALL.into_iter().filter(|family| *family == Family::V4 || has_v6).collect();
-        let table = format!("{}-services", options.bridge);
+        let table = super::table_name(&options.bridge);
         let socket = Socket::open()?;
         let (ledger, known, unheard) = (None, None, false);
         Ok(Self { socket, options, table, families, sees_bridged, ledger, known, repairs, ear, unheard })

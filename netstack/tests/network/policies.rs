@@ -1,7 +1,6 @@
 //! Policies against the real kernel: whole tables of who reaches whom, each compared with a model.
 
 mod cluster;
-mod model;
 mod table;
 
 mod api {

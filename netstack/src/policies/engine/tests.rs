@@ -1,48 +1,22 @@
 //! The engine against a model that prepares nothing, through the lookups that the kernel makes.
 
-use super::super::model::{IpBlock, Peer, Policy, PolicyName, PolicyPod, Ports, Requirement, Rule, Selector};
-use super::super::slot::{EVERYBODY, diff};
+use super::super::look::passes;
+use super::super::meaning::{Attempt, World};
+use super::super::model::{
+    IpBlock, NamedPort, Peer, Policy, PolicyName, PolicyPod, Ports, Requirement, Rule, Selector,
+};
+use super::super::slot::diff;
 use super::*;
 use crate::network::Protocol;
-use model::{Attempt, World};
 use proptest::prelude::*;
 
-mod api {
-    pub(super) use crate::network::Protocol;
-    pub(super) use crate::policies::{
-        IpBlock, Labels, NamedPort, Peer, Policy, PolicyName, PolicyPod, Ports, Rule,
-    };
-}
-
-#[path = "../../../tests/network/policies/model.rs"]
-mod model;
-
-/// What the rules of the kernel make of the elements.
-fn passes(contents: &Contents, attempt: Attempt) -> bool {
-    let get = |slot| contents.get(&slot).copied();
-    if get(Slot::Itself(attempt.from)).is_some() && attempt.from == attempt.to {
-        return true;
-    }
-    let judge = |direction, own, other| {
-        let Some(group) = get(Slot::Pod(direction, own)) else { return true };
-        let block = contents.iter().find_map(|(slot, who)| {
-            let Slot::Block(of, first, last) = slot else { return None };
-            (*of == group && *first <= other && other <= *last).then_some(*who)
-        });
-        let span = |who| {
-            contents.keys().any(|slot| {
-                matches!(slot, Slot::Ports(of, to, protocol, first, last)
-                if (*of, *to, *protocol) == (group, who, attempt.protocol)
-                    && (*first..=*last).contains(&attempt.port))
-            })
-        };
-        [get(Slot::Peer(other)), block, Some(EVERYBODY)].into_iter().flatten().any(|who| {
-            get(Slot::Open(group, who)).is_some()
-                || get(Slot::Port(group, who, attempt.protocol, attempt.port)).is_some()
-                || span(who)
-        })
-    };
-    judge(Direction::Egress, attempt.from, attempt.to) && judge(Direction::Ingress, attempt.to, attempt.from)
+/// What the nodes make of it that have the ends: here, those that are `here`.
+fn allowed_here(world: &World, attempt: Attempt) -> bool {
+    Direction::BOTH.into_iter().all(|direction| {
+        let own = if direction == Direction::Egress { attempt.from } else { attempt.to };
+        let is_here = world.owner(own).is_some_and(|pod| pod.here);
+        !is_here || world.judge(direction, attempt).allows()
+    })
 }
 
 fn labels(of: &[(&str, &str)]) -> Labels {
@@ -108,7 +82,7 @@ fn some_news() -> impl Strategy<Value = News> {
     });
     let pod = (0_u8..6, namespace(), some_labels(), any::<bool>(), prop::option::of(80_u16..83)).prop_map(
         |(last, namespace, labels, here, port)| {
-            let named = |port| api::NamedPort { name: "web".into(), protocol: Protocol::Tcp, port };
+            let named = |port| NamedPort { name: "web".into(), protocol: Protocol::Tcp, port };
             let pod = PolicyPod {
                 namespace,
                 labels,
@@ -126,14 +100,6 @@ fn some_news() -> impl Strategy<Value = News> {
             .prop_map(|(namespace, name, policy)| News::Policy(PolicyName { namespace, name: name.into() }, policy)),
         3 => (pod, prop::bool::weighted(0.8)).prop_map(|((uid, pod), stays)| News::Pod(uid, stays.then_some(pod))),
     ]
-}
-
-fn tell(world: &mut World, news: News) {
-    match news {
-        News::Namespace(name, labels) => keep(&mut world.namespaces, name, labels),
-        News::Policy(name, policy) => keep(&mut world.policies, name, policy),
-        News::Pod(uid, pod) => keep(&mut world.pods, uid, pod),
-    }
 }
 
 fn all(world: &World) -> Vec<News> {
@@ -154,7 +120,7 @@ proptest! {
         let (mut engine, mut world) = (Engine::default(), World::default());
         let mut kernel = Contents::new();
         for batch in news {
-            batch.iter().cloned().for_each(|news| tell(&mut world, news));
+            batch.iter().cloned().for_each(|news| world.tell(news));
             let changes = engine.change(batch);
             for (slot, number) in changes.removed {
                 prop_assert_eq!(kernel.remove(&slot), Some(number), "what goes was there");
@@ -171,7 +137,8 @@ proptest! {
             for (protocol, port) in [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(|p| (79..84).map(move |n| (p, n))) {
                 let address = |last| IpAddr::from([10, 0, 0, last]);
                 let attempt = Attempt { from: address(from), to: address(to), protocol, port };
-                prop_assert_eq!(passes(&kernel, attempt), world.allows(attempt), "{:?}", attempt);
+                let passes = Direction::BOTH.into_iter().all(|direction| passes(&kernel, direction, attempt));
+                prop_assert_eq!(passes, allowed_here(&world, attempt), "{:?}", attempt);
             }
         }
     }

@@ -4,10 +4,9 @@
 //! which connections it is about to judge and which it has let through.
 
 use super::api::{IpBlock, Labels, NamedPort, Peer, Policy, PolicyName, PolicyPod, Ports, Protocol, Rule};
-use super::model::{Attempt, World};
 use crate::machine::Pod;
 use crate::services::lab::{Lab, ip, serve, v6};
-use netstack::policies::{Applied, News, Policies, Requirement, Selector};
+use netstack::policies::{Applied, Attempt, News, Policies, Requirement, Selector, World};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, sendto, socket,

@@ -357,6 +357,13 @@ impl Parts {
         }
     }
 
+    /// When a silent node counts as lost.
+    fn lost_rules(&self) -> LostRules {
+        let rules = LostRules::default();
+        let grace = self.configuration.cluster.as_ref().map_or(rules.grace, |cluster| cluster.grace());
+        LostRules { grace, ..rules }
+    }
+
     /// What the node does for its cluster: it is a member, and runs the controllers while it leads.
     fn shared_work(&self, stop: &CancellationToken) -> Vec<Part> {
         let reconcile = self.metrics.reconcile.clone();
@@ -373,7 +380,7 @@ impl Parts {
             disk_stuck: self.metrics.disk_stuck.clone(),
         };
         let driver = Driver::new(Arc::clone(&self.store), self.recorder.clone())
-            .listening_to(heartbeats, LostRules::default())
+            .listening_to(heartbeats, self.lost_rules())
             .with_services(services::rules(&self.configuration))
             .with_pod_networks(overlay::rules(&self.configuration))
             .observed_by(move |name, took| reconcile.with_label_values(&[name]).observe(took.as_secs_f64()));

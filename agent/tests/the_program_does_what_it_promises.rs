@@ -142,6 +142,7 @@ fn of_the_node() -> Vec<(&'static str, Test)> {
         policies_hold:
             a_pod_starts_behind_its_policies;
         services_lead_to_pods:
+            a_rollout_and_a_killed_agent_lose_no_request,
             a_services_address_leads_to_its_pods;
         names_lead_to_pods:
             a_pod_finds_others_by_their_names;

@@ -3,6 +3,9 @@ use crate::yaml::{config_map, deployment, pod, spec};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -55,6 +58,16 @@ pub(crate) fn a_services_address_leads_to_its_pods(machine: &mut Machine) {
     machine.until_running("client");
     assert!(machine.follow(&["logs", "-f", "client"]).until("the page", |_| true) == "well met");
 
+    // Each step of the way is told, and so is who has which address.
+    let told = machine.ok(&["net", "trace", "client", "svc/web"]);
+    let service = format!("service   {address}:80/TCP leads to one of 2 endpoints");
+    for wanted in [&service, "no policy selects default/client", "bridge keeltest0, link kl", "it listens"] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    assert!(machine.keel(&["net", "trace", "client", "web:81"]).stderr.contains("has no port 81; it has 80"));
+    let seen = machine.ok(&["net"]);
+    assert!(seen.contains(&format!("{address}:80/TCP")) && seen.contains("client"), "{seen}");
+
     // Neither an agent that is dead nor the next one is in its way.
     machine.kill_agent();
     assert!(page(address, 80).unwrap().ends_with("well met\n"));
@@ -62,12 +75,106 @@ pub(crate) fn a_services_address_leads_to_its_pods(machine: &mut Machine) {
     assert!(page(address, 80).unwrap().ends_with("well met\n"));
     assert_eq!(machine.api.until(SERVICES, "the same", |all| all.iter().find_map(address_of)), address);
 
-    machine.repository.remove("client.yaml");
     machine.repository.push_file("web.yaml", &deployment("web", 0, &server));
-    machine.until_gone(PODS);
+    let trace = || machine.keel(&["net", "trace", "client", "web"]);
+    let refused = "80/TCP is refused: ";
+    let told = until("that it is refused", || Some(trace()).filter(|said| said.stdout.contains(refused)));
+    assert!(told.code == 1 && told.stdout.ends_with("=> nothing arrives\n"), "{}", told.stdout);
+    until("why", || {
+        trace().stdout.contains("no pod of namespace default has the labels app=web").then_some(())
+    });
     until("that nobody answers", || (page(address, 80) == Err(ErrorKind::ConnectionRefused)).then_some(()));
-    machine.repository.remove("web.yaml");
-    machine.repository.remove("service.yaml");
+    for file in ["client.yaml", "web.yaml", "service.yaml"] {
+        machine.repository.remove(file);
+    }
     machine.repository.push_file("text.yaml", &config_map("text", "a", "b"));
     machine.until_gone(SERVICES);
+    machine.until_gone(PODS);
+}
+
+/// Clients that ask again and again, each over a connection of its own.
+struct Crowd {
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<Result<u32, String>>>,
+}
+
+impl Crowd {
+    fn ask(address: IpAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = |_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let mut answers = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    match page(address, 80) {
+                        Ok(text) if text.contains("\r\n\r\nversion ") => answers += 1,
+                        other => return Err(format!("after {answers} answers: {other:?}")),
+                    }
+                }
+                Ok(answers)
+            })
+        };
+        let clients = (0..4).map(client).collect();
+        Self { stop, clients }
+    }
+
+    /// How many answers came; every request had one.
+    fn end(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        let answers = self.clients.into_iter().map(|client| client.join().unwrap());
+        answers.map(|answers| answers.unwrap_or_else(|lost| panic!("a request was lost {lost}"))).sum()
+    }
+}
+
+pub(crate) fn a_rollout_and_a_killed_agent_lose_no_request(machine: &mut Machine) {
+    machine.start();
+    let server = |version: u32| {
+        let mut server = spec("exec busybox httpd -f -p 8080 -h /www");
+        server["volumes"] = json!([{"name": "www", "configMap": {"name": format!("www-{version}")}}]);
+        let container = &mut server["containers"][0];
+        container["volumeMounts"] = json!([{"name": "www", "mountPath": "/www"}]);
+        container["readinessProbe"] = json!({"httpGet": {"port": 8080, "path": "/word"}, "periodSeconds": 1});
+        // Who has asked already is answered; busybox ends with its first signal.
+        container["lifecycle"] = json!({"preStop": {"exec": {"command": ["busybox", "sleep", "1"]}}});
+        deployment("rolling", 3, &server)
+    };
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "rolling"},
+        "spec": {"selector": {"app": "rolling"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    });
+    for version in 1..=3 {
+        let text = config_map(&format!("www-{version}"), "word", &format!("version {version}\n"));
+        machine.repository.write(&format!("www-{version}.yaml"), &text);
+    }
+    machine.repository.write("service.yaml", &service.to_string());
+    machine.repository.push_file("rolling.yaml", &server(1));
+    machine.until_rolled_out("rolling", 3);
+    let address = machine.api.until(SERVICES, "an address", |all| all.iter().find_map(address_of));
+    until("the service to answer", || page(address, 80).ok());
+
+    let crowd = Crowd::ask(address);
+    let shown = |version: u32| {
+        let word = format!("version {version}\n");
+        until(&word, || page(address, 80).ok().filter(|text| text.ends_with(&word)).map(drop));
+    };
+    let commit = machine.repository.push_file("rolling.yaml", &server(2));
+    machine.until_synced(&commit);
+    machine.until_rolled_out("rolling", 3);
+    shown(2);
+    machine.kill_agent();
+    machine.start();
+    let commit = machine.repository.push_file("rolling.yaml", &server(3));
+    machine.until_synced(&commit);
+    machine.kill_agent();
+    machine.start();
+    machine.until_rolled_out("rolling", 3);
+    shown(3);
+    assert!(crowd.end() > 100);
+
+    for file in ["rolling.yaml", "service.yaml", "www-1.yaml", "www-2.yaml", "www-3.yaml"] {
+        machine.repository.remove(file);
+    }
+    machine.repository.push_file("text.yaml", &config_map("text", "a", "b"));
+    machine.until_gone(SERVICES);
+    machine.until_gone(PODS);
 }

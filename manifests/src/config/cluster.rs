@@ -13,6 +13,10 @@ use std::time::Duration;
 /// Under an hour, a node that is restarted would often find itself without a certificate.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(3600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A node is heard each second; one that is busy is sometimes late.
+const SHORTEST_GRACE: Duration = Duration::from_secs(4);
+/// Source: `kube-controller-manager --node-monitor-grace-period`.
+const DEFAULT_GRACE: Duration = Duration::from_secs(40);
 
 /// The node's part in a cluster. A node without it has no peers, and listens to none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +29,8 @@ pub struct ClusterConfiguration {
     pub advertise_address: String,
     /// How long a node's certificate is good, as `720h`; it is renewed after two thirds of it.
     pub certificate_lifetime: String,
+    /// How long a node may be silent before it is NotReady, as `40s`. What the leader has counts.
+    pub node_monitor_grace_period: String,
     /// How the node becomes a member of a cluster that is there already. Without it, the first
     /// start makes a cluster of one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +43,7 @@ impl Default for ClusterConfiguration {
             listen_address: "0.0.0.0:7443".into(),
             advertise_address: String::new(),
             certificate_lifetime: "720h".into(),
+            node_monitor_grace_period: "40s".into(),
             join: None,
         }
     }
@@ -61,6 +68,12 @@ impl ClusterConfiguration {
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         duration::parse(&self.certificate_lifetime).unwrap_or(DEFAULT_LIFETIME)
+    }
+
+    /// `nodeMonitorGracePeriod` as a duration.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        duration::parse(&self.node_monitor_grace_period).unwrap_or(DEFAULT_GRACE)
     }
 }
 
@@ -87,19 +100,25 @@ pub(super) fn check(cluster: &ClusterConfiguration, at: &Path<'_>, report: &mut 
     if !advertised.is_empty() && !is_host_and_port(advertised) {
         host_and_port(advertised, &at.field("advertiseAddress"), report);
     }
-    lifetime(&cluster.certificate_lifetime, &at.field("certificateLifetime"), report);
+    let wanted = (SHORTEST_LIFETIME, "a certificate is good for an hour at least", "720h");
+    at_least(&cluster.certificate_lifetime, wanted, &at.field("certificateLifetime"), report);
+    let wanted = (SHORTEST_GRACE, "a node may be silent for 4 s at least", "40s");
+    at_least(&cluster.node_monitor_grace_period, wanted, &at.field("nodeMonitorGracePeriod"), report);
     if let Some(join) = &cluster.join {
         self::join(join, &at.field("join"), report);
     }
 }
 
-fn lifetime(text: &str, at: &Path<'_>, report: &mut Report<'_>) {
-    let help = || Some("write it as `720h`".to_owned());
+fn at_least(
+    text: &str,
+    (least, message, example): (Duration, &str, &str),
+    at: &Path<'_>,
+    report: &mut Report<'_>,
+) {
+    let help = || Some(format!("write it as `{example}`"));
     match duration::parse(text) {
-        Some(lifetime) if lifetime >= SHORTEST_LIFETIME => {}
-        Some(_) => {
-            report.error_with(at, "out-of-range", "a certificate is good for an hour at least", help())
-        }
+        Some(given) if given >= least => {}
+        Some(_) => report.error_with(at, "out-of-range", message, help()),
         None => report.error_with(at, "bad-duration", format!("`{text}` is no duration"), help()),
     }
 }

@@ -89,7 +89,7 @@ impl Elector {
             };
             let due = (heard_at + timeout + spread).max(again_at);
             if Instant::now() < due {
-                tokio::time::sleep_until(due).await;
+                self.wait(due).await;
                 continue;
             }
             spread = self.spread();
@@ -105,6 +105,19 @@ impl Elector {
                 refusals = if heard_at > again_at { 0 } else { refusals + 1 };
                 again_at = Instant::now() + pause(refusals) + spread / 2;
             }
+        }
+    }
+
+    /// Until `due`, or until this member votes.
+    async fn wait(&mut self, due: Instant) {
+        let votes = |heard: &Heard| heard.votes == Some(true);
+        if votes(&self.heard.borrow()) {
+            return tokio::time::sleep_until(due).await;
+        }
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(due) => {}
+            Ok(_) = self.heard.wait_for(votes) => {}
         }
     }
 

@@ -105,10 +105,9 @@ impl Heard {
 
     /// Notes that the leader of `vote` was heard at `now`, by a member that `votes` or only follows.
     fn hear(&mut self, vote: Vote, votes: bool, now: Instant) {
-        if self.votes.replace(votes) != Some(votes) {
-            // What was usual is so no more.
-            self.slowest = if votes { Duration::ZERO } else { LEARNER_PERIOD };
-        } else if let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote) {
+        if !self.turn(votes, now)
+            && let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote)
+        {
             // A silence that was longer than the patience was an outage, and says little of the next one.
             let longest = if votes { self.timeout().max(NOTED) } else { Duration::MAX };
             let gap = now.saturating_duration_since(at).min(longest);
@@ -118,6 +117,17 @@ impl Heard {
         if self.leader.is_none_or(|(known, _)| vote >= known) {
             self.leader = Some((vote, now));
         }
+    }
+
+    /// Notes at `now` that this member votes, or only follows. True if that was not known: what was usual of its
+    /// leader is so no more, and a new voter waits for it from now on.
+    fn turn(&mut self, votes: bool, now: Instant) -> bool {
+        let turned = self.votes.replace(votes) != Some(votes);
+        if turned {
+            self.slowest = if votes { Duration::ZERO } else { LEARNER_PERIOD };
+            self.leader = self.leader.map(|(vote, at)| (vote, if votes { now } else { at }));
+        }
+        turned
     }
 
     /// Notes at `now` that the leader shows the log through `leader`, and this member through `mine`.
@@ -187,6 +197,7 @@ impl Pulser {
             let known = metrics.borrow_and_update().clone();
             if known.state != ServerState::Leader {
                 led_since = None;
+                self.note_turn(&known, now);
                 self.say(self.followed(now));
                 continue;
             }
@@ -220,6 +231,12 @@ impl Pulser {
             }
             self.say(self.led(membership.get_joint_config(), since, now));
         }
+    }
+
+    /// The leader may be lost before it says the first word to a new voter.
+    fn note_turn(&self, known: &openraft::RaftMetrics<NodeId, Peer>, now: Instant) {
+        let votes = known.membership_config.membership().voter_ids().any(|id| id == self.identity.node);
+        self.heard.send_if_modified(|heard| heard.leader.is_some() && heard.turn(votes, now));
     }
 
     fn disk_moves(&self, now: Instant) -> bool {
@@ -333,5 +350,12 @@ mod tests {
         assert_eq!(patience(&mut heard, false, &[0, 1000, 800])[2], 2906);
         assert_eq!(patience(&mut heard, true, &[1000, 50]), [150, 150]);
         assert_eq!(patience(&mut heard, false, &[50]), [3000]);
+        // Its leader says no word any more.
+        let (_, last) = heard.leader.unwrap();
+        assert!(heard.turn(true, last + Duration::from_millis(900)));
+        assert!(!heard.turn(true, last + Duration::from_millis(950)));
+        assert_eq!(heard.timeout().as_millis(), 150);
+        assert!(heard.live_leader(last + Duration::from_millis(1000)).is_some());
+        assert!(heard.live_leader(last + Duration::from_millis(1050)).is_none());
     }
 }

@@ -4,6 +4,8 @@
 
 #[path = "end_to_end/a_commit_becomes_pods.rs"]
 mod a_commit_becomes_pods;
+#[path = "end_to_end/a_lost_node_is_not_asked.rs"]
+mod a_lost_node_is_not_asked;
 #[path = "end_to_end/api.rs"]
 mod api;
 #[path = "end_to_end/commands_go_inside.rs"]
@@ -82,6 +84,8 @@ fn of_pods() -> Vec<(&'static str, Test)> {
             a_survivor_begins_anew_and_others_come_back_to_it;
         pods_reach_other_nodes:
             pods_of_three_nodes_reach_one_another_by_addresses_that_they_are_given;
+        a_lost_node_is_not_asked:
+            nobody_is_led_to_a_node_that_is_lost;
         nodes_share_images:
             all_nodes_run_what_one_of_them_can_pull,
             a_peer_that_dies_in_the_middle_is_gone_on_with;

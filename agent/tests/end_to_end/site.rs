@@ -76,7 +76,10 @@ impl Site {
         busybox(&format!("ip link add {BRIDGE} type bridge"));
         busybox(&format!("ip addr add {}/24 dev {BRIDGE}", address(1)));
         busybox(&format!("ip link set {BRIDGE} up"));
-        first.configuration["cluster"] = json!({"listenAddress": format!("{}:7443", address(1))});
+        // A test may have said how soon a silent node is lost.
+        let grace = first.configuration["cluster"]["nodeMonitorGracePeriod"].as_str().unwrap_or("40s").to_owned();
+        first.configuration["cluster"] =
+            json!({"listenAddress": format!("{}:7443", address(1)), "nodeMonitorGracePeriod": grace});
         first.start();
         let token = first.ok(&["token", "create"]);
         let mut neighbours = Vec::new();
@@ -91,6 +94,7 @@ impl Site {
             }
             machine.configuration["cluster"] = json!({
                 "listenAddress": format!("{}:7443", address(number)),
+                "nodeMonitorGracePeriod": grace,
                 "join": {"token": token.trim(), "servers": [format!("{}:7443", address(1))]},
             });
             inside(&network, || machine.start());

@@ -230,6 +230,8 @@ impl Driver {
 
     /// Decides and writes for the keys that are ready; false if none was.
     async fn pass(&mut self) -> bool {
+        // What is decided now must not be written after somebody else has led.
+        let Some(term) = self.store.cluster().leading_term() else { return false };
         let Some(decisions) = self.decisions() else { return false };
         if decisions.is_empty() {
             return true;
@@ -240,7 +242,7 @@ impl Driver {
             batches.push(writes);
             rest.push((item, notes));
         }
-        let results = self.store.write_each(batches).await;
+        let results = self.store.write_each_in(term, batches).await;
         for ((item, notes), result) in rest.into_iter().zip(results) {
             self.settle(item, notes, result.err());
         }

@@ -34,7 +34,7 @@ mod wire;
 pub mod write;
 
 pub(crate) use apply::copy_status;
-pub use cluster::{Cluster, ClusterError, Leadership, Member};
+pub use cluster::{Cluster, ClusterError, Leadership, Member, Term};
 pub use error::{StorageError, WriteError};
 pub use open_error::OpenError;
 pub use replica::{Beginning, StoreOptions};
@@ -194,12 +194,34 @@ impl Store {
     /// # Cancel safety
     /// Once polled, the batches are written even if the caller goes away.
     pub async fn write_each(&self, batches: Vec<Vec<Write>>) -> Vec<Result<Vec<Arc<Object>>, WriteError>> {
+        self.write_if(None, batches).await
+    }
+
+    /// Like [`Store::write_each`] for what was decided while this member led in `term`: it is refused as
+    /// [`WriteError::Deposed`] if that is over, and never brought to another leader, who may have decided
+    /// otherwise.
+    ///
+    /// # Cancel safety
+    /// As [`Store::write_each`].
+    pub async fn write_each_in(
+        &self,
+        term: Term,
+        batches: Vec<Vec<Write>>,
+    ) -> Vec<Result<Vec<Arc<Object>>, WriteError>> {
+        self.write_if(Some(term), batches).await
+    }
+
+    async fn write_if(
+        &self,
+        term: Option<Term>,
+        batches: Vec<Vec<Write>>,
+    ) -> Vec<Result<Vec<Arc<Object>>, WriteError>> {
         let mut answered = Vec::with_capacity(batches.len());
         let mut requests = Vec::with_capacity(batches.len());
         for batch in batches {
             let (answer, answers) = oneshot::channel();
             match command::encode_batch(&batch) {
-                Ok(batch) => requests.push(Request { batch, answer }),
+                Ok(batch) => requests.push(Request { batch, term, answer }),
                 Err(error) => drop(answer.send(Err(error))),
             }
             answered.push(answers);

@@ -77,7 +77,8 @@ impl Site {
         busybox(&format!("ip addr add {}/24 dev {BRIDGE}", address(1)));
         busybox(&format!("ip link set {BRIDGE} up"));
         // A test may have said how soon a silent node is lost.
-        let grace = first.configuration["cluster"]["nodeMonitorGracePeriod"].as_str().unwrap_or("40s").to_owned();
+        let grace =
+            first.configuration["cluster"]["nodeMonitorGracePeriod"].as_str().unwrap_or("40s").to_owned();
         first.configuration["cluster"] =
             json!({"listenAddress": format!("{}:7443", address(1)), "nodeMonitorGracePeriod": grace});
         first.start();

@@ -93,6 +93,11 @@ pub enum ClusterError {
     Closed,
 }
 
+/// A time in which this member leads. What is decided in it may be written in it alone: see
+/// [`Store::write_each_in`](super::Store::write_each_in).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term(pub(super) u64);
+
 /// One member's view of its cluster. Clones are the same.
 #[derive(Clone)]
 pub struct Cluster {
@@ -180,6 +185,13 @@ impl Cluster {
             stuck: if *id == self.identity.node { mine } else { stuck.get(id).copied() },
         };
         membership.membership().nodes().map(member).collect()
+    }
+
+    /// The term in which this member leads; none if it does not.
+    #[must_use]
+    pub fn leading_term(&self) -> Option<Term> {
+        let leads = self.leadership() == Leadership::Leads;
+        leads.then(|| Term(self.raft.metrics().borrow().current_term))
     }
 
     /// From here on, this member says `word` of itself with each pulse: to the leader, or if it leads to

@@ -45,6 +45,10 @@ pub enum WriteError {
     /// There is no leader, or it has no quorum: nothing was written.
     #[error("the cluster has no leader that a majority follows; nothing was written")]
     NoLeader,
+    /// It was decided while this member led, in a term that is over: others may have decided otherwise since.
+    /// Nothing was written.
+    #[error("this member no longer leads as it did when that was decided; nothing was written")]
+    Deposed,
     /// The leader was lost on the way: the batch may have been written.
     #[error("the leader was lost before it answered; the write may have been done")]
     Undecided,

@@ -131,7 +131,7 @@ pub(super) async fn answer_write(
     let mut asked = Vec::with_capacity(question.batches.len());
     for batch in question.batches {
         let (answer, answered) = oneshot::channel();
-        asked.push(Request { batch, answer });
+        asked.push(Request { batch, term: None, answer });
         answers.push(answered);
     }
     requests.send(asked).await.map_err(|_| "the store is closed")?;
@@ -198,7 +198,7 @@ impl Refusal {
             WriteError::Storage(_) | WriteError::LeaderStorage(_) => {
                 Self::only(Why::Storage, crate::chain(error))
             }
-            WriteError::NoLeader => Self::only(Why::NoLeader, String::new()),
+            WriteError::NoLeader | WriteError::Deposed => Self::only(Why::NoLeader, String::new()),
             WriteError::Undecided | WriteError::Closed => Self::only(Why::Undecided, String::new()),
         }
     }

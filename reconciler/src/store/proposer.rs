@@ -1,7 +1,7 @@
 //! Brings writes into the log: all that wait become one command, and so share a flush.
 
 use super::StorageError;
-use super::cluster::{LEADER_PATIENCE, Leadership};
+use super::cluster::{LEADER_PATIENCE, Leadership, Term};
 use super::command::{Answer, Answers, Command};
 use super::error::WriteError;
 use super::forward::Forwarder;
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) batch: Bytes,
+    /// It counts only while this member leads in that term; in any if there is none.
+    pub(super) term: Option<Term>,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
@@ -59,8 +61,15 @@ impl Proposer {
 
     /// Proposes until every sender is gone.
     pub(super) async fn run(mut self) {
-        while let Some((batches, answers)) = self.next_group().await {
-            match self.decide(batches).await {
+        while let Some(group) = self.next_group().await {
+            let led = self.led().await;
+            let (batches, answers): (Vec<_>, Vec<_>) = self.valid(group).unzip();
+            let decided = match led {
+                Ok(()) if answers.is_empty() => continue,
+                Ok(()) => self.decide(batches).await,
+                Err(error) => Err(error),
+            };
+            match decided {
                 Ok((result, 0)) => tell(answers, Ok(result)),
                 Ok((result, index)) => self.tell_once_seen(index, answers, result),
                 Err(error) => tell(answers, Err(error)),
@@ -85,18 +94,36 @@ impl Proposer {
         }));
     }
 
-    /// Brings `batches` to whoever leads, once there is somebody. With the answers goes how far the
-    /// log has to be applied here for them to be seen; 0 if it is.
-    async fn decide(&mut self, batches: Vec<Bytes>) -> Result<(Answers, u64), WriteError> {
+    /// Somebody leads.
+    async fn led(&mut self) -> Result<(), WriteError> {
         let found = self.leadership.wait_for(|leadership| *leadership != Leadership::Nobody);
         match tokio::time::timeout(PATIENCE, found).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Err(WriteError::Closed),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(WriteError::Closed),
             Err(_) => {
                 let failing = self.flushing.borrow().failing.clone();
-                return Err(failing.map_or(WriteError::NoLeader, WriteError::Storage));
+                Err(failing.map_or(WriteError::NoLeader, WriteError::Storage))
             }
         }
+    }
+
+    /// Those that still count; the others are told.
+    fn valid(&self, group: Vec<Request>) -> impl Iterator<Item = (Bytes, oneshot::Sender<Answer>)> {
+        let leads = *self.leadership.borrow() == Leadership::Leads;
+        let now = leads.then(|| Term(self.raft.metrics().borrow().current_term));
+        group.into_iter().filter_map(move |Request { batch, term, answer }| {
+            if term.is_none() || term == now {
+                return Some((batch, answer));
+            }
+            // Whoever asked may have gone.
+            drop(answer.send(Err(WriteError::Deposed)));
+            None
+        })
+    }
+
+    /// Brings `batches` to whoever leads. With the answers goes how far the log has to be applied here for them to
+    /// be seen; 0 if it is.
+    async fn decide(&mut self, batches: Vec<Bytes>) -> Result<(Answers, u64), WriteError> {
         let followed = *self.leadership.borrow();
         if let Some((forwarder, _)) = &self.forwarder
             && let Some(leader) = forwarder.leader()
@@ -113,7 +140,7 @@ impl Proposer {
     }
 
     /// All that waits, up to the limits.
-    async fn next_group(&mut self) -> Option<(Vec<Bytes>, Vec<oneshot::Sender<Answer>>)> {
+    async fn next_group(&mut self) -> Option<Vec<Request>> {
         if self.left.is_empty() {
             self.left = self.queue.recv().await?;
         }
@@ -129,8 +156,7 @@ impl Proposer {
         };
         let count = self.left.iter().take(GROUP).take_while(|request| fits(request)).count().max(1);
         let rest = self.left.split_off(count.min(self.left.len()));
-        let group = std::mem::replace(&mut self.left, rest);
-        Some(group.into_iter().map(|request| (request.batch, request.answer)).unzip())
+        Some(std::mem::replace(&mut self.left, rest))
     }
 
     async fn propose(&mut self, command: Command) -> Result<Answers, WriteError> {

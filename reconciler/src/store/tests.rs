@@ -37,6 +37,20 @@ async fn write_one(store: &Store, write: Write) -> Result<Arc<Object>, WriteErro
 }
 
 #[tokio::test]
+async fn what_was_decided_in_another_term_is_not_written() {
+    let (_dir, store) = fresh();
+    let term = store.cluster().leading_term().expect("it leads alone");
+    let create = |name: &str| vec![vec![Write::Create(config(name, "1"))]];
+    let refused = store.write_each_in(Term(term.0 + 1), create("late")).await.remove(0);
+    assert!(matches!(refused, Err(WriteError::Deposed)), "{refused:?}");
+    assert!(store.get(&key("late")).is_none());
+    let mixed =
+        tokio::join!(store.write_each_in(Term(0), create("late")), store.write_each_in(term, create("new")));
+    assert!(mixed.0[0].is_err() && mixed.1[0].is_ok());
+    assert!(store.get(&key("new")).is_some() && store.get(&key("late")).is_none());
+}
+
+#[tokio::test]
 async fn a_created_object_gets_uid_time_generation_and_revision() {
     let (_dir, store) = fresh();
     let made = write_one(&store, Write::Create(config("a", "1"))).await.unwrap();

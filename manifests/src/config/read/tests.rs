@@ -124,18 +124,21 @@ fn a_node_has_peers_only_if_it_is_said_and_how_they_find_it_is_checked() {
     assert_eq!(read(HEAD).unwrap().cluster, None);
     let cluster = read(&format!("{HEAD}cluster: {{}}\n")).unwrap().cluster.expect("there is one");
     assert_eq!(cluster.lifetime(), Duration::from_secs(30 * 24 * 3600));
+    assert_eq!(cluster.grace(), Duration::from_secs(40));
     let joins = format!(
         "{HEAD}cluster: {{advertiseAddress: 'n1.example.com:7443', join: {{token: x, servers: ['192.0.2.1:7443', '[2001:db8::1]:7443', 'n2:7443']}}}}\n"
     );
     assert!(read(&joins).is_ok());
     let wrong = format!(
         "{HEAD}cluster:\n  listenAddress: here\n  advertiseAddress: 0.0.0.0:7443\n  certificateLifetime: 5m\n\
+         \x20 nodeMonitorGracePeriod: 1s\n\
          \x20 join: {{token: a, tokenFile: b, servers: ['192.0.2.999:1', 'n1', 'https://n1:7443', 'n1:0']}}\n"
     );
     let wanted = [
         ("bad-address", "cluster.listenAddress"),
         ("bad-address", "cluster.advertiseAddress"),
         ("out-of-range", "cluster.certificateLifetime"),
+        ("out-of-range", "cluster.nodeMonitorGracePeriod"),
         ("several-credentials", "cluster.join.tokenFile"),
         ("bad-address", "cluster.join.servers[0]"),
         ("bad-address", "cluster.join.servers[1]"),

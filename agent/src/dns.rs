@@ -105,6 +105,7 @@ pub(crate) fn service(
         port: PORT,
         cluster_addresses: vec![cluster_address.into()],
         external_addresses: Vec::new(),
+        balancer: netstack::Balancer::default(),
         node_port: None,
         affinity: None,
         internal: Policy::Cluster,

@@ -1,13 +1,16 @@
 //! The services of the cluster, in force on this node: needs its own replica of the store, and nobody.
 
+mod health;
 mod objects;
 mod view;
 
 use crate::node::Node;
+use health::HealthPorts;
 use manifests::config::{AgentConfiguration, IpNetwork};
 use netstack::{Applied, ServiceNetwork, Services, ServicesError, ServicesOptions};
 pub(crate) use objects::ports;
 use reconciler::controllers::ServiceRules;
+use reconciler::controllers::service::balancer::Pool;
 use reconciler::store::Store;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ pub(crate) fn rules(configuration: &AgentConfiguration) -> ServiceRules {
     ServiceRules {
         v4: configuration.network.service_network(),
         v6: configuration.network.service_network_v6(),
+        pools: configuration.network.load_balancer.pools.iter().map(Pool::of).collect(),
     }
 }
 
@@ -78,7 +82,9 @@ async fn follow(
     let services = Services::open(options.clone()).await?;
     let (mut changes, mut repairs) = (store.changes(), services.repairs());
     let (mut view, mut watch) = store.read_and_watch(None, |state| View::of(state, me, own));
+    let mut health = HealthPorts::default();
     tell(&services.replace(view.node(), view.all()).await?);
+    health.replace(&view.health());
     loop {
         // Every arm is cancel-safe, and none awaits in its body.
         tokio::select! {
@@ -99,10 +105,14 @@ async fn follow(
         changes.borrow_and_update();
         let done = match view.follow(&mut watch) {
             Ok(Touched::Services(names)) if names.is_empty() => continue,
-            Ok(Touched::Services(names)) => services.change(view.some(names)).await,
+            Ok(Touched::Services(names)) => {
+                names.iter().for_each(|name| health.set(name, view.health_of(name)));
+                services.change(view.some(names)).await
+            }
             Ok(Touched::Node) => services.replace(view.node(), view.all()).await,
             Err(_expired) => {
                 (view, watch) = store.read_and_watch(None, |state| View::of(state, me, own));
+                health.replace(&view.health());
                 services.replace(view.node(), view.all()).await
             }
         };

@@ -2,6 +2,8 @@
 //! `evenkeel.dev/v1alpha1`: every path, port, cgroup root and interface name
 //! that an agent uses comes from here, so that several agents fit one machine.
 
+mod balancer;
+mod bgp;
 mod cluster;
 mod dns;
 mod images;
@@ -12,6 +14,8 @@ mod runtimes;
 mod security;
 mod taint;
 
+pub use balancer::{Announcement, IpRange, LoadBalancerConfiguration, PoolConfiguration};
+pub use bgp::{BgpAnnouncement, BgpConfiguration, BgpPeerConfiguration};
 pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
 pub use dns::{DnsConfiguration, DnsHost};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
@@ -154,6 +158,11 @@ pub struct NetworkConfiguration {
     pub mtu: u32,
     /// The node's own name server.
     pub dns: DnsConfiguration,
+    /// Addresses for services of type LoadBalancer.
+    pub load_balancer: LoadBalancerConfiguration,
+    /// The routers that are told of the node's addresses; none without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bgp: Option<BgpConfiguration>,
 }
 
 impl Default for NetworkConfiguration {
@@ -171,6 +180,8 @@ impl Default for NetworkConfiguration {
             ip_masq: true,
             mtu: 0,
             dns: DnsConfiguration::default(),
+            load_balancer: LoadBalancerConfiguration::default(),
+            bgp: None,
         }
     }
 }

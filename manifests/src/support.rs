@@ -46,10 +46,6 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("ResourceRequirements", "claims", "devices are not claimed yet"),
     ("SecurityContext", "seLinuxOptions", "SELinux labels are not set yet"),
     ("SecurityContext", "windowsOptions", "every node runs Linux"),
-    ("ServiceSpec", "healthCheckNodePort", "the health of services is not served yet"),
-    ("ServiceSpec", "loadBalancerClass", "no load balancer gives addresses yet"),
-    ("ServiceSpec", "loadBalancerIP", "no load balancer gives addresses yet"),
-    ("ServiceSpec", "loadBalancerSourceRanges", "clients are not told apart by their addresses yet"),
 ];
 
 /// Kinds that are checked, kept and shown, and do nothing yet.

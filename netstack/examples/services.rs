@@ -49,6 +49,7 @@ fn service(number: u32, targets: impl Iterator<Item = Target>) -> Vec<ServicePor
         port: 80,
         cluster_addresses: vec![numbered([10, 96, 1, 0], number)],
         external_addresses: Vec::new(),
+        balancer: netstack::Balancer::default(),
         node_port: None,
         affinity: None,
         internal: Policy::Cluster,

@@ -39,7 +39,7 @@ pub use overlay::{
     Backend, Changed, Overlay, OverlayError, OverlayOptions, Peer, PrivateKey, Unreachable, path_mtu,
 };
 pub use services::{
-    Applied, Client, Endpoint, Family, Lead, NodeView, Policy, ServiceName, ServiceNetwork, ServicePort,
-    Services, ServicesError, ServicesInForce, ServicesOptions, Taken, Target, Transport,
+    Applied, Balancer, Client, Endpoint, Family, Lead, NodeView, Policy, ServiceName, ServiceNetwork,
+    ServicePort, Services, ServicesError, ServicesInForce, ServicesOptions, Taken, Target, Transport,
 };
 pub use subnet::{PodCidrs, Subnet};

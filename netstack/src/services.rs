@@ -7,6 +7,7 @@
 
 mod choice;
 mod diff;
+mod fence;
 mod flows;
 mod in_force;
 mod ledger;
@@ -23,7 +24,7 @@ mod wire;
 pub(crate) use rules::{destination, source, tag};
 
 pub use in_force::{Client, Lead, ServicesInForce};
-pub use model::{Endpoint, Family, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
+pub use model::{Balancer, Endpoint, Family, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
 
 use crate::sys::ear::Ear;
 use crate::sys::link;

@@ -78,7 +78,7 @@ pub struct Knowledge<'a> {
     /// What that means.
     pub rules: NodeRules,
     /// Where the addresses of services are from.
-    pub services: ServiceRules,
+    pub services: &'a ServiceRules,
     /// Where the addresses of nodes' pods are from.
     pub pods: PodNetworkRules,
 }

@@ -274,15 +274,8 @@ impl Driver {
         let Self { store, clock, random, ledger, heartbeats, rules, services, pods, .. } = self;
         let at = heartbeats.as_deref().map(|heartbeats| At { heartbeats, now: Instant::now() });
         let heard: &dyn Heard = at.as_ref().map_or(&NobodyListens, |at| at);
-        let mut context = Knowledge {
-            now: clock(),
-            random,
-            ledger,
-            heard,
-            rules: *rules,
-            services: *services,
-            pods: *pods,
-        };
+        let mut context =
+            Knowledge { now: clock(), random, ledger, heard, rules: *rules, services, pods: *pods };
         let started = Instant::now();
         let outcome = store.read(|state| (controller.reconcile)(state, &item.1, &mut context));
         let now = context.now;

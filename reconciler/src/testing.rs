@@ -69,7 +69,7 @@ impl Bench {
                 ledger,
                 heard,
                 rules,
-                services: self.services,
+                services: &self.services,
                 pods: self.pods,
             };
             reconcile(state, key, knowledge)

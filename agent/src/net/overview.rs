@@ -178,7 +178,8 @@ fn service_lines(facts: &Facts, services: &ServicesInForce) -> Vec<ServiceLine> 
 }
 
 fn ports(name: &ServiceName, port: &ServicePort, services: &ServicesInForce) -> Vec<ServiceLine> {
-    let addresses = port.cluster_addresses.iter().chain(&port.external_addresses);
+    let addresses =
+        port.cluster_addresses.iter().chain(&port.balancer.addresses).chain(&port.external_addresses);
     let line = |address: &std::net::IpAddr| {
         let target = Target { address: *address, port: port.port };
         let (endpoints, outcome) = match services.lead(Client::Pod, (port.transport, target)) {

@@ -41,6 +41,10 @@ pub(crate) async fn trace(
     trace.steps.extend(asks.name);
     let client = if asker.host_network { Client::Node } else { Client::Pod };
     for (transport, target) in asks.targets {
+        if let Some(step) = kept_out(asker, &services, (transport, target)) {
+            trace.steps.push(step);
+            continue;
+        }
         match services.lead(client, (transport, target)) {
             Some(lead) => {
                 let (step, targets) = led(&facts, (transport, target), lead);
@@ -248,6 +252,20 @@ fn sent(place: &Place<'_>, asker: &PodFacts) -> Step {
             step(Outcome::Passes, format!("{who}, by link {} to bridge {}", link.interface, place.bridge))
         }
     }
+}
+
+/// The end of a packet for a load balancer's address at which others may ask.
+fn kept_out(
+    asker: &PodFacts,
+    services: &ServicesInForce,
+    (transport, target): (Transport, Target),
+) -> Option<Step> {
+    let source = asker.addresses.iter().find(|own| own.is_ipv4() == target.address.is_ipv4())?;
+    services.keeps_out(*source, (transport, target)).then(|| {
+        let place = format!("{}/{}", written(target), word(transport));
+        let text = format!("{place} is dropped: loadBalancerSourceRanges of the service leave {source} out");
+        Step::new("service", Outcome::Dropped, text)
+    })
 }
 
 /// What the kernel does with a packet for a service, and where it goes then.

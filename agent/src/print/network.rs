@@ -4,7 +4,7 @@ use super::age::since;
 use super::workload::selector_text;
 use super::{labels, or_none};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 pub(super) const SERVICE_HEADS: (&[&str], &[&str]) =
@@ -14,12 +14,11 @@ pub(super) const POLICY_HEADS: (&[&str], &[&str]) = (&["NAME", "POD-SELECTOR", "
 pub(super) fn service_row(o: &Service, wide: bool, now: Timestamp) -> Vec<String> {
     let spec = o.spec.clone().unwrap_or_default();
     let ports: Vec<_> = spec.ports.iter().flatten().map(port).collect();
-    let external = spec.external_name.clone().or_else(|| spec.external_ips.as_ref().map(|ips| ips.join(",")));
     let mut cells = vec![
         o.metadata.name.clone().unwrap_or_default(),
         spec.type_.clone().unwrap_or_default(),
         or_none(spec.cluster_ip.clone().unwrap_or_default()),
-        or_none(external.unwrap_or_default()),
+        or_none(external(o, &spec)),
         or_none(ports.join(",")),
         since(o.metadata.creation_timestamp.as_ref(), now),
     ];
@@ -27,6 +26,22 @@ pub(super) fn service_row(o: &Service, wide: bool, now: Timestamp) -> Vec<String
         cells.push(labels(spec.selector.as_ref()));
     }
     cells
+}
+
+/// As kubectl has it: a load balancer's addresses, with those that the service names itself.
+fn external(service: &Service, spec: &ServiceSpec) -> String {
+    if let Some(name) = &spec.external_name {
+        return name.clone();
+    }
+    let own = spec.external_ips.iter().flatten().cloned();
+    if spec.type_.as_deref() != Some("LoadBalancer") {
+        return own.collect::<Vec<_>>().join(",");
+    }
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
+    let given = ingress.iter().filter_map(|ingress| ingress.ip.clone().or_else(|| ingress.hostname.clone()));
+    let all: Vec<_> = given.chain(own).collect();
+    if all.is_empty() { "<pending>".into() } else { all.join(",") }
 }
 
 fn port(port: &ServicePort) -> String {

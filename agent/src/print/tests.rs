@@ -196,3 +196,21 @@ fn an_event_that_repeats_says_how_often() {
         ["shop", "5m (x4 over 10m)", "Warning", "BackOff", "Pod/web", "m"]
     );
 }
+
+#[test]
+fn a_load_balancers_address_is_pending_until_it_is_given() {
+    let balanced = |status| {
+        let spec = json!({"type": "LoadBalancer", "clusterIP": "10.0.0.1", "ports": [{"port": 80}]});
+        object(Kind::Service, "web", json!({"spec": spec, "status": status}))
+    };
+    check(
+        &balanced(json!({})),
+        "NAME   TYPE           CLUSTER-IP   EXTERNAL-IP   PORT(S)   AGE\n\
+         web    LoadBalancer   10.0.0.1     <pending>     80/TCP    3h\n",
+    );
+    check(
+        &balanced(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}})),
+        "NAME   TYPE           CLUSTER-IP   EXTERNAL-IP             PORT(S)   AGE\n\
+         web    LoadBalancer   10.0.0.1     192.0.2.1,2001:db8::1   80/TCP    3h\n",
+    );
+}

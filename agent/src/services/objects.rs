@@ -1,8 +1,10 @@
 //! A Service and its EndpointSlices → what the network makes of them. Pure.
 
+use super::health::Health;
 use k8s_openapi::api::core::v1::{Service, ServicePort as Port, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
-use netstack::{Endpoint, Policy, ServicePort, Target, Transport};
+use netstack::{Balancer, Endpoint, Policy, ServicePort, Target, Transport};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -19,13 +21,15 @@ pub(crate) fn ports(service: &Service, slices: &[&EndpointSlice]) -> Vec<Service
     if cluster_addresses.is_empty() {
         return Vec::new();
     }
-    let external_addresses = external_addresses(service, spec);
+    let (external_addresses, balancer) =
+        (addresses(spec.external_ips.iter().flatten()), balancer(service, spec));
     let make = |port: &Port| {
         Some(ServicePort {
             transport: transport(port.protocol.as_deref())?,
             port: number(port.port)?,
             cluster_addresses: cluster_addresses.clone(),
             external_addresses: external_addresses.clone(),
+            balancer: balancer.clone(),
             node_port: port.node_port.and_then(number),
             affinity: affinity(spec),
             internal: policy(spec.internal_traffic_policy.as_deref()),
@@ -34,6 +38,21 @@ pub(crate) fn ports(service: &Service, slices: &[&EndpointSlice]) -> Vec<Service
         })
     };
     spec.ports.iter().flatten().filter_map(make).collect()
+}
+
+/// What is to be told of the service's health on the node `me`, if it has a port for that.
+pub(super) fn health(service: &Service, slices: &[&EndpointSlice], me: &str) -> Option<Health> {
+    let spec = service.spec.as_ref()?;
+    let is_asked = spec.type_.as_deref() == Some("LoadBalancer")
+        && policy(spec.external_traffic_policy.as_deref()) == Policy::Local;
+    let port = spec.health_check_node_port.filter(|_| is_asked).and_then(number)?;
+    let all = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    let here = all.filter(|endpoint| endpoint.node_name.as_deref() == Some(me));
+    let ready = here.filter(|endpoint| endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true));
+    let addresses: BTreeSet<&String> = ready.filter_map(|endpoint| endpoint.addresses.first()).collect();
+    // A pod with addresses of two families is one.
+    let of_v6 = addresses.iter().filter(|address| address.contains(':')).count();
+    Some(Health { port, local: of_v6.max(addresses.len() - of_v6) })
 }
 
 fn cluster_addresses(spec: &ServiceSpec) -> Vec<IpAddr> {
@@ -45,19 +64,35 @@ fn cluster_addresses(spec: &ServiceSpec) -> Vec<IpAddr> {
     addresses
 }
 
-fn external_addresses(service: &Service, spec: &ServiceSpec) -> Vec<IpAddr> {
+fn balancer(service: &Service, spec: &ServiceSpec) -> Balancer {
+    if spec.type_.as_deref() != Some("LoadBalancer") {
+        return Balancer::default();
+    }
     let ingress = service.status.iter().filter_map(|status| status.load_balancer.as_ref());
     let ingress = ingress.flat_map(|balancer| balancer.ingress.iter().flatten());
     // Another one's packets come as the balancer's own, for the node's port.
     let ingress = ingress.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
-    let balanced = ingress.filter_map(|ingress| ingress.ip.as_ref());
+    let sources = spec.load_balancer_source_ranges.iter().flatten().filter_map(|text| network(text.trim()));
+    Balancer {
+        addresses: addresses(ingress.filter_map(|ingress| ingress.ip.as_ref())),
+        sources: sources.collect(),
+    }
+}
+
+/// Each once.
+fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in spec.external_ips.iter().flatten().chain(balanced).filter_map(|text| text.parse().ok()) {
+    for address in texts.filter_map(|text| text.parse().ok()) {
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
     addresses
+}
+
+fn network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    Some((address.parse().ok()?, prefix.parse().ok()?))
 }
 
 /// SCTP is refused before it comes here.
@@ -151,7 +186,8 @@ mod tests {
             "ports": [{"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053}],
             "sessionAffinity": "ClientIP",
             "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 7}},
-            "externalTrafficPolicy": "Local",
+            "externalTrafficPolicy": "Local", "type": "LoadBalancer",
+            "loadBalancerSourceRanges": ["192.0.2.0/24", " 2001:db8::/32"],
         });
         let endpoints = json!([
             {"addresses": ["10.88.0.2"], "nodeName": "n"},
@@ -177,7 +213,11 @@ mod tests {
             transport: Transport::Udp,
             port: 53,
             cluster_addresses: vec![ip("10.96.0.1"), ip("fd96::1")],
-            external_addresses: vec![ip("203.0.113.1"), ip("192.0.2.9")],
+            external_addresses: vec![ip("203.0.113.1")],
+            balancer: Balancer {
+                addresses: vec![ip("192.0.2.9")],
+                sources: vec![(ip("192.0.2.0"), 24), (ip("2001:db8::"), 32)],
+            },
             node_port: Some(30_053),
             affinity: Some(Duration::from_secs(7)),
             internal: Policy::Cluster,
@@ -185,6 +225,30 @@ mod tests {
             endpoints: vec![first, second],
         };
         assert_eq!(made, [wanted]);
+    }
+
+    #[test]
+    fn health_counts_pods_of_this_node_that_are_ready_once() {
+        let spec =
+            json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30_999});
+        let endpoint = |address: &str, node: &str, ready: bool| json!({"addresses": [address], "nodeName": node, "conditions": {"ready": ready}});
+        let v4 = slice(&json!([
+            endpoint("10.88.0.2", "me", true),
+            endpoint("10.88.0.3", "me", false),
+            endpoint("10.89.0.2", "you", true),
+        ]));
+        let v6 = slice(&json!([endpoint("fd88::2", "me", true)]));
+        let told = |spec: &Value| health(&service(spec), &[&v4, &v6], "me");
+        assert_eq!(told(&spec), Some(Health { port: 30_999, local: 1 }));
+        let mut open = spec.clone();
+        open["externalTrafficPolicy"] = "Cluster".into();
+        assert_eq!(told(&open), None);
+    }
+
+    #[test]
+    fn only_a_load_balancers_service_has_its_addresses() {
+        let made = ports(&service(&json!({"type": "NodePort"})), &[]);
+        assert_eq!(made[0].balancer, Balancer::default());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What matters to services, as the store has it. Pure.
 
+use super::health::Health;
 use super::objects;
 use crate::catalog::Catalog;
 use manifests::{Kind, Object, ObjectKey};
@@ -82,6 +83,18 @@ impl View {
     /// Those services; without ports if they are gone.
     pub(super) fn some(&self, names: BTreeSet<ServiceName>) -> Vec<(ServiceName, Vec<ServicePort>)> {
         names.into_iter().map(|name| (name.clone(), self.ports(&name))).collect()
+    }
+
+    /// What is to be told of the health of services on this node.
+    pub(super) fn health(&self) -> BTreeMap<ServiceName, Health> {
+        let all = self.catalog.names();
+        all.filter_map(|name| Some((name.clone(), self.health_of(name)?))).collect()
+    }
+
+    /// The same of one service.
+    pub(super) fn health_of(&self, name: &ServiceName) -> Option<Health> {
+        let (service, slices) = self.catalog.get(name)?;
+        objects::health(service, &slices, &self.me)
     }
 
     fn ports(&self, name: &ServiceName) -> Vec<ServicePort> {

@@ -184,6 +184,10 @@ fn network(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     }
     super::network::check(configuration, &at, report);
     super::dns::check(&network.dns, &at.field("dns"), report);
+    super::balancer::check(configuration, &at.field("loadBalancer"), report);
+    if let Some(bgp) = &network.bgp {
+        super::bgp::check(bgp, &at.field("bgp"), report);
+    }
 }
 
 fn sources(sources: &[GitSource], report: &mut Report<'_>) {

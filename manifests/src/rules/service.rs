@@ -23,9 +23,61 @@ pub(super) fn check(spec: &ServiceSpec, at: &Path<'_>, report: &mut Report<'_>) 
         let message = format!("`externalTrafficPolicy` is not allowed in a Service of type {kind}");
         report.error(&at.field("externalTrafficPolicy"), "not-allowed", message);
     }
+    balancer(spec, at, report);
     metadata::labels(spec.selector.as_ref(), &at.field("selector"), report);
     address(spec, at, report);
     ports(spec, at, report);
+}
+
+/// What only services of type LoadBalancer have.
+fn balancer(spec: &ServiceSpec, at: &Path<'_>, report: &mut Report<'_>) {
+    let kind = spec.type_.as_deref().unwrap_or_default();
+    let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+    let written = [
+        ("allocateLoadBalancerNodePorts", spec.allocate_load_balancer_node_ports.is_some()),
+        ("loadBalancerClass", spec.load_balancer_class.is_some()),
+        ("loadBalancerSourceRanges", !ranges.is_empty()),
+        ("healthCheckNodePort", spec.health_check_node_port.is_some_and(|number| number != 0)),
+    ];
+    for (field, is_written) in written {
+        if is_written && kind != "LoadBalancer" {
+            let message = format!("`{field}` is not allowed in a Service of type {kind}");
+            report.error(&at.field(field), "not-allowed", message);
+        }
+    }
+    if let Some(class) = &spec.load_balancer_class {
+        report.name(&at.field("loadBalancerClass"), class, names::qualified);
+    }
+    let wish = spec.load_balancer_ip.as_deref().unwrap_or_default();
+    if !wish.is_empty() && wish.parse::<IpAddr>().is_err() {
+        let message = format!("`{wish}` is no IP address");
+        report.error(&at.field("loadBalancerIP"), "bad-address", message);
+    }
+    let list = at.field("loadBalancerSourceRanges");
+    for (index, range) in ranges.iter().enumerate() {
+        if !is_network(range.trim()) {
+            let help = Some("write it as ADDRESS/PREFIX: `192.0.2.0/24` or `2001:db8::/32`".to_owned());
+            report.error_with(&list.index(index), "bad-cidr", format!("`{range}` is no network"), help);
+        }
+    }
+    if let Some(number) = spec.health_check_node_port.filter(|number| *number != 0) {
+        report.between(&at.field("healthCheckNodePort"), Some(number), 1, 65_535);
+        if kind == "LoadBalancer" && spec.external_traffic_policy.as_deref() != Some("Local") {
+            let message = "`healthCheckNodePort` is not allowed unless externalTrafficPolicy is Local";
+            report.error(&at.field("healthCheckNodePort"), "not-allowed", message);
+        }
+    }
+}
+
+/// As Kubernetes has it, bits behind the prefix may be set.
+fn is_network(text: &str) -> bool {
+    let Some((address, prefix)) = text.split_once('/') else { return false };
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    prefix.bytes().all(|byte| byte.is_ascii_digit()) && prefix.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
 fn address(spec: &ServiceSpec, at: &Path<'_>, report: &mut Report<'_>) {

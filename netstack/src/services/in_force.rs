@@ -77,6 +77,16 @@ impl ServicesInForce {
         self.lead_from(client, Frontend { address: family.any(), transport, port })
     }
 
+    /// Whether packets from `source` to that address and port are dropped: it is a load balancer's, and
+    /// other networks are named that may ask there.
+    #[must_use]
+    pub fn keeps_out(&self, source: IpAddr, (transport, target): (Transport, Target)) -> bool {
+        let frontend = Frontend { address: target.address, transport, port: target.port };
+        let Some(Content::Number(number)) = self.0.get(&Slot::Fence(frontend)) else { return false };
+        let may = |slot: &Slot| matches!(slot, Slot::Source(of, first, last) if of == number && (first..=last).contains(&&source));
+        !self.0.keys().any(may)
+    }
+
     /// How many addresses and ports lead somewhere.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -101,7 +111,7 @@ impl ServicesInForce {
                 let numbers = first..first + u32::from(pick.count);
                 let target = |number| match self.0.get(&Slot::Endpoint(frontend, number)) {
                     Some(Content::Target(target)) => Some(*target),
-                    Some(Content::Ways(_) | Content::Nothing) | None => None,
+                    Some(Content::Ways(_) | Content::Number(_) | Content::Nothing) | None => None,
                 };
                 Lead::OneOf {
                     targets: numbers.filter_map(target).collect(),
@@ -118,7 +128,13 @@ impl ServicesInForce {
             Slot::Service(frontend) if frontend.address == address => {
                 Some((frontend.transport, frontend.port))
             }
-            Slot::Service(_) | Slot::Endpoint(..) | Slot::Member(..) | Slot::Loop(_) => None,
+            Slot::Service(_)
+            | Slot::Endpoint(..)
+            | Slot::Member(..)
+            | Slot::Loop(_)
+            | Slot::Fence(_)
+            | Slot::Source(..)
+            | Slot::Balanced(_) => None,
         })
     }
 }

@@ -1,11 +1,12 @@
 //! All services of this node, and the elements that come of them.
 
 use super::diff::Changes;
+use super::fence::Fences;
 use super::model::{NodeView, ServiceName, ServicePort, Target};
 use super::table::{Content, Contents, Frontend, Plan, Slot, elements, plans};
 use super::way::Pool;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What is wanted. A change costs what changes, whatever the number of services.
 #[derive(Debug, Default)]
@@ -14,8 +15,9 @@ pub(super) struct Ledger {
     /// Who wants what of a frontend. If several services do, the first by name has it.
     claims: BTreeMap<Frontend, BTreeMap<ServiceName, Plan>>,
     frontends: BTreeMap<ServiceName, BTreeSet<Frontend>>,
-    /// How many frontends have a pod of this node with that address.
-    here: BTreeMap<IpAddr, usize>,
+    /// How many frontends need an element that is not one frontend's own.
+    shared: BTreeMap<Slot, usize>,
+    fences: Fences,
     contents: Contents,
     /// What was where, before the changes that nobody took yet.
     touched: BTreeMap<Slot, Option<Content>>,
@@ -61,8 +63,11 @@ impl Ledger {
         }
         // What was found, and nobody wants.
         let is_wanted = |slot: &Slot| match slot {
-            Slot::Service(f) | Slot::Endpoint(f, _) | Slot::Member(f, ..) => self.claims.contains_key(f),
-            Slot::Loop(address) => self.here.contains_key(address),
+            Slot::Service(f) | Slot::Endpoint(f, _) | Slot::Member(f, ..) | Slot::Fence(f) => {
+                self.claims.contains_key(f)
+            }
+            Slot::Loop(_) | Slot::Balanced(_) => self.shared.contains_key(slot),
+            Slot::Source(number, first, last) => self.fences.has(*number, (*first, *last)),
         };
         let stray: Vec<_> = self.contents.keys().filter(|slot| !is_wanted(slot)).copied().collect();
         for slot in stray {
@@ -99,7 +104,7 @@ impl Ledger {
 
     fn claim(&mut self, frontend: Frontend, name: &ServiceName, plan: Option<Plan>) {
         let claims = self.claims.entry(frontend).or_default();
-        let before = claims.values().next().map(|plan| plan.here.clone()).unwrap_or_default();
+        let before = claims.values().next().cloned();
         match plan {
             Some(plan) => drop(claims.insert(name.clone(), plan)),
             None => drop(claims.remove(name)),
@@ -108,9 +113,9 @@ impl Ledger {
         if winner.is_none() {
             self.claims.remove(&frontend);
         }
-        let now = winner.as_ref().map(|plan| plan.here.clone()).unwrap_or_default();
-        let new = winner.map(|plan| elements(frontend, &plan, &self.contents)).unwrap_or_default();
-        let new: Contents = new.into_iter().collect();
+        let fence = self.change_fence(winner.as_ref(), before.as_ref());
+        let new = winner.as_ref().map(|plan| elements(frontend, plan, fence, &self.contents));
+        let new: Contents = new.into_iter().flatten().collect();
         for slot in self.slots_of(frontend) {
             if !new.contains_key(&slot) {
                 self.put(slot, None);
@@ -119,20 +124,45 @@ impl Ledger {
         for (slot, content) in new {
             self.put(slot, Some(content));
         }
-        self.count_here(&now, &before);
+        self.count(frontend, winner.as_ref(), before.as_ref());
     }
 
-    fn count_here(&mut self, now: &BTreeSet<IpAddr>, before: &BTreeSet<IpAddr>) {
-        for address in now {
-            *self.here.entry(*address).or_default() += 1;
-            self.put(Slot::Loop(*address), Some(Content::Nothing));
+    /// The number of the fence that is there now, whose ranges are there; those of the one before go with
+    /// its last frontend.
+    fn change_fence(&mut self, now: Option<&Plan>, before: Option<&Plan>) -> Option<u32> {
+        let number = now.and_then(|plan| plan.fence.as_ref()).map(|fence| {
+            let (number, is_new) = self.fences.take(fence);
+            for (first, last) in fence.iter().filter(|_| is_new) {
+                self.put(Slot::Source(number, *first, *last), Some(Content::Nothing));
+            }
+            number
+        });
+        if let Some(fence) = before.and_then(|plan| plan.fence.as_ref())
+            && let Some(number) = self.fences.give_back(fence)
+        {
+            for (first, last) in fence {
+                self.put(Slot::Source(number, *first, *last), None);
+            }
         }
-        for address in before {
-            let count = self.here.entry(*address).or_insert(1);
+        number
+    }
+
+    fn count(&mut self, frontend: Frontend, now: Option<&Plan>, before: Option<&Plan>) {
+        let slots = |plan: Option<&Plan>| {
+            let here = plan.into_iter().flat_map(|plan| &plan.here).map(|address| Slot::Loop(*address));
+            let own = plan.filter(|plan| plan.is_balanced).map(|_| Slot::Balanced(frontend.address));
+            here.chain(own).collect::<Vec<_>>()
+        };
+        for slot in slots(now) {
+            *self.shared.entry(slot).or_default() += 1;
+            self.put(slot, Some(Content::Nothing));
+        }
+        for slot in slots(before) {
+            let count = self.shared.entry(slot).or_insert(1);
             *count -= 1;
             if *count == 0 {
-                self.here.remove(address);
-                self.put(Slot::Loop(*address), None);
+                self.shared.remove(&slot);
+                self.put(slot, None);
             }
         }
     }
@@ -144,6 +174,7 @@ impl Ledger {
             Slot::Service(frontend)..=Slot::Service(frontend),
             Slot::Endpoint(frontend, 0)..=Slot::Endpoint(frontend, u32::MAX),
             Slot::Member(frontend, Pool::Cluster, least)..=Slot::Member(frontend, Pool::Local, most),
+            Slot::Fence(frontend)..=Slot::Fence(frontend),
         ];
         ranges.into_iter().flat_map(|range| self.contents.range(range)).map(|(slot, _)| *slot).collect()
     }

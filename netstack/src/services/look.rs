@@ -46,6 +46,15 @@ pub(super) fn fill<T>(
 ) -> io::Result<bool> {
     let mut sound = true;
     for set in wire::FILLED.into_iter().filter(|set| sets.contains_key(*set)) {
+        if set == wire::SOURCES {
+            for (first, last, _) in nft::list_spans(socket, table, set)? {
+                match wire::read_span(family, &first, &last) {
+                    Some((slot, content)) => drop(contents.insert(slot, content)),
+                    None => sound = false,
+                }
+            }
+            continue;
+        }
         for (key, data) in nft::list_elements(socket, table, set)? {
             match wire::read(family, set, &key, &data) {
                 Some((slot, content)) => drop(contents.insert(slot, content)),

@@ -77,8 +77,10 @@ pub struct ServicePort {
     pub port: u16,
     /// The service's own addresses, at most one of each family.
     pub cluster_addresses: Vec<IpAddr>,
-    /// Addresses that lead here from outside: external ones, and those of load balancers.
+    /// Addresses that lead here from outside, which the service names itself.
     pub external_addresses: Vec<IpAddr>,
+    /// Those that a load balancer gave it.
+    pub balancer: Balancer,
     /// At every address of the node, of the families that the service has.
     pub node_port: Option<u16>,
     /// How long a client stays with one endpoint after it last connected.
@@ -89,6 +91,15 @@ pub struct ServicePort {
     pub external: Policy,
     /// Who answers.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// The addresses of a service that a load balancer gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Balancer {
+    /// They lead to the service from outside. What no service has there is refused.
+    pub addresses: Vec<IpAddr>,
+    /// Networks of the clients who may ask at them, of whatever family; everybody if empty.
+    pub sources: Vec<(IpAddr, u8)>,
 }
 
 /// Somebody who answers for a service's port.

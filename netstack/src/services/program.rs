@@ -242,12 +242,17 @@ impl Program {
     fn put(&self, batch: &mut Batch, elements: &Contents, adds: bool) {
         type Keyed = Vec<(Vec<u8>, Vec<u8>)>;
         let mut sorted: BTreeMap<(Family, &'static str), Keyed> = BTreeMap::new();
+        let mut spans: BTreeMap<Family, Keyed> = BTreeMap::new();
         for (slot, content) in elements {
             let family = slot.family();
             if !self.families.contains(&family) {
                 continue;
             }
             let (set, key) = wire::key(slot);
+            if let Some(last) = wire::last_key(slot) {
+                spans.entry(family).or_default().push((key, last));
+                continue;
+            }
             let data = if adds { wire::data(content) } else { Vec::new() };
             sorted.entry((family, set)).or_default().push((key, data));
         }
@@ -258,6 +263,16 @@ impl Program {
                 table.add_elements(batch, set, elements);
             } else {
                 table.delete_elements(batch, set, elements.iter().map(|(key, _)| key.as_slice()));
+            }
+        }
+        for (family, spans) in spans {
+            let table = Table { family: family.number(), name: &self.table };
+            let spans = spans.iter().map(|(first, last)| (first.as_slice(), last.as_slice()));
+            if adds {
+                let spans = spans.map(|(first, last)| (first, last, Value::Nothing));
+                table.add_spans(batch, wire::SOURCES, spans);
+            } else {
+                table.delete_spans(batch, wire::SOURCES, spans);
             }
         }
     }

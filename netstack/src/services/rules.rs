@@ -2,7 +2,7 @@
 
 use super::model::{Family, Transport};
 use super::way::{Pick, Pool, Way};
-use super::wire::{AFFINITY, ENDPOINTS, LOOPS, SERVICES, WAYS, members};
+use super::wire::{AFFINITY, BALANCED, ENDPOINTS, FENCES, LOOPS, SERVICES, SOURCES, WAYS, members};
 use super::{LOCAL_NUMBER, ServiceNetwork};
 use crate::services::table::LOCAL_POOL;
 use crate::sys::nft::{
@@ -80,6 +80,33 @@ pub(super) fn chains(place: Place<'_>) -> Vec<Chain> {
 /// The ways that lead nowhere, which are always there.
 pub(super) const DEAD_ENDS: [Way; 2] = [Way::Refuse, Way::Drop];
 
+/// Who may not ask where not everybody may is not answered. Source: kube-proxy does the same.
+fn keep_out(family: Family) -> Vec<Do> {
+    let found = Register(family.words() + 2);
+    // What the map has begins with a word that says nothing.
+    let number = found.after(1);
+    let mut rule = frontend(family, false, Register(0));
+    rule.extend([
+        Do::Map(FENCES.into(), Register(0), found),
+        source(family, number.after(1)),
+        Do::Stranger(SOURCES.into(), number),
+        Do::Verdict(Verdict::Goto(Way::Drop.chain())),
+    ]);
+    rule
+}
+
+/// What no service has at a load balancer's address is refused: it would be led on to who led it here.
+/// An address that is this node's, too, has others who answer.
+fn refuse_others(family: Family) -> Vec<Do> {
+    vec![
+        Do::Route(Register(0), Route::AddressType),
+        Do::Compare(Register(0), false, LOCAL_NUMBER.to_ne_bytes().into()),
+        destination(family, Register(0)),
+        Do::Member(BALANCED.into(), Register(0)),
+        Do::Verdict(Verdict::Goto(Way::Refuse.chain())),
+    ]
+}
+
 /// A known service's way is gone; an unknown one is refused.
 fn look_up(place: Place<'_>, client: u32, leads_to_bridge: &[Do]) -> Vec<Vec<Do>> {
     let found = Register(place.family.words() + 2);
@@ -94,13 +121,14 @@ fn look_up(place: Place<'_>, client: u32, leads_to_bridge: &[Do]) -> Vec<Vec<Do>
         frontend(place.family, true, Register(0)),
         dispatch.to_vec(),
     ];
-    let mut rules = vec![to_address, to_node.concat()];
+    let mut rules = vec![keep_out(place.family), to_address, to_node.concat()];
     for network in place.networks.iter().filter(|network| Family::of(network.address) == place.family) {
         let mut rule = within(network);
         rule.extend_from_slice(leads_to_bridge);
         rule.push(Do::Verdict(Verdict::Goto(Way::Refuse.chain())));
         rules.push(rule);
     }
+    rules.push(refuse_others(place.family));
     rules
 }
 

@@ -1,6 +1,7 @@
 //! What is wanted → elements of the kernel's maps.
 
 use super::choice::choose;
+use super::fence::{Fence, fence};
 use super::model::{Endpoint, Family, NodeView, Policy, ServicePort, Target, Transport};
 use super::way::{MOST, Pick, Pool, Way, seconds};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,12 @@ pub(super) enum Slot {
     Member(Frontend, Pool, Target),
     /// An address of this node whose owner may ask itself.
     Loop(IpAddr),
+    /// By which number it is said who may ask there.
+    Fence(Frontend),
+    /// Who may ask where that number is: from one address to another.
+    Source(u32, IpAddr, IpAddr),
+    /// An address that a load balancer gave.
+    Balanced(IpAddr),
 }
 
 /// The first number of the local pool's endpoints.
@@ -34,8 +41,12 @@ impl Slot {
     /// Whose map it is in.
     pub(super) fn family(&self) -> Family {
         match self {
-            Self::Service(f) | Self::Endpoint(f, _) | Self::Member(f, ..) => Family::of(f.address),
-            Self::Loop(address) => Family::of(*address),
+            Self::Service(f) | Self::Endpoint(f, _) | Self::Member(f, ..) | Self::Fence(f) => {
+                Family::of(f.address)
+            }
+            Self::Loop(address) | Self::Source(_, address, _) | Self::Balanced(address) => {
+                Family::of(*address)
+            }
         }
     }
 }
@@ -46,6 +57,7 @@ pub(super) enum Content {
     /// For packets from pods of this node, from elsewhere, and from the node itself.
     Ways([Way; 3]),
     Target(Target),
+    Number(u32),
     Nothing,
 }
 
@@ -60,6 +72,10 @@ pub(super) struct Plan {
     local: BTreeSet<Target>,
     /// Addresses of pods of this node among them.
     pub(super) here: BTreeSet<IpAddr>,
+    /// A load balancer gave the address.
+    pub(super) is_balanced: bool,
+    /// Who may ask, if not everybody.
+    pub(super) fence: Option<Fence>,
 }
 
 /// The frontends of a port, with what is wanted of each.
@@ -68,12 +84,13 @@ pub(super) fn plans(port: &ServicePort, node: &NodeView) -> Vec<(Frontend, Plan)
     for family in Family::ALL {
         let of_family = |address: &&IpAddr| Family::of(**address) == family;
         let inside: Vec<_> = port.cluster_addresses.iter().filter(of_family).copied().collect();
+        let balanced: Vec<_> = port.balancer.addresses.iter().filter(of_family).copied().collect();
         let mut outside: Vec<_> =
             port.external_addresses.iter().filter(of_family).map(|a| (*a, port.port)).collect();
         if let Some(node_port) = port.node_port.filter(|_| !inside.is_empty()) {
             outside.push((family.any(), node_port));
         }
-        if inside.is_empty() && outside.is_empty() {
+        if inside.is_empty() && outside.is_empty() && balanced.is_empty() {
             continue;
         }
         let mut choice = choose(port, family, node);
@@ -87,10 +104,15 @@ pub(super) fn plans(port: &ServicePort, node: &NodeView) -> Vec<(Frontend, Plan)
                 |pool, targets: &BTreeSet<Target>| if uses(pool) { targets.clone() } else { BTreeSet::new() };
             let (cluster, local) = (of(Pool::Cluster, &choice.cluster), of(Pool::Local, &choice.local));
             let frontend = Frontend { address, transport: port.transport, port: port_number };
-            plans.push((frontend, Plan { ways, cluster, local, here: here.clone() }));
+            let (here, is_balanced) = (here.clone(), balanced.contains(&address));
+            let fence = if is_balanced { fence(&port.balancer.sources, family) } else { None };
+            plans.push((frontend, Plan { ways, cluster, local, here, is_balanced, fence }));
         };
         for address in inside {
             add(address, port.port, picks.inside());
+        }
+        for address in balanced.iter().copied() {
+            add(address, port.port, picks.outside(false));
         }
         for (address, number) in outside {
             add(address, number, picks.outside(address == family.any()));
@@ -141,15 +163,21 @@ impl Picks<'_> {
     }
 }
 
-/// The elements of a frontend. Endpoints that are in `held` stay where they are, so that few
-/// elements change.
-pub(super) fn elements(frontend: Frontend, plan: &Plan, held: &Contents) -> Vec<(Slot, Content)> {
+/// The elements of a frontend, around which is the fence of that number. Endpoints that are in `held`
+/// stay where they are, so that few elements change.
+pub(super) fn elements(
+    frontend: Frontend,
+    plan: &Plan,
+    fence: Option<u32>,
+    held: &Contents,
+) -> Vec<(Slot, Content)> {
     let mut elements = vec![(Slot::Service(frontend), Content::Ways(plan.ways))];
+    elements.extend(fence.map(|number| (Slot::Fence(frontend), Content::Number(number))));
     let sticky = plan.ways.iter().any(|way| matches!(way, Way::Pick(pick) if pick.sticky > 0));
     for (pool, base, targets) in [(Pool::Cluster, 0, &plan.cluster), (Pool::Local, LOCAL_POOL, &plan.local)] {
         let at = |number| match held.get(&Slot::Endpoint(frontend, base + number)) {
             Some(Content::Target(target)) => Some(*target),
-            Some(Content::Ways(_) | Content::Nothing) | None => None,
+            Some(Content::Ways(_) | Content::Number(_) | Content::Nothing) | None => None,
         };
         let numbers = 0..u32::try_from(targets.len()).unwrap_or(u32::MAX);
         for (number, target) in numbers.clone().zip(place(targets, numbers.map(at))) {

@@ -1,6 +1,6 @@
 //! Samples for the tests.
 
-use super::model::{Endpoint, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
+use super::model::{Balancer, Endpoint, NodeView, Policy, ServiceName, ServicePort, Target, Transport};
 use super::table::{Content, Contents, Frontend, Slot};
 use super::way::{Pick, Pool, Way};
 use proptest::prelude::*;
@@ -28,6 +28,7 @@ pub(super) fn port(endpoints: Vec<Endpoint>) -> ServicePort {
         port: 80,
         cluster_addresses: vec![address(96, 1)],
         external_addresses: Vec::new(),
+        balancer: Balancer::default(),
         node_port: None,
         affinity: None,
         internal: Policy::Cluster,
@@ -38,7 +39,7 @@ pub(super) fn port(endpoints: Vec<Endpoint>) -> ServicePort {
 
 /// Elements that need not make sense together.
 pub(super) fn contents() -> impl Strategy<Value = Contents> {
-    proptest::collection::btree_map(0_u8..24, any::<(u8, bool)>(), 0..16).prop_map(|elements| {
+    proptest::collection::btree_map(0_u8..42, any::<(u8, bool)>(), 0..16).prop_map(|elements| {
         let mut contents = Contents::new();
         for (place, (what, udp)) in elements {
             let transport = if udp { Transport::Udp } else { Transport::Tcp };
@@ -53,7 +54,13 @@ pub(super) fn contents() -> impl Strategy<Value = Contents> {
                 }
                 1 => (Slot::Endpoint(frontend, u32::from(place % 4)), Content::Target(target)),
                 2 => (Slot::Member(frontend, Pool::Cluster, target), Content::Nothing),
-                _ => (Slot::Loop(address(88, place)), Content::Nothing),
+                3 => (Slot::Loop(address(88, place)), Content::Nothing),
+                4 => (Slot::Balanced(frontend.address), Content::Nothing),
+                5 => (Slot::Fence(frontend), Content::Number(u32::from(what))),
+                _ => {
+                    let first = address(what, 0);
+                    (Slot::Source(u32::from(place), first, address(what, 9)), Content::Nothing)
+                }
             };
             contents.insert(slot, content);
         }

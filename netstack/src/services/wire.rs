@@ -12,6 +12,12 @@ pub(super) const ENDPOINTS: &str = "endpoints";
 pub(super) const MEMBERS: &str = "members";
 pub(super) const LOCAL_MEMBERS: &str = "local-members";
 pub(super) const LOOPS: &str = "loops";
+/// Addresses that load balancers gave.
+pub(super) const BALANCED: &str = "balanced";
+/// Where not everybody may ask, and by which number it is said who may.
+pub(super) const FENCES: &str = "fences";
+/// Who may: numbers with ranges of addresses.
+pub(super) const SOURCES: &str = "sources";
 /// Of ways and their chains.
 pub(super) const WAYS: &str = "ways";
 /// Filled by packets: who stays with whom.
@@ -24,7 +30,8 @@ const WORD: usize = 4;
 const LEAD: [u8; WORD] = [0; WORD];
 
 /// The maps and sets whose elements come from services.
-pub(super) const FILLED: [&str; 5] = [SERVICES, ENDPOINTS, MEMBERS, LOCAL_MEMBERS, LOOPS];
+pub(super) const FILLED: [&str; 8] =
+    [SERVICES, ENDPOINTS, MEMBERS, LOCAL_MEMBERS, LOOPS, BALANCED, FENCES, SOURCES];
 
 impl Family {
     /// As the kernel counts families.
@@ -67,7 +74,7 @@ impl Transport {
 }
 
 /// All maps and sets of a family's table.
-pub(super) fn sets(family: Family) -> [Set; 7] {
+pub(super) fn sets(family: Family) -> [Set; 10] {
     // Types as `nft` numbers them, which shows them by these: six bits each.
     const PROTOCOL: u32 = 12;
     const PORT: u32 = 13;
@@ -89,6 +96,12 @@ pub(super) fn sets(family: Family) -> [Set; 7] {
         set(MEMBERS, &member, Data::None),
         set(LOCAL_MEMBERS, &member, Data::None),
         set(LOOPS, &[address, address], Data::None),
+        set(BALANCED, &[address], Data::None),
+        set(FENCES, &service, bytes(&[NUMBER; 2])),
+        Set {
+            ranges: Some(if family == Family::V4 { &[4, 4] } else { &[4, 16] }),
+            ..set(SOURCES, &[NUMBER, address], Data::None)
+        },
         set(WAYS, &[NUMBER], Data::Verdict),
         Set {
             filled_by_packets: Some(MOST_CLIENTS),
@@ -97,7 +110,7 @@ pub(super) fn sets(family: Family) -> [Set; 7] {
     ]
 }
 
-/// The set or map of a slot, and its key there.
+/// The set or map of a slot, and its key there; of a range its first.
 pub(super) fn key(slot: &Slot) -> (&'static str, Vec<u8>) {
     let mut bytes = Vec::with_capacity(48);
     let name = match slot {
@@ -120,8 +133,34 @@ pub(super) fn key(slot: &Slot) -> (&'static str, Vec<u8>) {
             put_address(&mut bytes, *address);
             LOOPS
         }
+        Slot::Balanced(address) => {
+            put_address(&mut bytes, *address);
+            BALANCED
+        }
+        Slot::Fence(frontend) => {
+            put_frontend(&mut bytes, *frontend);
+            FENCES
+        }
+        Slot::Source(number, first, _) => {
+            bytes.extend_from_slice(&number.to_ne_bytes());
+            put_address(&mut bytes, *first);
+            SOURCES
+        }
     };
     (name, bytes)
+}
+
+/// The last key of a slot that is a range.
+pub(super) fn last_key(slot: &Slot) -> Option<Vec<u8>> {
+    match slot {
+        Slot::Source(number, _, last) => Some(key(&Slot::Source(*number, *last, *last)).1),
+        Slot::Service(_)
+        | Slot::Endpoint(..)
+        | Slot::Member(..)
+        | Slot::Loop(_)
+        | Slot::Balanced(_)
+        | Slot::Fence(_) => None,
+    }
 }
 
 /// The set of the pool's members.
@@ -144,6 +183,10 @@ pub(super) fn data(content: &Content) -> Vec<u8> {
         Content::Target(target) => {
             bytes.extend_from_slice(&LEAD);
             put_target(&mut bytes, *target);
+        }
+        Content::Number(number) => {
+            bytes.extend_from_slice(&LEAD);
+            bytes.extend_from_slice(&number.to_ne_bytes());
         }
         Content::Nothing => {}
     }
@@ -173,6 +216,15 @@ fn put_frontend(bytes: &mut Vec<u8>, frontend: Frontend) {
     put_port(bytes, frontend.port);
 }
 
+/// Reads a range that the kernel lists; nothing, if it is none of ours.
+pub(super) fn read_span(family: Family, first: &[u8], last: &[u8]) -> Option<(Slot, Content)> {
+    let mut ends = [Reader { bytes: first, family }, Reader { bytes: last, family }];
+    let [number, other] = [ends[0].number()?, ends[1].number()?];
+    let [from, to] = [ends[0].address()?, ends[1].address()?];
+    let is_whole = number == other && ends.iter().all(|end| end.bytes.is_empty());
+    is_whole.then_some((Slot::Source(number, from, to), Content::Nothing))
+}
+
 /// Reads what the kernel lists; nothing, if it is none of ours.
 pub(super) fn read(family: Family, set: &str, key: &[u8], data: &[u8]) -> Option<(Slot, Content)> {
     let mut key = Reader { bytes: key, family };
@@ -192,6 +244,11 @@ pub(super) fn read(family: Family, set: &str, key: &[u8], data: &[u8]) -> Option
         LOOPS => {
             let (one, other) = (key.address()?, key.address()?);
             (one == other).then_some((Slot::Loop(one), Content::Nothing))?
+        }
+        BALANCED => (Slot::Balanced(key.address()?), Content::Nothing),
+        FENCES => {
+            data.lead()?;
+            (Slot::Fence(key.frontend()?), Content::Number(data.number()?))
         }
         _ => return None,
     };
@@ -264,6 +321,10 @@ mod tests {
         fn what_is_written_is_read(contents in contents()) {
             for (slot, content) in &contents {
                 let ((set, key), data) = (key(slot), data(content));
+                if let Some(last) = last_key(slot) {
+                    prop_assert_eq!(read_span(slot.family(), &key, &last), Some((*slot, *content)));
+                    continue;
+                }
                 prop_assert_eq!(read(slot.family(), set, &key, &data), Some((*slot, *content)));
                 prop_assert_eq!(read(Family::V6, set, &key, &data), None, "of the wrong family");
                 let form = sets(Family::V4).into_iter().find(|form| form.name == set).unwrap();

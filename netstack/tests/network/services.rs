@@ -2,6 +2,7 @@
 //! namespace, with pods and neighbours in namespaces of theirs.
 
 mod affinity;
+mod balanced;
 pub(crate) mod lab;
 mod many;
 mod outside;

@@ -2,11 +2,13 @@
 //!
 //! All services are looked at together, so that what one decision gives away, it gives away once.
 
+pub mod balancer;
 #[cfg(test)]
 mod tests;
 
 use super::{Knowledge, Outcome};
 use crate::store::{Event, State};
+use balancer::{Balanced, Pool};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use manifests::{Kind, Object, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +22,19 @@ const CHOSEN: u128 = 16;
 const MOST: u128 = 1 << 20;
 
 /// Where the addresses of services are from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceRules {
     /// IPv4 network and its prefix; no service gets such an address if `None`.
     pub v4: Option<(Ipv4Addr, u8)>,
     /// The same for IPv6.
     pub v6: Option<(Ipv6Addr, u8)>,
+    /// Where those of type LoadBalancer have theirs for the world from.
+    pub pools: Vec<Pool>,
+}
+
+impl ServiceRules {
+    /// By which no service gets an address.
+    pub const NONE: &Self = &Self { v4: None, v6: None, pools: Vec::new() };
 }
 
 /// What stands for all services.
@@ -48,16 +57,24 @@ pub fn reconcile(state: &State, key: &ObjectKey, context: &mut Knowledge<'_>) ->
     }
     let mut given = Given::default();
     let services = || state.list(Kind::Service, None).filter_map(|object| service(object));
+    let mut balanced = Balanced::default();
     for (service, spec) in services() {
         given.note(service, spec, &mut outcome);
+        balanced.note(service, spec, &context.services.pools);
     }
     for (service, spec) in services() {
         let mut next = spec.clone();
         given.complete(service, &mut next, context.services, &mut outcome);
+        let status = balanced.complete(service, &next, &context.services.pools, &mut outcome);
         if next != *spec {
             let mut changed = service.clone();
             changed.spec = Some(next);
             outcome.update(changed.into());
+        }
+        if let Some(status) = status {
+            let mut changed = service.clone();
+            changed.status.get_or_insert_default().load_balancer = Some(status);
+            outcome.update_status(changed.into());
         }
     }
     outcome
@@ -86,6 +103,18 @@ fn has_node_ports(spec: &ServiceSpec) -> bool {
     }
 }
 
+/// Whether a port of the nodes tells whoever balances which nodes have endpoints.
+fn has_health_port(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local")
+}
+
+/// The ports of nodes that are written in `spec`.
+fn node_ports(spec: &ServiceSpec) -> impl Iterator<Item = i32> {
+    let ports = spec.ports.iter().flatten().filter(|_| has_node_ports(spec));
+    let health = spec.health_check_node_port.filter(|_| has_health_port(spec));
+    ports.filter_map(|port| port.node_port).chain(health).filter(|number| *number != 0)
+}
+
 /// The addresses that are written in `spec`, the first in two fields.
 fn addresses(spec: &ServiceSpec) -> BTreeSet<IpAddr> {
     let texts = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
@@ -109,10 +138,7 @@ impl Given {
                 outcome.warn(&key, "AddressTaken", message);
             }
         }
-        if !has_node_ports(spec) {
-            return;
-        }
-        for number in spec.ports.iter().flatten().filter_map(|port| port.node_port).filter(|n| *n != 0) {
+        for number in node_ports(spec) {
             let holder = self.ports.entry(number).or_insert_with(|| key.clone());
             if *holder != key {
                 let message = format!("port {number} of the nodes is that of {holder}, too");
@@ -125,7 +151,7 @@ impl Given {
         &mut self,
         service: &Service,
         spec: &mut ServiceSpec,
-        rules: ServiceRules,
+        rules: &ServiceRules,
         outcome: &mut Outcome,
     ) {
         let key = key_of(service);
@@ -146,10 +172,10 @@ impl Given {
         &mut self,
         key: &ObjectKey,
         spec: &mut ServiceSpec,
-        rules: ServiceRules,
+        rules: &ServiceRules,
         outcome: &mut Outcome,
     ) {
-        if rules == ServiceRules::default() {
+        if rules.v4.is_none() && rules.v6.is_none() {
             return;
         }
         let mut have: Vec<IpAddr> =
@@ -183,7 +209,7 @@ impl Given {
     }
 
     /// Begins at a place that comes of the name: what was freed is rarely given to another at once.
-    fn free_address(&self, key: &ObjectKey, family: &str, rules: ServiceRules) -> Option<IpAddr> {
+    fn free_address(&self, key: &ObjectKey, family: &str, rules: &ServiceRules) -> Option<IpAddr> {
         let (first, bits) = match family {
             "IPv6" => rules.v6.map(|(address, prefix)| (u128::from(address), 128 - u32::from(prefix)))?,
             _ => {
@@ -216,22 +242,31 @@ impl Given {
                 continue;
             }
             let name = format!("{key} {} {}", port.port, port.protocol.as_deref().unwrap_or_default());
-            let count = NODE_PORTS.end() - NODE_PORTS.start() + 1;
-            let start = i32::try_from(place_of(&name) % u64::from(count.unsigned_abs())).unwrap_or(0);
-            let numbers = (0..count).map(|step| NODE_PORTS.start() + (start + step) % count);
-            match numbers.into_iter().find(|number| !self.ports.contains_key(number)) {
-                Some(number) => {
-                    self.ports.insert(number, key.clone());
-                    port.node_port = Some(number);
-                }
-                None => outcome.warn(key, "NoPort", "no port of the nodes is free for it".to_owned()),
-            }
+            port.node_port = self.free_port(key, &name, outcome);
         }
+        if !has_health_port(spec) {
+            spec.health_check_node_port = None;
+        } else if spec.health_check_node_port.is_none_or(|number| number == 0) {
+            spec.health_check_node_port = self.free_port(key, &format!("{key} health"), outcome);
+        }
+    }
+
+    /// Begins at a place that comes of the name, as with addresses.
+    fn free_port(&mut self, key: &ObjectKey, name: &str, outcome: &mut Outcome) -> Option<i32> {
+        let count = NODE_PORTS.end() - NODE_PORTS.start() + 1;
+        let start = i32::try_from(place_of(name) % u64::from(count.unsigned_abs())).unwrap_or(0);
+        let mut numbers = (0..count).map(|step| NODE_PORTS.start() + (start + step) % count);
+        let free = numbers.find(|number| !self.ports.contains_key(number));
+        match free {
+            Some(number) => drop(self.ports.insert(number, key.clone())),
+            None => outcome.warn(key, "NoPort", "no port of the nodes is free for it".to_owned()),
+        }
+        free
     }
 }
 
 /// The families that the service is to have, the main one first.
-fn wanted_families(spec: &ServiceSpec, have: &[IpAddr], rules: ServiceRules) -> Vec<&'static str> {
+fn wanted_families(spec: &ServiceSpec, have: &[IpAddr], rules: &ServiceRules) -> Vec<&'static str> {
     let known = |family: &String| if family == "IPv6" { "IPv6" } else { "IPv4" };
     let mut wanted: Vec<&str> = have.iter().map(|address| family_of(*address)).collect();
     wanted.extend(spec.ip_families.iter().flatten().map(known));

@@ -127,7 +127,7 @@ impl World {
             ledger,
             heard,
             rules,
-            services: ServiceRules::default(),
+            services: ServiceRules::NONE,
             pods: PodNetworkRules::default(),
         };
         #[allow(clippy::wildcard_enum_match_arm, reason = "only five kinds have a controller here")]

@@ -61,7 +61,7 @@ impl Cluster {
                 ledger,
                 heard,
                 rules,
-                services: crate::controllers::ServiceRules::default(),
+                services: crate::controllers::ServiceRules::NONE,
                 pods: crate::controllers::PodNetworkRules::default(),
             },
         )

@@ -154,3 +154,65 @@ fn a_node_has_peers_only_if_it_is_said_and_how_they_find_it_is_checked() {
     let neither = read(&format!("{HEAD}cluster: {{join: {{servers: ['n1:1']}}}}\n")).unwrap_err();
     assert_eq!(neither, [("missing-field", "cluster.join".to_owned())]);
 }
+
+#[test]
+fn pools_are_read_and_judged() {
+    let pools = |text: &str| read(&format!("{HEAD}network: {{loadBalancer: {text}}}"));
+    let good = "{interfaces: [eth0], pools: [{name: a, addresses: [192.0.2.10-192.0.2.50, '2001:db8::/112']}, \
+                {name: b, addresses: [198.51.100.7], autoAssign: false, avoidBuggyIPs: true, announce: bgp}]}";
+    let read = pools(good).unwrap().network.load_balancer;
+    assert!(read.pools[0].auto_assign && !read.pools[1].auto_assign && read.pools[1].avoid_buggy_ips);
+    let told = |text: &str| read.announcement(text.parse().unwrap());
+    assert_eq!(told("192.0.2.50"), Some(crate::config::Announcement::Link));
+    assert_eq!(told("198.51.100.7"), Some(crate::config::Announcement::Bgp));
+    assert_eq!(told("198.51.100.8"), None);
+    let bad = "{pools: [{name: A, addresses: [], announce: arp}, {name: b, addresses: [192.0.2.9-192.0.2.1, \
+               10.96.1.0/24, 224.0.0.1, 192.0.2.7]}, {name: b, addresses: [192.0.2.0/24]}]}";
+    let found = pools(bad).unwrap_err();
+    for wanted in [
+        ("bad-name", "network.loadBalancer.pools[0].name"),
+        ("bad-value", "network.loadBalancer.pools[0].addresses"),
+        ("bad-value", "network.loadBalancer.pools[0].announce"),
+        ("bad-address", "network.loadBalancer.pools[1].addresses[0]"),
+        ("bad-address", "network.loadBalancer.pools[1].addresses[1]"),
+        ("bad-address", "network.loadBalancer.pools[1].addresses[2]"),
+        ("duplicate-name", "network.loadBalancer.pools[2].name"),
+        ("bad-address", "network.loadBalancer.pools[2].addresses[0]"),
+    ] {
+        assert!(found.contains(&(wanted.0, wanted.1.to_owned())), "{wanted:?} in {found:?}");
+    }
+    assert_eq!(found.len(), 8, "{found:?}");
+}
+
+#[test]
+fn routers_are_read_and_judged() {
+    let bgp = |text: &str| read(&format!("{HEAD}network: {{bgp: {text}}}"));
+    let good = "{asn: 4200000001, routerID: 192.0.2.1, announce: [ServiceCIDR], gracefulRestartTime: 0s, peers: \
+                [{address: '2001:db8::1', asn: 64512, holdTime: 9s, ebgpMultihop: true, passwordFile: /etc/pw, \
+                nodeSelector: {rack: a}}]}";
+    let read = bgp(good).unwrap().network.bgp.unwrap();
+    assert_eq!((read.peers[0].port, read.peers[0].hold_time()), (179, Duration::from_secs(9)));
+    assert_eq!(read.restart_time(), Duration::ZERO);
+    assert!(read.announces(crate::config::BgpAnnouncement::ServiceCidr));
+    assert!(!read.announces(crate::config::BgpAnnouncement::PodCidr));
+    let bad = "{asn: 0, routerID: me, announce: [Pods], gracefulRestartTime: 2h, peers: [{address: r1, asn: 23456, \
+               port: 0, holdTime: 1s, passwordFile: pw}, {address: 192.0.2.1, asn: 64512, sourceAddress: '::1'}, \
+               {address: 192.0.2.1, asn: 64512}]}";
+    let found = bgp(bad).unwrap_err();
+    for wanted in [
+        ("out-of-range", "network.bgp.asn"),
+        ("bad-address", "network.bgp.routerID"),
+        ("bad-value", "network.bgp.announce[0]"),
+        ("bad-duration", "network.bgp.gracefulRestartTime"),
+        ("bad-address", "network.bgp.peers[0].address"),
+        ("out-of-range", "network.bgp.peers[0].asn"),
+        ("out-of-range", "network.bgp.peers[0].port"),
+        ("bad-duration", "network.bgp.peers[0].holdTime"),
+        ("bad-path", "network.bgp.peers[0].passwordFile"),
+        ("bad-address", "network.bgp.peers[1].sourceAddress"),
+        ("duplicate-name", "network.bgp.peers[2].address"),
+    ] {
+        assert!(found.contains(&(wanted.0, wanted.1.to_owned())), "{wanted:?} in {found:?}");
+    }
+    assert_eq!(found.len(), 11, "{found:?}");
+}

@@ -1,12 +1,14 @@
 //! The ledger against a model that begins anew each time.
 
 use super::super::diff::apply;
+use super::super::model::Balancer;
 use super::super::table::LOCAL_POOL;
 use super::super::testing::{address, endpoint, here, name, port};
 use super::super::way::{Pick, Way};
 use super::*;
 use crate::services::{Endpoint, Family, Policy, Transport};
 use proptest::prelude::*;
+use std::net::IpAddr;
 use std::time::Duration;
 
 fn node() -> NodeView {
@@ -24,12 +26,21 @@ fn some_endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
     })
 }
 
+fn some_balancer() -> impl Strategy<Value = Balancer> {
+    let sources = proptest::collection::vec((0_u8..3).prop_map(|net| (address(net, 0), 24)), 0..3);
+    (proptest::option::of(0_u8..3), sources).prop_map(|(last, sources)| Balancer {
+        addresses: last.map(|last| address(98, last)).into_iter().collect(),
+        sources,
+    })
+}
+
 fn some_port() -> impl Strategy<Value = ServicePort> {
     let places = (1_u8..5, proptest::option::of(1_u8..3), proptest::option::of(30_000_u16..30_003));
-    (places, any::<(bool, bool, bool, bool)>(), some_endpoints()).prop_map(
-        |((cluster, external, node_port), (udp, sticky, inside, outside), endpoints)| ServicePort {
+    (places, any::<(bool, bool, bool, bool)>(), some_endpoints(), some_balancer()).prop_map(
+        |((cluster, external, node_port), (udp, sticky, inside, outside), endpoints, balancer)| ServicePort {
             transport: if udp { Transport::Udp } else { Transport::Tcp },
             cluster_addresses: vec![address(96, cluster)],
+            balancer,
             external_addresses: external.map(|last| address(97, last)).into_iter().collect(),
             node_port,
             affinity: sticky.then_some(Duration::from_secs(60)),
@@ -51,7 +62,12 @@ fn without_order(contents: &Contents) -> BTreeMap<String, BTreeSet<String>> {
     for (slot, content) in contents {
         let place = match slot {
             Slot::Endpoint(frontend, number) => format!("{frontend:?} {}", number >= &LOCAL_POOL),
-            Slot::Service(_) | Slot::Member(..) | Slot::Loop(_) => format!("{slot:?}"),
+            Slot::Service(_)
+            | Slot::Member(..)
+            | Slot::Loop(_)
+            | Slot::Fence(_)
+            | Slot::Source(..)
+            | Slot::Balanced(_) => format!("{slot:?}"),
         };
         sorted.entry(place).or_default().insert(format!("{content:?}"));
     }
@@ -151,4 +167,30 @@ fn of_two_services_with_one_address_the_first_has_it_and_the_other_waits() {
     ledger.set(&name(1), &[]);
     assert_eq!(ledger.contents(), &first);
     assert!(Family::of(frontend.address) == Family::V4 && ledger.losers([frontend].into_iter()).is_empty());
+}
+
+#[test]
+fn services_with_the_same_sources_share_their_ranges() {
+    let mut ledger = Ledger::new(Contents::new());
+    ledger.replace(node(), &BTreeMap::new());
+    let fenced = |last, sources: &[(IpAddr, u8)]| {
+        let balancer = Balancer { addresses: vec![address(98, last)], sources: sources.to_vec() };
+        vec![ServicePort { cluster_addresses: vec![address(96, last)], balancer, ..port(vec![endpoint(1)]) }]
+    };
+    let ranges =
+        |ledger: &Ledger| ledger.contents().keys().filter(|slot| matches!(slot, Slot::Source(..))).count();
+    let two = [(address(1, 0), 24), (address(3, 0), 24)];
+    ledger.set(&name(1), &fenced(1, &two));
+    ledger.set(&name(2), &fenced(2, &two));
+    assert_eq!(ranges(&ledger), 2);
+    ledger.take_changes();
+    ledger.set(&name(2), &fenced(2, &two[..1]));
+    let changes = ledger.take_changes();
+    assert_eq!((changes.removed.len(), changes.added.len()), (1, 2), "{changes:?}");
+    ledger.set(&name(1), &[]);
+    assert_eq!(ranges(&ledger), 1);
+    ledger.set(&name(2), &fenced(2, &[]));
+    assert_eq!(ranges(&ledger), 0);
+    assert!(ledger.contents().contains_key(&Slot::Balanced(address(98, 2))));
+    assert!(!ledger.contents().contains_key(&Slot::Balanced(address(98, 1))));
 }

@@ -126,6 +126,8 @@ pub(crate) enum Expression {
     Verdict(Verdict),
     /// Only if the key is in that set.
     Member(String, Register),
+    /// Only if the key is not in that set.
+    Stranger(String, Register),
     /// What that map has for the key, into the second register.
     Map(String, Register, Register),
     /// Where that map says for the key.
@@ -161,7 +163,7 @@ impl Expression {
             Self::Compare(..) => "cmp",
             Self::Bits(..) => "bitwise",
             Self::Immediate(..) | Self::Verdict(_) => "immediate",
-            Self::Member(..) | Self::Map(..) | Self::Dispatch(..) => "lookup",
+            Self::Member(..) | Self::Stranger(..) | Self::Map(..) | Self::Dispatch(..) => "lookup",
             Self::Random(..) => "numgen",
             Self::Remember(..) => "dynset",
             Self::Redirect(..) => "nat",
@@ -207,6 +209,11 @@ impl Expression {
                 e.number(1, VERDICT_REGISTER).nest(2, |data| verdict.put(data));
             }
             Self::Member(set, key) => lookup(e, set, *key, None),
+            Self::Stranger(set, key) => {
+                lookup(e, set, *key, None);
+                // 1: inverted.
+                e.number(5, 1);
+            }
             Self::Map(set, key, to) => lookup(e, set, *key, Some(to.number())),
             Self::Dispatch(set, key) => lookup(e, set, *key, Some(VERDICT_REGISTER)),
             // 1: by chance, not one after the other.

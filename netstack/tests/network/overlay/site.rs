@@ -265,6 +265,7 @@ async fn serve_all(nodes: &[Node]) {
         port: 80,
         cluster_addresses: vec![ip(SERVICE_V4), ip(SERVICE_V6)],
         external_addresses: Vec::new(),
+        balancer: netstack::Balancer::default(),
         node_port: Some(30080),
         affinity: None,
         internal: Policy::Cluster,

@@ -33,6 +33,7 @@ pub(crate) fn port(addresses: &[&str], endpoints: Vec<Endpoint>) -> ServicePort 
         port: 80,
         cluster_addresses: addresses.iter().map(|address| ip(address)).collect(),
         external_addresses: Vec::new(),
+        balancer: netstack::Balancer::default(),
         node_port: None,
         affinity: None,
         internal: Policy::Cluster,

@@ -16,6 +16,7 @@ const NODE: &str = "192.0.2.1";
 fn open_to_all(endpoints: Vec<netstack::Endpoint>, external: Policy) -> Vec<ServicePort> {
     let tcp = ServicePort {
         external_addresses: vec![ip(EXTERNAL)],
+        balancer: netstack::Balancer::default(),
         node_port: Some(NODE_PORT),
         external,
         ..port(&["10.96.0.10"], endpoints)

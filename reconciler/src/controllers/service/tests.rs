@@ -22,7 +22,7 @@ fn spec(bench: &Bench, name: &str) -> ServiceSpec {
 }
 
 fn small() -> ServiceRules {
-    ServiceRules { v4: Some(([10, 96, 0, 0].into(), 29)), v6: None }
+    ServiceRules { v4: Some(([10, 96, 0, 0].into(), 29)), ..ServiceRules::default() }
 }
 
 #[test]
@@ -78,16 +78,16 @@ fn headless_services_have_none_and_external_names_are_left_alone() {
 #[test]
 fn two_families_are_given_as_the_policy_says() {
     let both = ServiceRules { v6: Some(("fd96::".parse().unwrap(), 112)), ..small() };
-    let families = |rules, policy: &str| {
-        let bench = Bench::new().with_services(rules);
+    let families = |rules: &ServiceRules, policy: &str| {
+        let bench = Bench::new().with_services(rules.clone());
         bench.create(service("s", &json!({"ipFamilyPolicy": policy})));
         let notes = bench.settle(reconcile, &all());
         (spec(&bench, "s").ip_families.unwrap_or_default().join(" "), notes.len())
     };
-    assert_eq!(families(both, "SingleStack"), ("IPv4".into(), 0));
-    assert_eq!(families(both, "PreferDualStack"), ("IPv4 IPv6".into(), 0));
-    assert_eq!(families(small(), "PreferDualStack"), ("IPv4".into(), 0));
-    let (given, notes) = families(small(), "RequireDualStack");
+    assert_eq!(families(&both, "SingleStack"), ("IPv4".into(), 0));
+    assert_eq!(families(&both, "PreferDualStack"), ("IPv4 IPv6".into(), 0));
+    assert_eq!(families(&small(), "PreferDualStack"), ("IPv4".into(), 0));
+    let (given, notes) = families(&small(), "RequireDualStack");
     assert_eq!((given.as_str(), notes > 0), ("IPv4", true));
     let bench = Bench::new().with_services(both);
     bench.create(service("s", &json!({"ipFamilies": ["IPv6"]})));

@@ -30,7 +30,7 @@ impl World {
             ledger,
             heard,
             rules,
-            services: crate::controllers::ServiceRules::default(),
+            services: crate::controllers::ServiceRules::NONE,
             pods: crate::controllers::PodNetworkRules::default(),
         };
         reconcile(&self.state, key, knowledge)

@@ -8,6 +8,7 @@
 //!
 //! Several agents share a machine as long as their bridges and networks differ.
 
+mod announce;
 mod bridged;
 mod cidr;
 mod dns;
@@ -22,6 +23,7 @@ mod services;
 mod subnet;
 mod sys;
 
+pub use announce::{AnnounceError, Announcer, Answered, Placement, announcer};
 pub use cidr::{Cidr, CidrError};
 #[cfg(fuzzing)]
 pub use dns::judge as judge_dns;

@@ -10,6 +10,7 @@ pub(crate) mod neighbour;
 pub(crate) mod netns;
 pub(crate) mod nfnetlink;
 pub(crate) mod nft;
+pub(crate) mod packet;
 pub(crate) mod route;
 pub(crate) mod socket;
 pub(crate) mod sysctl;

@@ -3,6 +3,7 @@
 //! gone when the threads end, however they end.
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
+mod announce;
 mod dns;
 mod machine;
 mod overlay;

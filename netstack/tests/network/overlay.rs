@@ -1,6 +1,6 @@
 //! Pods of several nodes, and the ways between them.
 
-mod site;
+pub(crate) mod site;
 
 use crate::machine::{Pod, on_fresh_machine};
 use netstack::{Backend, Overlay, Unreachable};

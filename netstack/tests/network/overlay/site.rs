@@ -2,9 +2,9 @@
 
 use crate::machine::{Pod, link_index};
 use netstack::{
-    Backend, Changed, Endpoint, Network, NetworkOptions, NodeView, Overlay, OverlayError, OverlayOptions,
-    Peer, PodCidrs, Policy, PrivateKey, ServiceName, ServiceNetwork, ServicePort, Services, ServicesOptions,
-    Target, Transport, path_mtu,
+    Backend, Balancer, Changed, Endpoint, Network, NetworkOptions, NodeView, Overlay, OverlayError,
+    OverlayOptions, Peer, PodCidrs, Policy, PrivateKey, ServiceName, ServiceNetwork, ServicePort, Services,
+    ServicesOptions, Target, Transport, path_mtu,
 };
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::collections::BTreeMap;
@@ -36,6 +36,9 @@ pub(crate) const VXLAN: Backend = Backend::Vxlan { vni: 1, port: 4789 };
 const DEADLINE: Duration = Duration::from_secs(10);
 const SERVICE_V4: &str = "10.96.0.10";
 const SERVICE_V6: &str = "fd96::10";
+/// What a load balancer gave the service: in the networks of the nodes' link.
+pub(crate) const BALANCED_V4: &str = "192.0.2.200";
+pub(crate) const BALANCED_V6: &str = "fd02::200";
 const PORT: u16 = 8080;
 
 /// Keys of nodes, private and public, of X25519.
@@ -131,7 +134,7 @@ impl Case {
     }
 
     /// The node's place, connected.
-    async fn connect(self, host: &Pod, number: u8) -> (Pod, Vec<IpAddr>) {
+    pub(crate) async fn connect(self, host: &Pod, number: u8) -> (Pod, Vec<IpAddr>) {
         let place = Pod::new();
         place.run(no_detection);
         let link = format!("to-{number}");
@@ -265,7 +268,7 @@ async fn serve_all(nodes: &[Node]) {
         port: 80,
         cluster_addresses: vec![ip(SERVICE_V4), ip(SERVICE_V6)],
         external_addresses: Vec::new(),
-        balancer: netstack::Balancer::default(),
+        balancer: Balancer { addresses: vec![ip(BALANCED_V4), ip(BALANCED_V6)], sources: Vec::new() },
         node_port: Some(30080),
         affinity: None,
         internal: Policy::Cluster,

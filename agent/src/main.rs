@@ -1,5 +1,6 @@
 //! The `keel` program: agent, supervisor of each pod, and command line.
 
+mod announce;
 mod cadvisor;
 mod catalog;
 mod chain;

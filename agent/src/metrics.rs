@@ -1,10 +1,12 @@
 //! The agent's metrics, in Prometheus text. Names that Kubernetes' dashboards
 //! know are kept; what is ours begins with `keel_`.
 
+mod announce;
 mod dns;
 mod images;
 mod policies;
 
+pub(crate) use announce::AnnounceMetrics;
 pub(crate) use images::ImageMetrics;
 pub(crate) use policies::PolicyMetrics;
 
@@ -49,6 +51,8 @@ pub(crate) struct Metrics {
     pub(crate) images: ImageMetrics,
     /// Of the node's name server.
     pub(crate) dns: Arc<DnsCounters>,
+    /// Addresses that the world hears of from here.
+    pub(crate) announce: AnnounceMetrics,
     /// Network policies, and what they drop.
     pub(crate) policies: PolicyMetrics,
     /// For how long the store's disk has done nothing of what it was asked, seconds.
@@ -133,6 +137,10 @@ fn sync_result(make: &Maker) -> prometheus::Result<GaugeVec> {
     make.gauges("keel_git_last_sync_result", "1 for the newest sync's result.", &["source", "result"])
 }
 
+fn sync_time(make: &Maker) -> prometheus::Result<GaugeVec> {
+    make.gauges("keel_git_last_sync_timestamp_seconds", "When a source was last looked at.", &["source"])
+}
+
 fn certificate_expiration(make: &Maker) -> prometheus::Result<GaugeVec> {
     let name = "keel_certificate_expiration_timestamp_seconds";
     make.gauges(name, "When a certificate of this node ends.", &["certificate"])
@@ -195,11 +203,7 @@ impl Metrics {
                 &["source", "url", "reference", "commit"],
             )?,
             sync_result: sync_result(&make)?,
-            sync_time: make.gauges(
-                "keel_git_last_sync_timestamp_seconds",
-                "When a source was last looked at.",
-                &["source"],
-            )?,
+            sync_time: sync_time(&make)?,
             sync_seconds: make.histograms(
                 "keel_git_sync_duration_seconds",
                 "One look at a source.",
@@ -208,6 +212,7 @@ impl Metrics {
             certificate_expiration: certificate_expiration(&make)?,
             images: ImageMetrics::new(&make)?,
             dns: dns::register(&make)?,
+            announce: AnnounceMetrics::new(&make)?,
             policies: PolicyMetrics::new(&make)?,
             disk_stuck: disk_stuck(&make)?,
             stalled: stalled(&make)?,

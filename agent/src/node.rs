@@ -29,6 +29,7 @@ pub(crate) mod storage;
 pub(crate) mod wireguard;
 pub(crate) mod work;
 
+use crate::announce::Announced;
 use crate::metrics::Metrics;
 use crate::policies::Gate;
 use bindings::Binding;
@@ -66,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) endings: Endings,
     /// True while the machine goes down: nothing is started then.
     pub(crate) closing: watch::Sender<bool>,
+    /// What the world hears of addresses from this node.
+    pub(crate) announced: watch::Sender<Announced>,
 }
 
 /// Pods, by uid.

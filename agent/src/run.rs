@@ -15,7 +15,7 @@ use crate::node::network::{self, PodNetwork};
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{dns, overlay, policies, services, sync_metrics, systemd, telemetry};
+use crate::{announce, dns, overlay, policies, services, sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -194,6 +194,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         metrics: metrics.clone(),
         endings: Endings::default(),
         closing: watch::Sender::new(false),
+        announced: watch::Sender::default(),
     });
     node.sweep().await;
     node.republish().await;
@@ -388,6 +389,8 @@ impl Parts {
         let place = || (Arc::clone(&self.node), Arc::clone(&self.configuration));
         let (node, configuration) = place();
         parts.push(services::run(node, configuration, stop.clone()).boxed());
+        let (node, configuration) = place();
+        parts.push(announce::run(node, configuration, stop.clone()).boxed());
         let (node, configuration) = place();
         parts.push(overlay::run(node, configuration, stop.clone()).boxed());
         let (node, configuration) = place();

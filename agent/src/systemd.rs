@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The line of `systemctl status` changes at most this often.
 const STATUS_PERIOD: Duration = Duration::from_secs(1);
+/// How long systemd may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The service manager, where it is systemd and can be used: it makes pods' cgroups then.
 pub(crate) async fn manager() -> Option<Systemd> {
@@ -57,6 +59,33 @@ pub(crate) async fn report(node: Arc<Node>, stop: CancellationToken) {
             }
         }
     }
+}
+
+/// What is needed of systemd itself. Source: `org.freedesktop.systemd1(5)`.
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1",
+    gen_blocking = false
+)]
+trait SystemManager {
+    /// `running`, `degraded`, `stopping`…
+    #[zbus(property)]
+    fn system_state(&self) -> zbus::Result<String>;
+}
+
+/// Whether systemd says that the machine goes down, not the agent alone. False without systemd.
+pub(crate) async fn goes_down() -> bool {
+    // Source: `sd_booted(3)`.
+    if !std::path::Path::new("/run/systemd/system").exists() {
+        return false;
+    }
+    let state = async {
+        let connection = zbus::Connection::system().await?;
+        SystemManagerProxy::new(&connection).await?.system_state().await
+    };
+    let state = tokio::time::timeout(PATIENCE, state).await;
+    state.is_ok_and(|state| state.is_ok_and(|state| state == "stopping"))
 }
 
 fn status(node: &Node) -> String {

@@ -54,6 +54,8 @@ mod site;
 mod the_agent_tells_how_it_is;
 #[path = "end_to_end/the_node_cares_for_itself.rs"]
 mod the_node_cares_for_itself;
+#[path = "end_to_end/the_world_reaches_services.rs"]
+mod the_world_reaches_services;
 #[path = "end_to_end/traces.rs"]
 mod traces;
 #[path = "end_to_end/workloads_run_to_their_end.rs"]
@@ -148,6 +150,8 @@ fn of_the_node() -> Vec<(&'static str, Test)> {
         services_lead_to_pods:
             a_rollout_and_a_killed_agent_lose_no_request,
             a_services_address_leads_to_its_pods;
+        the_world_reaches_services:
+            neighbours_and_routers_find_a_load_balancers_address;
         names_lead_to_pods:
             a_pod_finds_others_by_their_names;
         the_agent_tells_how_it_is:

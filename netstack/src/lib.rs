@@ -9,6 +9,7 @@
 //! Several agents share a machine as long as their bridges and networks differ.
 
 mod announce;
+mod bgp;
 mod bridged;
 mod cidr;
 mod dns;
@@ -24,6 +25,9 @@ mod subnet;
 mod sys;
 
 pub use announce::{AnnounceError, Announcer, Answered, Placement, announcer};
+#[cfg(fuzzing)]
+pub use bgp::judge as judge_bgp;
+pub use bgp::{BgpOptions, BgpPassword, BgpPeer, BgpState, BgpSummary, Speaker};
 pub use cidr::{Cidr, CidrError};
 #[cfg(fuzzing)]
 pub use dns::judge as judge_dns;

@@ -14,4 +14,5 @@ pub(crate) mod packet;
 pub(crate) mod route;
 pub(crate) mod socket;
 pub(crate) mod sysctl;
+pub(crate) mod tcp;
 pub(crate) mod wireguard;

@@ -1,11 +1,13 @@
 use crate::machine::{Machine, PODS, name_of, named, until};
 use crate::nodes_work_together::{part, until_on};
-use crate::site::Site;
+use crate::site::{Site, busybox, connected, inside};
 use crate::yaml::{config_map, daemon_set, spec};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+/// What a load balancer gives: an address of the machines' link.
+const BALANCED: &str = "10.200.0.100";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
 /// The networks that a node has for its pods, by its name.
@@ -51,12 +53,68 @@ fn routes(machine: &Machine) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The machines that answer for the load balancer's address, by their places.
+fn answering(machine: &Machine, site: &Site) -> Vec<usize> {
+    let all = [machine].into_iter().chain(site.neighbours.iter().map(|neighbour| &neighbour.machine));
+    let answers = |place: &Machine| {
+        let announced = place.api.get("/evenkeel/v1alpha1/announced");
+        announced["links"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|all| all.as_array().unwrap())
+            .any(|a| a == BALANCED)
+    };
+    all.enumerate().filter(|(_, place)| answers(place)).map(|(number, _)| number).collect()
+}
+
+/// One node answers a client on the link; when it is left out, another one does.
+fn an_address_moves_to_another_node(machine: &mut Machine, site: &mut Site) {
+    let outside = connected(9);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "world"},
+        "spec": {
+            "type": "LoadBalancer", "loadBalancerIP": BALANCED, "selector": {"app": "web"},
+            "ports": [{"port": 80, "targetPort": 8080}],
+        },
+    });
+    machine.repository.push_file("world.yaml", &service.to_string());
+    let one = |machine: &Machine, site: &Site, but: Option<usize>| {
+        until("one node to answer", || match answering(machine, site)[..] {
+            [number] if Some(number) != but => Some(number),
+            _ => None,
+        })
+    };
+    let reached = || {
+        let words = ["timeout", "2", "busybox", "wget", "-qO-", &url(BALANCED, 80)];
+        let said = inside(&outside, || Command::new("busybox").args(words).output().unwrap());
+        (said.stdout == b"well met\n").then_some(())
+    };
+    let first = one(machine, site, None);
+    until("the address to answer", reached);
+    let labels = json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""});
+    let place = match first {
+        0 => &mut *machine,
+        number => &mut site.neighbours[number - 1].machine,
+    };
+    place.kill_agent();
+    place.configuration["nodeLabels"] = labels;
+    match first {
+        0 => machine.start(),
+        number => site.neighbours[number - 1].start(),
+    }
+    one(machine, site, Some(first));
+    until("the address to answer", reached);
+    busybox("ip link del cable9");
+}
+
 pub(crate) fn pods_of_three_nodes_reach_one_another_by_addresses_that_they_are_given(machine: &mut Machine) {
     let sources = machine.configuration["sources"].clone();
     let network = &mut machine.configuration["network"];
     network.as_object_mut().unwrap().remove("podCIDR");
     network["clusterCIDR"] = "10.78.0.0/16,fd78::/48".into();
     network["serviceCIDR"] = "10.79.0.0/16,fd79::/112".into();
+    network["loadBalancer"] = json!({"pools": [{"name": "link", "addresses": [BALANCED]}]});
     let mut site = Site::around(machine, 3, &json!([]));
     servers(machine);
     until_on(machine, "web-", 3);
@@ -90,6 +148,8 @@ pub(crate) fn pods_of_three_nodes_reach_one_another_by_addresses_that_they_are_g
             });
         }
     }
+
+    an_address_moves_to_another_node(machine, &mut site);
 
     // An agent that starts again has what it had, and changes no way that is right.
     let before = routes(machine);

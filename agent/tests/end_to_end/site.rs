@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::process::Command;
 
-const BRIDGE: &str = "site0";
+pub(crate) const BRIDGE: &str = "site0";
 /// What busybox calls the other end of a cable.
 const FAR: &str = "veth0";
 pub(crate) const CLUSTER: &str = "/evenkeel/v1alpha1/cluster";
@@ -22,7 +22,7 @@ pub(crate) struct Site {
     pub(crate) neighbours: Vec<Neighbour>,
 }
 
-fn busybox(words: &str) {
+pub(crate) fn busybox(words: &str) {
     let done = Command::new("busybox").args(words.split(' ')).output().unwrap();
     assert!(done.status.success(), "{words}: {}", String::from_utf8_lossy(&done.stderr));
 }
@@ -32,7 +32,7 @@ fn address(number: usize) -> String {
 }
 
 /// Runs `work` in the network namespace `network`, which children that it starts stay in.
-fn inside<T: Send>(network: &File, work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn inside<T: Send>(network: &File, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             setns(network, CloneFlags::CLONE_NEWNET).unwrap();
@@ -43,7 +43,7 @@ fn inside<T: Send>(network: &File, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// A network namespace that is connected to this thread's bridge, as machine `number`.
-fn connected(number: usize) -> File {
+pub(crate) fn connected(number: usize) -> File {
     let (made, network) = std::sync::mpsc::channel();
     let (cable, plugged) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod announce;
+mod bgp;
 mod dns;
 mod machine;
 mod overlay;

@@ -14,7 +14,7 @@ use netstack::{AnnounceError, Announcer, Answered, BgpSummary, Placement};
 use reconciler::controllers::Note;
 use reconciler::store::Watch;
 use routers::Routers;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use view::Wanted;
 const RETRY: Duration = Duration::from_secs(30);
 
 /// What this node announces now.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct Announced {
     /// By the names of its links, addresses that it answers for there.
     pub(crate) links: BTreeMap<String, BTreeSet<IpAddr>>,
@@ -39,7 +39,7 @@ pub(crate) struct Announced {
 }
 
 /// A session with a router.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Router {
     /// Its address.
@@ -47,7 +47,7 @@ pub(crate) struct Router {
     /// The number of its autonomous system.
     pub(crate) asn: u32,
     /// As routers call it: `Idle`, `Connect`, `OpenSent`, `OpenConfirm`, `Established`.
-    pub(crate) state: &'static str,
+    pub(crate) state: String,
     /// Since when.
     pub(crate) since: Timestamp,
     /// Networks of IPv4 and IPv6 that it was told.
@@ -61,7 +61,7 @@ impl Router {
         Self {
             address: summary.address,
             asn: summary.asn,
-            state: summary.state.as_str(),
+            state: summary.state.as_str().into(),
             since: Timestamp::try_from(summary.since).unwrap_or(Timestamp::UNIX_EPOCH),
             prefixes: summary.announced.0 + summary.announced.1,
             last_error: summary.last_error.clone(),

@@ -41,6 +41,9 @@ enum What {
     /// Ports of services, and where they lead pods of this node
     #[command(visible_aliases = ["service", "svc"])]
     Services,
+    /// Addresses that this node answers for on its links, and routers that it tells
+    #[command(visible_alias = "bgp")]
+    Announced,
     Trace(TraceArgs),
 }
 
@@ -85,10 +88,12 @@ pub(super) async fn run(args: &NetArgs, output: &mut Output<'_>) -> Result<ExitC
         (Some(Format::Json), Some(What::Nodes)) => json(&seen.nodes, output)?,
         (Some(Format::Json), Some(What::Pods)) => json(&seen.pods, output)?,
         (Some(Format::Json), Some(What::Services)) => json(&seen.services, output)?,
+        (Some(Format::Json), Some(What::Announced)) => json(&seen.announced, output)?,
         (Some(Format::Json), None | Some(What::Trace(_))) => json(&seen, output)?,
         (None, Some(What::Nodes)) => output.write(net::nodes(&seen))?,
         (None, Some(What::Pods)) => output.write(net::pods(&seen))?,
         (None, Some(What::Services)) => output.write(net::services(&seen))?,
+        (None, Some(What::Announced)) => output.write(net::announced(&seen))?,
         (None, None | Some(What::Trace(_))) => output.write(net::overview(&seen))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 use super::facts::{Facts, Failure};
 use super::path::{word, written};
+use crate::announce::Announced;
 use crate::node::Node;
 use manifests::config::AgentConfiguration;
 use netstack::{Client, Hop, Kernel, Lead, ServiceName, ServicePort, ServicesInForce, Subnet, Target};
@@ -23,6 +24,8 @@ pub(crate) struct Overview {
     pub(crate) nodes: Vec<NodeLine>,
     pub(crate) pods: Vec<PodLine>,
     pub(crate) services: Vec<ServiceLine>,
+    /// What the world hears of the node's addresses.
+    pub(crate) announced: Announced,
 }
 
 /// A node, and the way to its pods.
@@ -86,6 +89,7 @@ pub(crate) async fn overview(node: &Node, configuration: &AgentConfiguration) ->
         nodes: nodes(&facts, (&networks, &own), &routes),
         pods: pods(&facts, &kernel),
         services: service_lines(&facts, &services),
+        announced: node.announced.borrow().clone(),
     })
 }
 

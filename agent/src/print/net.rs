@@ -1,7 +1,10 @@
 //! `keel net`: who has which address, and where packets go. Pure.
 
 use super::table::Table;
+use crate::announce::Announced;
 use crate::net::{NodeLine, Outcome, Overview, PodLine, ServiceLine, Step, Trace};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// Blanks before the steps of a path.
 const INDENT: &str = "  ";
@@ -44,15 +47,35 @@ pub(crate) fn services(overview: &Overview) -> String {
     table.render()
 }
 
+/// For whom the node answers on its links, and what routers are told.
+pub(crate) fn announced(overview: &Overview) -> String {
+    let Announced { links, nowhere, routers } = &overview.announced;
+    let list = |all: &BTreeSet<IpAddr>| list(&all.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let mut answered = Table { heads: vec!["LINK", "ANSWERS FOR"], rows: Vec::new() };
+    answered.rows.extend(links.iter().map(|(link, all)| vec![link.clone(), list(all)]));
+    if !nowhere.is_empty() {
+        answered.rows.push(vec!["<none>".into(), list(nowhere)]);
+    }
+    let heads = vec!["ROUTER", "ASN", "STATE", "SINCE", "PREFIXES", "LAST ERROR"];
+    let mut told = Table { heads, rows: Vec::new() };
+    told.rows.extend(routers.iter().map(|router| {
+        let error = router.last_error.clone().unwrap_or_default();
+        let (address, asn) = (router.address.to_string(), router.asn.to_string());
+        vec![address, asn, router.state.clone(), router.since.to_string(), router.prefixes.to_string(), error]
+    }));
+    let tables = [answered, told].into_iter().filter(|table| !table.rows.is_empty());
+    tables.map(|table| table.render()).collect::<Vec<_>>().join("\n")
+}
+
 /// All of it.
 pub(crate) fn overview(overview: &Overview) -> String {
     let Overview { node, backend, bridge, mtu, .. } = overview;
     let bridge =
         if *mtu == 0 { format!("{bridge}, which is not up") } else { format!("{bridge}, MTU {mtu}") };
     let mut text = format!("node {node}; pods are on bridge {bridge}; backend {backend}\n");
-    for part in
-        [nodes(overview), pods(overview), services(overview)].into_iter().filter(|part| part.contains('\n'))
-    {
+    let parts = [nodes(overview), pods(overview), services(overview), announced(overview)];
+    // Heads alone say nothing.
+    for part in parts.into_iter().filter(|part| part.lines().count() > 1) {
         text.push('\n');
         text.push_str(&part);
     }

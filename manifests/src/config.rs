@@ -7,6 +7,7 @@ mod bgp;
 mod cluster;
 mod dns;
 mod images;
+mod ingress;
 mod network;
 mod node;
 mod read;
@@ -19,6 +20,7 @@ pub use bgp::{BgpAnnouncement, BgpConfiguration, BgpPeerConfiguration};
 pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
 pub use dns::{DnsConfiguration, DnsHost};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
+pub use ingress::IngressConfiguration;
 pub use network::{IpNetwork, NetworkBackend, VxlanConfiguration, WireguardConfiguration, networks};
 pub use node::{NodeConfiguration, Share, Signal, Threshold};
 pub use read::parse_configuration;
@@ -72,6 +74,9 @@ pub struct AgentConfiguration {
     pub runtimes: Vec<RuntimeConfiguration>,
     /// The network of the node's pods.
     pub network: NetworkConfiguration,
+    /// The node serves Ingresses; without it, it serves none, and opens no port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressConfiguration>,
     /// Where images come from, and when unused ones go.
     pub images: ImagesConfiguration,
     /// What the node keeps for itself, and when it ends pods.
@@ -104,6 +109,7 @@ impl Default for AgentConfiguration {
             security: SecurityConfiguration::default(),
             runtimes: Vec::new(),
             network: NetworkConfiguration::default(),
+            ingress: None,
             images: ImagesConfiguration::default(),
             node: NodeConfiguration::default(),
             cri: CriConfiguration::default(),

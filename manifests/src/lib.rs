@@ -13,6 +13,7 @@ mod duration;
 mod gvk;
 pub mod habits;
 pub mod image;
+pub mod ingress;
 pub mod kind;
 mod names;
 pub mod object;

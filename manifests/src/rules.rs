@@ -7,6 +7,7 @@ mod container;
 mod data;
 mod environment;
 mod habits;
+mod ingress;
 mod job;
 mod metadata;
 mod network;
@@ -57,7 +58,8 @@ pub(crate) fn check(object: &Object, report: &mut Report<'_>) {
             with_spec(o.spec.as_ref(), report, |o, r| storage::claim(o, &spec, r));
         }
         Object::StorageClass(class) => storage::class(class, report),
-        Object::Ingress(o) => with_spec(o.spec.as_ref(), report, |o, r| network::ingress(o, &spec, r)),
+        Object::Ingress(o) => ingress::check(o, report),
+        Object::IngressClass(class) => ingress::class(class, report),
         Object::NetworkPolicy(o) => with_spec(o.spec.as_ref(), report, |o, r| network::policy(o, &spec, r)),
         Object::EndpointSlice(slice) => network::endpoint_slice(slice, report),
         Object::Role(role) => access::rules(role.rules.as_deref(), false, report),
@@ -77,10 +79,7 @@ pub(crate) fn check(object: &Object, report: &mut Report<'_>) {
         Object::LimitRange(o) => with_spec(o.spec.as_ref(), report, |o, r| policy::limit_range(o, &spec, r)),
         Object::ResourceQuota(o) => with_spec(o.spec.as_ref(), report, |o, r| policy::quota(o, &spec, r)),
         // Nothing but their structure can be wrong.
-        Object::ServiceAccount(_)
-        | Object::IngressClass(_)
-        | Object::Endpoints(_)
-        | Object::APIService(_) => {}
+        Object::ServiceAccount(_) | Object::Endpoints(_) | Object::APIService(_) => {}
     }
 }
 

@@ -135,17 +135,7 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     if configuration.cri.socket.as_ref().is_some_and(|path| !path.is_absolute()) {
         report.error(&root.field("cri").field("socket"), "bad-path", "the socket must be an absolute path");
     }
-    let address = &configuration.metrics_address;
-    if !address.is_empty() && address.parse::<SocketAddr>().is_err() {
-        let help =
-            Some("write it as ADDRESS:PORT, `127.0.0.1:10250` or `[::]:10250`; empty for none".to_owned());
-        report.error_with(
-            &root.field("metricsAddress"),
-            "bad-address",
-            "this is no address with a port",
-            help,
-        );
-    }
+    metrics(configuration, report);
     network(configuration, report);
     super::runtimes::check(&configuration.runtimes, &root.field("runtimes"), report);
     super::security::check(&configuration.security, &root.field("security"), report);
@@ -153,8 +143,26 @@ fn check(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     if let Some(cluster) = &configuration.cluster {
         super::cluster::check(cluster, &root.field("cluster"), report);
     }
+    if let Some(ingress) = &configuration.ingress {
+        super::ingress::check(ingress, &root.field("ingress"), report);
+    }
     super::node::check(&configuration.node, &root.field("node"), report);
     sources(&configuration.sources, report);
+}
+
+/// Where metrics are served.
+fn metrics(configuration: &AgentConfiguration, report: &mut Report<'_>) {
+    let address = &configuration.metrics_address;
+    if !address.is_empty() && address.parse::<SocketAddr>().is_err() {
+        let help =
+            Some("write it as ADDRESS:PORT, `127.0.0.1:10250` or `[::]:10250`; empty for none".to_owned());
+        report.error_with(
+            &Path::ROOT.field("metricsAddress"),
+            "bad-address",
+            "this is no address with a port",
+            help,
+        );
+    }
 }
 
 fn cgroup_root(configuration: &AgentConfiguration, report: &mut Report<'_>) {

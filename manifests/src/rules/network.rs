@@ -1,88 +1,12 @@
-//! Ingresses, NetworkPolicies and EndpointSlices.
+//! NetworkPolicies and EndpointSlices.
 
 use super::{probe, selector};
-use crate::names;
 use crate::path::Path;
 use crate::report::Report;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{
-    IPBlock, IngressBackend, IngressSpec, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
-};
+use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::net::IpAddr;
-
-pub(super) fn ingress(spec: &IngressSpec, at: &Path<'_>, report: &mut Report<'_>) {
-    if spec.default_backend.is_none() && spec.rules.as_deref().unwrap_or_default().is_empty() {
-        report.error(at, "missing-field", "an Ingress needs `defaultBackend` or `rules`");
-    }
-    if let Some(name) = &spec.ingress_class_name {
-        report.name(&at.field("ingressClassName"), name, names::subdomain);
-    }
-    if let Some(service) = &spec.default_backend {
-        backend(service, &at.field("defaultBackend"), report);
-    }
-    let list = at.field("tls");
-    for (index, tls) in spec.tls.iter().flatten().enumerate() {
-        let at = list.index(index);
-        let hosts = at.field("hosts");
-        for (index, name) in tls.hosts.iter().flatten().enumerate() {
-            host(name, &hosts.index(index), report);
-        }
-    }
-    let list = at.field("rules");
-    for (index, rule) in spec.rules.iter().flatten().enumerate() {
-        let at = list.index(index);
-        if let Some(name) = rule.host.as_deref().filter(|name| !name.is_empty()) {
-            host(name, &at.field("host"), report);
-        }
-        let http = at.field("http");
-        let paths = http.field("paths");
-        for (index, path) in rule.http.iter().flat_map(|http| http.paths.iter().enumerate()) {
-            let at = paths.index(index);
-            let types = ["Exact", "Prefix", "ImplementationSpecific"];
-            report.one_of(&at.field("pathType"), Some(&path.path_type), &types);
-            let text = path.path.as_deref().unwrap_or_default();
-            let needed = path.path_type != "ImplementationSpecific";
-            if (needed || !text.is_empty()) && !text.starts_with('/') {
-                report.error(&at.field("path"), "bad-path", "the path must begin with `/`");
-            }
-            backend(&path.backend, &at.field("backend"), report);
-        }
-    }
-}
-
-fn host(name: &str, at: &Path<'_>, report: &mut Report<'_>) {
-    if name.parse::<IpAddr>().is_ok() {
-        return report.error(at, "bad-name", "must be a DNS name, not an IP address");
-    }
-    let plain = name.strip_prefix("*.").unwrap_or(name);
-    report.name(at, plain, names::subdomain);
-}
-
-fn backend(backend: &IngressBackend, at: &Path<'_>, report: &mut Report<'_>) {
-    match (&backend.service, &backend.resource) {
-        (Some(service), None) => {
-            let at = at.field("service");
-            report.name(&at.field("name"), &service.name, names::label_1035);
-            let port = at.field("port");
-            match service.port.as_ref().map(|p| (p.name.as_deref().unwrap_or_default(), p.number)) {
-                Some((name, None)) if !name.is_empty() => {
-                    probe::port(&IntOrString::String(name.to_owned()), &port.field("name"), report);
-                }
-                Some(("", Some(number))) => report.between(&port.field("number"), Some(number), 1, 65_535),
-                Some((_, Some(_))) => {
-                    report.error(&port, "not-allowed", "a port has a name or a number, not both");
-                }
-                _ => report.error(&at, "missing-field", "field `port.name` or `port.number` is missing"),
-            }
-        }
-        (None, Some(_)) => {}
-        (None, None) => report.error(at, "missing-field", "field `service` or `resource` is missing"),
-        (Some(_), Some(_)) => {
-            report.error(at, "not-allowed", "a backend is a service or a resource, not both");
-        }
-    }
-}
 
 pub(super) fn policy(spec: &NetworkPolicySpec, at: &Path<'_>, report: &mut Report<'_>) {
     if let Some(pods) = &spec.pod_selector {

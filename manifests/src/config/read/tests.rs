@@ -61,6 +61,45 @@ fn dns_is_read_and_judged() {
 }
 
 #[test]
+fn ingress_is_read_and_judged() {
+    let ingress = |text: &str| read(&format!("{HEAD}ingress: {text}"));
+    let all = ingress("{}").unwrap().ingress.unwrap();
+    assert_eq!(
+        (all.http_port, all.https_port, all.class_name.as_str(), all.default),
+        (80, 443, "keel", true)
+    );
+    assert_eq!(
+        (all.listen_address(), all.default_secret(), all.grace()),
+        (None, None, Duration::from_secs(10))
+    );
+    let good = "{nodeSelector: {edge: 'true'}, address: '::1', httpPort: 0, className: web, default: false, \
+                defaultCertificate: web/tls, publishAddresses: [192.0.2.1, lb.example.com], \
+                trustedProxies: [10.0.0.0/8, 192.0.2.7], shutdownGracePeriod: 1m}";
+    let said = ingress(good).unwrap().ingress.unwrap();
+    assert_eq!(said.default_secret(), Some(("web", "tls")));
+    assert_eq!(said.trusted()[1].prefix, 32);
+    let bad = "{nodeSelector: {'a b': '*'}, address: here, httpPort: 443, className: A_B, \
+               defaultCertificate: tls, publishAddresses: ['-'], trustedProxies: [10.0.0.1/8], \
+               shutdownGracePeriod: soon, port: 80}";
+    let found = ingress(bad).unwrap_err();
+    for wanted in [
+        ("bad-name", "ingress.nodeSelector[a b]"),
+        ("bad-address", "ingress.address"),
+        ("bad-value", "ingress.httpsPort"),
+        ("bad-name", "ingress.className"),
+        ("bad-name", "ingress.defaultCertificate"),
+        ("bad-name", "ingress.publishAddresses[0]"),
+        ("bad-address", "ingress.trustedProxies[0]"),
+        ("bad-duration", "ingress.shutdownGracePeriod"),
+        ("unknown-field", "ingress.port"),
+    ] {
+        assert!(found.contains(&(wanted.0, wanted.1.to_owned())), "{wanted:?} in {found:?}");
+    }
+    let found = ingress("{httpPort: 0, httpsPort: 0}").unwrap_err();
+    assert_eq!(found, [("bad-value", "ingress".to_owned())]);
+}
+
+#[test]
 fn every_error_is_told_at_once() {
     let text = format!(
         "{HEAD}nodename: x\nstateDir: var\ncgroupRoot: a/../b\nmetricsAddress: localhost\n\

@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod endpoints;
 pub mod eviction;
 pub mod garbage;
+pub mod ingress;
 pub mod job;
 pub mod node;
 pub mod nodeipam;

@@ -1,8 +1,8 @@
 //! Which controllers there are, and what each wants to look at.
 
 use crate::controllers::{
-    Knowledge, Outcome, cronjob, daemonset, deployment, endpoints, eviction, garbage, job, node, nodeipam,
-    outage, replicaset, revision, service,
+    Knowledge, Outcome, cronjob, daemonset, deployment, endpoints, eviction, garbage, ingress, job, node,
+    nodeipam, outage, replicaset, revision, service,
 };
 use crate::scheduler;
 use crate::store::{Event, State};
@@ -48,6 +48,7 @@ pub fn controllers() -> Vec<Controller> {
         Controller { name: "eviction", keys: eviction::keys, reconcile: eviction::reconcile },
         Controller { name: "service", keys: service::keys, reconcile: service::reconcile },
         Controller { name: "endpoints", keys: endpoints::keys, reconcile: endpoints::reconcile },
+        Controller { name: "ingress", keys: ingress::keys, reconcile: ingress::reconcile },
         Controller { name: "garbage", keys: garbage::keys, reconcile: garbage::reconcile },
     ]
 }

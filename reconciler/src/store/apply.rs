@@ -256,7 +256,7 @@ pub(crate) fn copy_status(from: &Object, to: &mut Object) {
             }
         };
     }
-    copy!(Namespace, Node, Revision, Service, DaemonSet, Deployment, ReplicaSet, CronJob, Job, Pod);
+    copy!(Namespace, Node, Revision, Service, DaemonSet, Deployment, ReplicaSet, CronJob, Job, Pod, Ingress);
 }
 
 /// Kubernetes writes times in whole seconds.

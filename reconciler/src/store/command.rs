@@ -16,8 +16,10 @@ use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
 /// Grows when an older program would misread a command: with each kind and each verb, too, for an older
-/// member would refuse what the others do.
-pub(super) const VERSION: u32 = 1;
+/// member would refuse what the others do. What needs the version of now is said by [`version_of`].
+pub(super) const VERSION: u32 = 2;
+/// What nothing new is in.
+const FIRST: u32 = 1;
 
 /// A command as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,16 @@ struct VersionMessage {
 struct BatchMessage {
     #[prost(message, repeated, tag = "1")]
     writes: Vec<WriteMessage>,
+    /// The lowest version that comes to the same outcome.
+    #[prost(uint32, tag = "2")]
+    version: u32,
+}
+
+/// What is read of a batch by who passes it on.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct BatchVersionMessage {
+    #[prost(uint32, tag = "2")]
+    version: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -102,7 +114,26 @@ enum Verb {
 /// One batch in the log's form, made by whoever writes, so that the proposer need not.
 pub(super) fn encode_batch(batch: &[Write]) -> Result<Bytes, WriteError> {
     let writes = batch.iter().map(WriteMessage::of).collect::<Result<_, _>>()?;
-    Ok(BatchMessage { writes }.encode_to_vec().into())
+    let version = batch.iter().map(version_of).max().unwrap_or(FIRST);
+    Ok(BatchMessage { writes, version }.encode_to_vec().into())
+}
+
+/// The lowest version whose members come to the same outcome: before the second, an Ingress had no status
+/// of its own.
+const fn version_of(write: &Write) -> u32 {
+    match write {
+        Write::Update(Object::Ingress(_)) | Write::UpdateStatus(Object::Ingress(_)) => 2,
+        Write::Create(_)
+        | Write::Update(_)
+        | Write::UpdateStatus(_)
+        | Write::Delete { .. }
+        | Write::Remove { .. } => FIRST,
+    }
+}
+
+/// What a batch says of itself; one that cannot be read is refused by every version alike.
+fn version_of_batch(batch: &Bytes) -> u32 {
+    wire::decode::<BatchVersionMessage>("a batch", batch.clone()).map_or(FIRST, |batch| batch.version)
 }
 
 fn decode_batch(batch: Bytes) -> Result<Vec<Write>, WriteError> {
@@ -115,7 +146,7 @@ impl Command {
     /// The batches of `batches`, taken in at `now`.
     pub(super) fn new(now: Timestamp, chance: &mut dyn RandomSource, batches: Vec<Bytes>) -> Self {
         let message = CommandMessage {
-            version: VERSION,
+            version: batches.iter().map(version_of_batch).max().unwrap_or(FIRST).clamp(FIRST, VERSION),
             second: now.as_second(),
             nanosecond: now.subsec_nanosecond(),
             seed_high: chance.next(),

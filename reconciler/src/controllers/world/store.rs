@@ -132,5 +132,5 @@ fn copy_status(from: &Object, to: &mut Object) {
             }
         };
     }
-    copy!(Node, DaemonSet, Deployment, ReplicaSet, CronJob, Job, Pod);
+    copy!(Node, Ingress, DaemonSet, Deployment, ReplicaSet, CronJob, Job, Pod);
 }

@@ -78,8 +78,8 @@ fn beginning(cluster: &str, version: u32) -> Vec<u8> {
 async fn entries_of_a_newer_version_are_refused_in_words_and_the_member_goes_on() {
     let (_dir, store) = store();
     let refused =
-        told(&store, Topic::Append, entries(store.cluster().id(), Some(versioned(2).encode_to_vec()))).await;
-    assert_eq!(refused.unwrap_err(), "a command has version 2; this version of keel knows up to 1");
+        told(&store, Topic::Append, entries(store.cluster().id(), Some(versioned(3).encode_to_vec()))).await;
+    assert_eq!(refused.unwrap_err(), "a command has version 3; this version of keel knows up to 2");
     store.write(vec![creation()]).await.unwrap();
     let vote = store.cluster().term();
     assert!(vote < 9, "it follows whom it cannot read: term {vote}");
@@ -138,13 +138,33 @@ async fn bytes_that_are_no_message_are_refused_in_words() {
     store.write(vec![creation()]).await.unwrap();
 }
 
+#[test]
+fn a_command_is_of_the_newest_version_only_if_it_has_to_be() {
+    let ingress = |name: &str| {
+        crate::testing::object(
+            Kind::Ingress,
+            name,
+            serde_json::json!({"spec": {"defaultBackend": {"service": {"name": "a", "port": {"number": 80}}}}}),
+        )
+    };
+    let version = |batches: &[Vec<Write>]| {
+        let batches = batches.iter().map(|batch| encode_batch(batch).unwrap()).collect();
+        let command = Command::new(jiff::Timestamp::UNIX_EPOCH, &mut crate::random::OsRandom::new(), batches);
+        assert!(command.decode().unwrap().batches.iter().all(|(batch, _)| batch.is_ok()));
+        Versioned::decode(command.bytes()).unwrap().version
+    };
+    assert_eq!(version(&[vec![creation()], vec![Write::Create(ingress("a"))]]), 1);
+    assert_eq!(version(&[vec![creation()], vec![Write::UpdateStatus(ingress("a"))]]), 2);
+    assert_eq!(version(&[vec![Write::Update(ingress("a")), creation()]]), 2);
+}
+
 /// An older member refuses what has a kind that it does not know, where the others do it: they would differ.
 #[test]
 fn a_kind_more_is_a_version_more() {
     let versions = (command::VERSION, crate::store::snapshot::VERSION);
     assert_eq!(
         (Kind::ALL.len(), versions),
-        (35, (1, 1)),
+        (35, (2, 1)),
         "raise both versions, and say which kinds need them"
     );
 }

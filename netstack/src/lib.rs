@@ -13,6 +13,7 @@ mod bgp;
 mod bridged;
 mod cidr;
 mod dns;
+pub mod ingress;
 mod ipam;
 mod kernel;
 mod listener;

@@ -11,6 +11,7 @@ mod cri;
 mod demo;
 mod dns;
 mod hollow;
+mod ingress;
 mod metrics;
 mod net;
 mod netdev;

@@ -4,10 +4,12 @@
 mod announce;
 mod dns;
 mod images;
+mod ingress;
 mod policies;
 
 pub(crate) use announce::AnnounceMetrics;
 pub(crate) use images::ImageMetrics;
+pub(crate) use ingress::IngressMetrics;
 pub(crate) use policies::PolicyMetrics;
 
 use netstack::DnsCounters;
@@ -49,6 +51,8 @@ pub(crate) struct Metrics {
     pub(crate) certificate_expiration: GaugeVec,
     /// What is fetched of images, and given to peers.
     pub(crate) images: ImageMetrics,
+    /// What is served of Ingresses.
+    pub(crate) ingress: IngressMetrics,
     /// Of the node's name server.
     pub(crate) dns: Arc<DnsCounters>,
     /// Addresses that the world hears of from here.
@@ -211,6 +215,7 @@ impl Metrics {
             )?,
             certificate_expiration: certificate_expiration(&make)?,
             images: ImageMetrics::new(&make)?,
+            ingress: IngressMetrics::new(&make)?,
             dns: dns::register(&make)?,
             announce: AnnounceMetrics::new(&make)?,
             policies: PolicyMetrics::new(&make)?,

@@ -15,7 +15,7 @@ use crate::node::network::{self, PodNetwork};
 use crate::node::registration::{self, Machine};
 use crate::node::{self, Node};
 use crate::serve::{self, Api};
-use crate::{announce, dns, overlay, policies, services, sync_metrics, systemd, telemetry};
+use crate::{announce, dns, ingress, overlay, policies, services, sync_metrics, systemd, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -393,6 +393,8 @@ impl Parts {
         parts.push(announce::run(node, configuration, stop.clone()).boxed());
         let (node, configuration) = place();
         parts.push(overlay::run(node, configuration, stop.clone()).boxed());
+        let (node, configuration) = place();
+        parts.push(ingress::run(node, configuration, stop.clone()).boxed());
         let (node, configuration) = place();
         let counters = Arc::clone(&self.metrics.dns);
         parts.push(dns::run(node, configuration, counters, stop.clone()).boxed());

@@ -18,6 +18,8 @@ mod fields_reach_the_kernel;
 mod git_has_the_last_word;
 #[path = "end_to_end/harness.rs"]
 mod harness;
+#[path = "end_to_end/ingresses_lead_to_pods.rs"]
+mod ingresses_lead_to_pods;
 #[path = "end_to_end/logs_and_lists_follow.rs"]
 mod logs_and_lists_follow;
 #[path = "end_to_end/machine.rs"]
@@ -152,6 +154,8 @@ fn of_the_node() -> Vec<(&'static str, Test)> {
             a_services_address_leads_to_its_pods;
         the_world_reaches_services:
             neighbours_and_routers_find_a_load_balancers_address;
+        ingresses_lead_to_pods:
+            an_ingress_leads_to_pods_with_and_without_tls;
         names_lead_to_pods:
             a_pod_finds_others_by_their_names;
         the_agent_tells_how_it_is:

@@ -1,14 +1,22 @@
-//! The rows of Service and NetworkPolicy.
+//! The rows of Service, Ingress and NetworkPolicy.
 
 use super::age::since;
 use super::workload::selector_text;
 use super::{labels, or_none};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 
 pub(super) const SERVICE_HEADS: (&[&str], &[&str]) =
     (&["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"], &["SELECTOR"]);
+pub(super) const INGRESS_HEADS: (&[&str], &[&str]) =
+    (&["NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"], &[]);
+pub(super) const INGRESS_CLASS_HEADS: (&[&str], &[&str]) =
+    (&["NAME", "CONTROLLER", "PARAMETERS", "AGE"], &[]);
+/// Hosts of an Ingress that are listed.
+const HOSTS: usize = 3;
+/// Letters of its addresses that are, without `-o wide`.
+const ADDRESS: usize = 16;
 pub(super) const POLICY_HEADS: (&[&str], &[&str]) = (&["NAME", "POD-SELECTOR", "AGE"], &[]);
 
 pub(super) fn service_row(o: &Service, wide: bool, now: Timestamp) -> Vec<String> {
@@ -57,6 +65,54 @@ pub(super) fn policy_row(o: &NetworkPolicy, now: Timestamp) -> Vec<String> {
     vec![
         o.metadata.name.clone().unwrap_or_default(),
         selector_text(selector),
+        since(o.metadata.creation_timestamp.as_ref(), now),
+    ]
+}
+
+pub(super) fn ingress_row(o: &Ingress, wide: bool, now: Timestamp) -> Vec<String> {
+    let spec = o.spec.clone().unwrap_or_default();
+    let hosts: Vec<_> = spec.rules.iter().flatten().filter_map(|rule| rule.host.clone()).collect();
+    let hosts: Vec<_> = hosts.into_iter().filter(|host| !host.is_empty()).collect();
+    let listed = match hosts.as_slice() {
+        [] => "*".to_owned(),
+        all if all.len() > HOSTS => {
+            format!(
+                "{} + {} more...",
+                all.iter().take(HOSTS).cloned().collect::<Vec<_>>().join(","),
+                all.len() - HOSTS
+            )
+        }
+        all => all.join(","),
+    };
+    let balancer = o.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let addresses = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    let addresses: Vec<_> =
+        addresses.filter_map(|one| one.ip.clone().or_else(|| one.hostname.clone())).collect();
+    let mut address = addresses.join(",");
+    if !wide && address.chars().count() > ADDRESS {
+        address = address.chars().take(ADDRESS - 3).chain("...".chars()).collect();
+    }
+    let tls = spec.tls.is_some_and(|tls| !tls.is_empty());
+    vec![
+        o.metadata.name.clone().unwrap_or_default(),
+        or_none(spec.ingress_class_name.unwrap_or_default()),
+        listed,
+        address,
+        if tls { "80, 443" } else { "80" }.to_owned(),
+        since(o.metadata.creation_timestamp.as_ref(), now),
+    ]
+}
+
+pub(super) fn ingress_class_row(o: &IngressClass, now: Timestamp) -> Vec<String> {
+    let spec = o.spec.clone().unwrap_or_default();
+    let parameters = spec.parameters.map(|one| match one.api_group {
+        Some(group) => format!("{}.{group}/{}", one.kind, one.name),
+        None => format!("{}/{}", one.kind, one.name),
+    });
+    vec![
+        o.metadata.name.clone().unwrap_or_default(),
+        spec.controller.unwrap_or_default(),
+        or_none(parameters.unwrap_or_default()),
         since(o.metadata.creation_timestamp.as_ref(), now),
     ]
 }

@@ -214,3 +214,28 @@ fn a_load_balancers_address_is_pending_until_it_is_given() {
          web    LoadBalancer   10.0.0.1     192.0.2.1,2001:db8::1   80/TCP    3h\n",
     );
 }
+
+#[test]
+fn ingresses_have_kubectls_columns() {
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    check(
+        &object(Kind::Ingress, "all", json!({"spec": {"defaultBackend": backend}})),
+        "NAME   CLASS    HOSTS   ADDRESS   PORTS   AGE\nall    <none>   *                 80      3h\n",
+    );
+    let rules: Vec<_> = ["a.x", "b.x", "c.x", "d.x", "e.x"].map(|host| json!({"host": host})).into();
+    let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "lb.example"}]}});
+    let spec = json!({"ingressClassName": "keel", "rules": rules, "tls": [{"hosts": ["a.x"]}]});
+    let many = object(Kind::Ingress, "many", json!({"spec": spec, "status": status}));
+    check(
+        &many,
+        "NAME   CLASS   HOSTS                     ADDRESS            PORTS     AGE\n\
+         many   keel    a.x,b.x,c.x + 2 more...   192.0.2.1,lb....   80, 443   3h\n",
+    );
+    let wide = table(&many, Columns { wide: true, ..Columns::default() });
+    assert!(wide.contains("192.0.2.1,lb.example "), "{wide}");
+    let spec = json!({"controller": "evenkeel.dev/ingress"});
+    check(
+        &object(Kind::IngressClass, "keel", json!({"spec": spec})),
+        "NAME   CONTROLLER             PARAMETERS   AGE\nkeel   evenkeel.dev/ingress   <none>       3h\n",
+    );
+}

@@ -122,7 +122,7 @@ fn policy(word: Option<&str>) -> Policy {
 }
 
 /// The endpoints that have the port, at their number for it.
-fn endpoints(slice: &EndpointSlice, port: &Port) -> Vec<Endpoint> {
+pub(crate) fn endpoints(slice: &EndpointSlice, port: &Port) -> Vec<Endpoint> {
     let name = port.name.as_deref().unwrap_or_default();
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
     let there = slice.ports.iter().flatten().find(|there| {

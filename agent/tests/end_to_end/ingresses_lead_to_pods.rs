@@ -119,7 +119,7 @@ pub(crate) fn an_ingress_leads_to_pods_with_and_without_tls(machine: &mut Machin
     assert!(ask("other.example", "/word").unwrap().starts_with("HTTP/1.1 404"));
     let said = ask("site.example", "/word?x=y").unwrap();
     assert!(
-        said.starts_with("HTTP/1.1 308") && said.contains("location: https://site.example/word?x=y"),
+        said.starts_with("HTTP/1.1 308") && said.contains("Location: https://site.example/word?x=y"),
         "{said}"
     );
     assert!(ask("plain.example", "/chat").unwrap().starts_with("HTTP/1.1 503"));

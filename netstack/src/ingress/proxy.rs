@@ -106,6 +106,8 @@ fn client(http2: bool) -> legacy::Client<HttpConnector, Loan> {
     let mut builder = legacy::Client::builder(TokioExecutor::new());
     builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
     builder.pool_idle_timeout(IDLE).http2_only(http2).set_host(false);
+    // Old programs take names of headers as they are usually written.
+    builder.http1_title_case_headers(true);
     builder.build(connector)
 }
 

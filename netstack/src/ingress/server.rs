@@ -179,6 +179,7 @@ impl Ingress {
         let mut builder = Builder::new(TokioExecutor::new());
         let head = usize::try_from(HEAD).unwrap_or(usize::MAX);
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(head);
+        builder.http1().title_case_headers(true);
         builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD).max_concurrent_streams(STREAMS);
         builder.http2().keep_alive_interval(KEEPALIVE);
         let connections = Connections {

@@ -101,10 +101,11 @@ impl Site {
 }
 
 /// A backend that answers with `answer`; where it is.
-async fn backend<F, R>(answer: F) -> SocketAddr
+async fn backend<F, R, B>(answer: F) -> SocketAddr
 where
     F: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
-    R: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    R: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -438,27 +439,33 @@ async fn certificates_are_shown_by_name_and_swapped_under_way() {
     site.end().await;
 }
 
-#[tokio::test]
-async fn http2_is_spoken_to_clients_that_know_it() {
-    let site = Site::open(vec![("/", route(&[backend(echo).await], options()))]).await;
+/// A client of HTTP/2, for which `site` has a certificate now.
+async fn http2_client(site: &Site) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
     let (certificate, trusts) = certificate("site.example");
     let mut certificates = Certificates::default();
     assert!(certificates.add(HostRule::Any, certificate));
     site.ingress.set_certificates(certificates);
-    let stream = secure(&site, "site.example", &[&trusts], &[b"h2", b"http/1.1"]).await.unwrap();
+    let stream = secure(site, "site.example", &[&trusts], &[b"h2", b"http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let executor = TokioExecutor::new();
-    let (mut sender, connection) =
+    let (sender, connection) =
         hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::get(format!("https://site.example:{}/x", site.https.port()))
+    sender
+}
+
+#[tokio::test]
+async fn http2_is_spoken_to_clients_that_know_it() {
+    let site = Site::open(vec![("/", route(&[backend(echo).await], options()))]).await;
+    let mut sender = http2_client(&site).await;
+    let port = site.https.port();
+    let request = Request::get(format!("https://site.example:{port}/x"))
         .header("cookie", "a=1")
         .header("cookie", "b=2")
         .body(Full::<Bytes>::default())
         .unwrap();
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.version(), Version::HTTP_2);
-    let port = site.https.port();
     let said = text(response).await;
     assert_eq!(
         said,
@@ -472,12 +479,24 @@ async fn http2_is_spoken_to_clients_that_know_it() {
 
 #[tokio::test]
 async fn a_backend_of_grpc_is_asked_by_http2_and_its_trailers_come() {
+    let grpc = |request: Request<Incoming>| async move {
+        let (_, body) = echo(request).await.into_parts();
+        let mut trailers = hyper::HeaderMap::new();
+        trailers.insert("grpc-status", "7".parse().unwrap());
+        Response::new(body.with_trailers(std::future::ready(Some(Ok(trailers)))))
+    };
     let options = RouteOptions { http2: true, ..options() };
-    let site = Site::open(vec![("/", route(&[backend(echo).await], options))]).await;
-    let request =
-        Request::post("/pkg.Service/Call").header("te", "trailers").body(Full::new(Bytes::from_static(b"m")));
-    let said = text(site.ask(request.unwrap()).await).await;
-    assert!(said.contains("HTTP/2.0 host= ") && said.contains("te=trailers body=m"), "{said}");
+    let site = Site::open(vec![("/", route(&[backend(grpc).await], options))]).await;
+    let mut sender = http2_client(&site).await;
+    let uri = format!("https://site.example:{}/pkg.Service/Call", site.https.port());
+    let request = Request::post(uri).header("te", "trailers").body(Full::new(Bytes::from_static(b"m")));
+    let response = sender.send_request(request.unwrap()).await.unwrap();
+    let all = response.into_body().collect().await.unwrap();
+    assert_eq!(all.trailers().unwrap()["grpc-status"], "7");
+    let said = String::from_utf8(all.to_bytes().to_vec()).unwrap();
+    assert!(said.contains("/pkg.Service/Call HTTP/2.0 host= "), "{said}");
+    assert!(said.contains("te=trailers body=m"), "{said}");
+    drop(sender);
     site.end().await;
 }
 

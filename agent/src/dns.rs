@@ -5,9 +5,10 @@ mod view;
 
 use crate::node::Node;
 use manifests::config::AgentConfiguration;
+use netstack::holder::{COMMAND, Holder};
 use netstack::{
-    Dns, DnsCounters, DnsError, DnsHolder, DnsOptions, DnsSockets, Endpoint, Network, Policy, ServiceName,
-    ServicePort, Target, Transport, Upstream, dns_holder,
+    Dns, DnsCounters, DnsError, DnsOptions, DnsSockets, Endpoint, Network, Policy, ServiceName, ServicePort,
+    Target, Transport, Upstream,
 };
 use reconciler::store::Store;
 use runtime::plan::ClusterDns;
@@ -148,14 +149,14 @@ pub(crate) async fn run(
 
 /// The sockets that an agent before this one had, in which questions wait; or new ones, that the next
 /// one will find.
-async fn sockets(plan: &Plan) -> Result<(Option<DnsHolder>, DnsSockets), DnsError> {
+async fn sockets(plan: &Plan) -> Result<(Option<Holder>, DnsSockets), DnsError> {
     let (path, address) = (plan.holder.clone(), SocketAddr::new(plan.address, PORT));
-    let find = move || match DnsHolder::find(&path, address) {
+    let find = move || match DnsSockets::find(&path, address) {
         Some((holder, sockets)) => Ok((Some(holder), sockets)),
         None => {
             let sockets = DnsSockets::bind(address)?;
-            let program = [OsString::from(OWN_PROGRAM), OsString::from(dns_holder::COMMAND)];
-            let holder = DnsHolder::start(&path, &program, &sockets);
+            let program = [OsString::from(OWN_PROGRAM), OsString::from(COMMAND)];
+            let holder = sockets.held(&path, &program);
             let holder = holder.inspect_err(|error| {
                 let error = crate::chain::chain(error);
                 tracing::warn!(error, "names are not answered while an agent gives way to the next");

@@ -66,7 +66,7 @@ pub(crate) async fn run(mut configuration: AgentConfiguration, options: HollowOp
         () = end.asked() => return Ok(()),
     };
     tracing::info!("hollow nodes started");
-    until_the_end(tasks, &mut end, &stop).await
+    until_the_end(tasks, &mut end, None, &stop).await
 }
 
 async fn start(

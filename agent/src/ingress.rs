@@ -6,13 +6,18 @@ mod translate;
 mod view;
 
 use crate::node::Node;
+use crate::run::Doors;
 use announce::announce;
 use manifests::config::{AgentConfiguration, IngressConfiguration};
 use manifests::{Kind, ObjectKey};
-use netstack::ingress::{Ingress, IngressError, IngressOptions, Observer, Trusted};
+use netstack::holder::{COMMAND, Holder};
+use netstack::ingress::{HeldAt, Ingress, IngressError, IngressOptions, Observer, Trusted};
 use reconciler::controllers::Note;
 use reconciler::controllers::ingress::Announcement;
+use runtime::pods::OWN_PROGRAM;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +28,12 @@ use view::View;
 /// After how long it is tried again to open ports, or to say in the Node object that they are.
 const RETRY: Duration = Duration::from_secs(2);
 
-fn options(ingress: &IngressConfiguration) -> IngressOptions {
+/// Where the ports are held between this agent and the next.
+fn holder(configuration: &AgentConfiguration) -> PathBuf {
+    configuration.run_dir.join("ingress.sock")
+}
+
+fn options(ingress: &IngressConfiguration, holder: PathBuf) -> IngressOptions {
     let port = |port: u16| (port != 0).then_some(port);
     let trusted = ingress.trusted().into_iter();
     IngressOptions {
@@ -32,6 +42,10 @@ fn options(ingress: &IngressConfiguration) -> IngressOptions {
         https: port(ingress.https_port),
         trusted: trusted.map(|one| Trusted { address: one.address, prefix: one.prefix }).collect(),
         grace: ingress.grace(),
+        held_at: Some(HeldAt {
+            path: holder,
+            program: vec![OsString::from(OWN_PROGRAM), OsString::from(COMMAND)],
+        }),
     }
 }
 
@@ -43,22 +57,29 @@ fn announcement(ingress: &IngressConfiguration) -> Announcement {
     }
 }
 
-/// Serves Ingresses while this node is to, until `stop`; requests under way are finished then.
+/// Serves Ingresses while this node is to, until the `doors` close; requests under way are finished then.
 ///
 /// # Errors
 /// Never: a port that cannot be opened is told, and tried again.
 pub(crate) async fn run(
     node: Arc<Node>,
     configuration: Arc<AgentConfiguration>,
-    stop: CancellationToken,
+    doors: Doors,
 ) -> anyhow::Result<()> {
+    let _closed = doors.closed.drop_guard();
+    let stop = doors.close;
     let mut changes = node.store.changes();
     let mut said = None;
+    let path = holder(&configuration);
+    if configuration.ingress.is_none() {
+        // That of an agent that served.
+        let _gone = tokio::task::spawn_blocking(move || Holder::dismiss(&path)).await;
+    }
     while !stop.is_cancelled() {
         changes.borrow_and_update();
         let wanted = configuration.ingress.as_ref().filter(|one| is_selected(&node, &one.node_selector));
         let done = match wanted {
-            Some(ingress) => match serve(&node, ingress, &stop).await {
+            Some(ingress) => match serve(&node, ingress, holder(&configuration), &stop).await {
                 Ok(()) => true,
                 Err(error) => {
                     tell(&node, &error, &mut said);
@@ -106,11 +127,16 @@ fn tell(node: &Node, error: &IngressError, said: &mut Option<String>) {
 async fn serve(
     node: &Node,
     configuration: &IngressConfiguration,
+    holder: PathBuf,
     stop: &CancellationToken,
 ) -> Result<(), IngressError> {
     let metrics = node.metrics.ingress.of_class(&configuration.class_name);
     let observer: Arc<dyn Observer> = Arc::new(metrics);
-    let ingress = Ingress::open(&options(configuration), observer).await?;
+    let ingress = Ingress::open(&options(configuration, holder), observer).await?;
+    if let Some(error) = ingress.unheld() {
+        let error = crate::chain::chain(error);
+        tracing::warn!(error, "clients of Ingresses are refused while an agent gives way to the next");
+    }
     let [http, https] = ingress.addresses();
     tracing::info!(?http, ?https, class = configuration.class_name, "Ingresses are served");
     let end = stop.child_token();
@@ -119,6 +145,10 @@ async fn serve(
         end.cancel();
     };
     tokio::join!(ingress.run(end.clone()), follow);
+    if !stop.is_cancelled() {
+        // Another agent is not to have them either.
+        let _closed = tokio::task::spawn_blocking(move || ingress.close()).await;
+    }
     tracing::info!("Ingresses are served no more");
     Ok(())
 }

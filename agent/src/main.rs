@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     match arguments.nth(1) {
         Some(word) if word == runtime::supervisor::COMMAND => runtime::supervisor::main(arguments),
         Some(word) if word == runtime::supervisor::PROBE_COMMAND => probe::main(arguments),
-        Some(word) if word == netstack::dns_holder::COMMAND => netstack::dns_holder::main(arguments),
+        Some(word) if word == netstack::holder::COMMAND => netstack::holder::main(arguments),
         Some(_) | None => cli::main(),
     }
 }

@@ -3,7 +3,7 @@
 mod end;
 mod options;
 
-pub(crate) use end::{End, until_the_end};
+pub(crate) use end::{Doors, End, until_the_end};
 
 use crate::cadvisor::Scraper;
 use crate::cluster::{self, SharedRecords, Sharing};
@@ -126,11 +126,12 @@ async fn run(mut configuration: AgentConfiguration) -> anyhow::Result<()> {
         () = end.asked() => return Ok(()),
     };
     let stop = CancellationToken::new();
+    let doors = parts.doors.clone();
     let tasks = parts.spawn(listener, cri, &stop);
     tracing::info!(socket = %socket.display(), "agent started");
     // Outside systemd there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let result = until_the_end(tasks, &mut end, &stop).await;
+    let result = until_the_end(tasks, &mut end, Some(&doors), &stop).await;
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // A socket that nobody answers on would only confuse.
     for socket in cri_socket.iter().chain([&socket]) {
@@ -160,6 +161,8 @@ struct Parts {
     unregistered: Option<Machine>,
     /// Where pods that wait for their policies come out.
     line: policies::Line,
+    /// Of Ingresses.
+    doors: Doors,
     started_at: jiff::Timestamp,
 }
 
@@ -219,6 +222,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
         sharing,
         unregistered: (!registered).then_some(machine),
         line,
+        doors: Doors::default(),
         started_at,
     })
 }
@@ -394,7 +398,7 @@ impl Parts {
         let (node, configuration) = place();
         parts.push(overlay::run(node, configuration, stop.clone()).boxed());
         let (node, configuration) = place();
-        parts.push(ingress::run(node, configuration, stop.clone()).boxed());
+        parts.push(ingress::run(node, configuration, self.doors.clone()).boxed());
         let (node, configuration) = place();
         let counters = Arc::clone(&self.metrics.dns);
         parts.push(dns::run(node, configuration, counters, stop.clone()).boxed());

@@ -14,7 +14,6 @@ mod exchange;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 mod fuzzing;
-pub mod holder;
 mod model;
 mod name;
 mod question;
@@ -29,7 +28,6 @@ mod zone;
 pub use counters::{Counters, RequestCount};
 #[cfg(fuzzing)]
 pub use fuzzing::judge;
-pub use holder::{Holder, HolderError};
 pub use model::{NamedEndpoint, NamedPort, Names, PodNames, ServiceNames};
 pub use servers::Upstream;
 pub use sockets::DnsSockets;

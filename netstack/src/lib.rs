@@ -13,6 +13,7 @@ mod bgp;
 mod bridged;
 mod cidr;
 mod dns;
+pub mod holder;
 pub mod ingress;
 mod ipam;
 mod kernel;
@@ -33,9 +34,8 @@ pub use cidr::{Cidr, CidrError};
 #[cfg(fuzzing)]
 pub use dns::judge as judge_dns;
 pub use dns::{
-    Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, Holder as DnsHolder,
-    HolderError as DnsHolderError, NamedEndpoint, NamedPort, Names as DnsNames, PodNames, RequestCount,
-    ServiceNames, Upstream, holder as dns_holder,
+    Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, NamedEndpoint, NamedPort,
+    Names as DnsNames, PodNames, RequestCount, ServiceNames, Upstream,
 };
 pub use ipam::Exhausted;
 pub use kernel::{Hop, Kernel, PodLink};

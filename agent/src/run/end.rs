@@ -25,16 +25,30 @@ impl End {
     }
 }
 
-/// Waits for a signal, or for a task that ended; then stops the others.
+/// Where strangers come in: closed before anything else ends, for their requests need the rest.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Doors {
+    /// Nobody is let in any more.
+    pub(crate) close: CancellationToken,
+    /// Nobody is inside any more.
+    pub(crate) closed: CancellationToken,
+}
+
+/// Waits for a signal, or for a task that ended; then closes the doors, and stops the other tasks.
 pub(crate) async fn until_the_end(
     mut tasks: JoinSet<anyhow::Result<()>>,
     end: &mut End,
+    doors: Option<&Doors>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let first = tokio::select! {
         () = end.asked() => Ok(()),
         Some(ended) = tasks.join_next() => ended?.context("a part of the agent ended"),
     };
+    if let Some(doors) = doors {
+        doors.close.cancel();
+        doors.closed.cancelled().await;
+    }
     stop.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended??;

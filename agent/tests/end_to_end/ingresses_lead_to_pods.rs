@@ -153,6 +153,7 @@ pub(crate) fn an_ingress_leads_to_pods_with_and_without_tls(machine: &mut Machin
 
     a_connection_changes_its_protocol(machine);
     a_rolling_update_loses_no_request(machine);
+    a_new_agent_loses_no_request(machine);
 
     machine.ok(&["label", "node", "one", "edge-"]);
     until("closed ports", || ask("plain.example", "/word").is_err_and(refused).then_some(()));
@@ -203,9 +204,10 @@ fn a_connection_changes_its_protocol(machine: &Machine) {
     }
 }
 
-fn a_rolling_update_loses_no_request(machine: &Machine) {
+/// What a client is told that asks all the time while `work` is done.
+fn asked_while(work: impl FnOnce()) -> Vec<String> {
     let over = AtomicBool::new(false);
-    let said = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             let mut said = Vec::new();
             while !over.load(Ordering::Relaxed) {
@@ -214,21 +216,40 @@ fn a_rolling_update_loses_no_request(machine: &Machine) {
             said
         });
         // Whatever fails here, the client ends.
-        let rolled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            machine.repository.push_file("web.yaml", &deployment("web", 2, &server("two")));
-            let new = |said: String| said.ends_with("two\n").then_some(());
-            until("the new one's answer", || ask("plain.example", "/word").ok().and_then(new));
-            machine.until_rolled_out("web", 2);
-        }));
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         over.store(true, Ordering::Relaxed);
-        assert!(rolled.is_ok(), "no update");
+        assert!(done.is_ok(), "it was not done");
         client.join().unwrap()
-    });
-    let good = |text: &&String| {
-        text.starts_with("HTTP/1.1 200") && (text.ends_with("one\n") || text.ends_with("two\n"))
+    })
+}
+
+/// How many of the answers are of each version, if all are good.
+fn counted(said: &[String]) -> (usize, usize) {
+    let count = |word: &str| {
+        said.iter().filter(|text| text.starts_with("HTTP/1.1 200") && text.ends_with(word)).count()
     };
-    let bad: Vec<_> = said.iter().filter(|text| !good(text)).collect();
-    assert!(bad.is_empty(), "{} of {} requests: {bad:?}", bad.len(), said.len());
-    let count = |word: &str| said.iter().filter(|text| text.ends_with(word)).count();
-    assert!(count("one\n") > 0 && count("two\n") > 0, "{} requests", said.len());
+    let (old, new) = (count("one\n"), count("two\n"));
+    let bad = said.iter().filter(|text| !(text.ends_with("one\n") || text.ends_with("two\n")));
+    assert_eq!(old + new, said.len(), "{:?}", bad.collect::<Vec<_>>());
+    (old, new)
+}
+
+fn a_rolling_update_loses_no_request(machine: &Machine) {
+    let said = asked_while(|| {
+        machine.repository.push_file("web.yaml", &deployment("web", 2, &server("two")));
+        let new = |said: String| said.ends_with("two\n").then_some(());
+        until("the new one's answer", || ask("plain.example", "/word").ok().and_then(new));
+        machine.until_rolled_out("web", 2);
+    });
+    let (old, new) = counted(&said);
+    assert!(old > 0 && new > 0, "{old} and {new}");
+}
+
+/// Connections wait until the next agent takes them.
+fn a_new_agent_loses_no_request(machine: &mut Machine) {
+    let said = asked_while(|| {
+        machine.restart_agent();
+        until("an answer", || ask("plain.example", "/word").ok());
+    });
+    assert!(counted(&said).1 > 0);
 }

@@ -12,8 +12,8 @@ use std::path::Path;
 pub(crate) fn of_pods(name: &str, folder: &Path, bridge: &str) -> BTreeSet<String> {
     let mut traces = BTreeSet::new();
     for (pid, words) in processes(name, folder) {
-        // The name server's sockets are the agent's, which another may want.
-        if !words.contains(" agent ") && !words.contains(" hold-dns-sockets ") {
+        // Sockets of the name server and of Ingresses are the agent's, which another may want.
+        if !words.contains(" agent ") && !words.contains(" hold-sockets ") {
             traces.insert(format!("process {pid} {words}"));
         }
     }

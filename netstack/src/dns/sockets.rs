@@ -1,9 +1,12 @@
 //! The sockets that are asked.
 
 use super::DnsError;
+use crate::holder::{Holder, HolderError};
 use rustix::net::sockopt;
+use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// What comes while nobody reads is kept in so many bytes.
 const BUFFER_BYTES: usize = 4 << 20;
@@ -31,6 +34,26 @@ impl DnsSockets {
             sockopt::set_socket_recv_buffer_size(&udp, BUFFER_BYTES).map_err(|error| failed(error.into()))?;
         }
         Self::of(udp, tcp).map_err(failed)
+    }
+
+    /// The sockets at `address` that a holder with its socket at `path` has; nothing if there is none.
+    /// One that has others ends. Blocks for a moment.
+    #[must_use]
+    pub fn find(path: &Path, address: SocketAddr) -> Option<(Holder, Self)> {
+        Holder::find(path, |[udp, tcp]| {
+            let sockets = Self::adopt(udp, tcp).ok()?;
+            sockets.address().is_ok_and(|has| has == address).then_some(sockets)
+        })
+    }
+
+    /// A process that `program` starts has them too from here on, and hands them out at `path`. Blocks for a
+    /// moment; needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn held(&self, path: &Path, program: &[OsString]) -> Result<Holder, HolderError> {
+        let both = self.try_clone().map(|own| [OwnedFd::from(own.udp), OwnedFd::from(own.tcp)]);
+        Holder::start(path, program, both)
     }
 
     /// Sockets that somebody else has bound.

@@ -157,22 +157,52 @@ impl Body for Loan {
     }
 }
 
-/// The body of an answer. Whoever waits for its end is told by its drop.
-pub(super) struct Answer<T> {
-    body: Incoming,
-    silence: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
+/// A body with something that is dropped at its end.
+pub(super) struct With<B, T> {
+    body: B,
     _ends: T,
 }
 
-impl<T> Answer<T> {
-    /// `body`, whose sender may be silent for `silence`; `ends` is dropped with it.
-    pub(super) fn new(body: Incoming, silence: Duration, ends: T) -> Self {
-        Self { body, silence, sleep: None, _ends: ends }
+/// `body`, at whose end `ends` is dropped.
+pub(super) const fn with<B, T>(body: B, ends: T) -> With<B, T> {
+    With { body, _ends: ends }
+}
+
+impl<B: Body + Unpin, T: Unpin> Body for With<B, T> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
-impl<T: Unpin> Body for Answer<T> {
+/// The body of an answer, whose sender may not be silent for too long.
+pub(super) struct Answer {
+    body: Incoming,
+    silence: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Answer {
+    /// `body`, whose sender may be silent for `silence`.
+    pub(super) const fn new(body: Incoming, silence: Duration) -> Self {
+        Self { body, silence, sleep: None }
+    }
+}
+
+impl Body for Answer {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -1,6 +1,6 @@
 //! One request: to whom it goes, on what terms it is sent anew, and what the client is told.
 
-use super::body::{Answer, AnyBody, BodyError, Lent, Loan, words};
+use super::body::{Answer, AnyBody, BodyError, Lent, Loan, with, words};
 use super::headers::{self, Client};
 use super::host::asked_for;
 use super::observer::{Observer, Record, Seen};
@@ -293,7 +293,7 @@ impl Proxy {
                 let silence = route.options.read_timeout;
                 // What it says of itself is of its connection, and not of the client's.
                 *response.version_mut() = Version::HTTP_11;
-                response.map(|body| Answer::new(body, silence, record).boxed_unsync())
+                response.map(|body| with(Answer::new(body, silence), record).boxed_unsync())
             }
         }
     }

@@ -1,10 +1,13 @@
 //! The ports: connections are accepted, TLS is spoken on some, and each request is answered by [`Proxy`].
 
+use super::body::with;
 use super::certificates::{Certificates, Shown, configuration};
 use super::headers::Client;
 use super::observer::Observer;
+use super::ports::{HeldAt, Ports};
 use super::proxy::{KEEPALIVE, Proxy};
 use super::table::Table;
+use crate::holder::{Holder, HolderError};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -13,7 +16,8 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -35,6 +39,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Requests at a time on a connection of HTTP/2. Source: nginx, `http2_max_concurrent_streams`.
 const STREAMS: u32 = 128;
+/// For a client that has connected to send a request, when the end has come.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// After which it is tried again to accept connections.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -72,6 +78,8 @@ pub struct IngressOptions {
     pub trusted: Vec<Trusted>,
     /// For how long requests under way may go on when the end has come.
     pub grace: Duration,
+    /// Who has the ports while no agent runs; nobody if there is none.
+    pub held_at: Option<HeldAt>,
 }
 
 /// The ports are not served.
@@ -85,6 +93,9 @@ pub enum IngressError {
         /// Why.
         source: io::Error,
     },
+    /// The kernel's.
+    #[error("the ports cannot be used")]
+    Ports(#[source] io::Error),
     /// Of the library.
     #[error("cannot speak TLS")]
     Tls(#[from] rustls::Error),
@@ -100,6 +111,8 @@ pub struct Ingress {
     trusted: Vec<Trusted>,
     grace: Duration,
     observer: Arc<dyn Observer>,
+    holder: Option<Holder>,
+    unheld: Option<HolderError>,
 }
 
 type TlsConfiguration = Arc<rustls::ServerConfig>;
@@ -112,23 +125,11 @@ struct Connections {
     graceful: GracefulShutdown,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
+    /// Ends those that wait for a request, some time after the end has come.
+    cut_idle: CancellationToken,
     /// Ends those that are not done when the time is up.
     cut: CancellationToken,
     builder: Builder<TokioExecutor>,
-}
-
-/// Listens on both families where there are both.
-async fn listen(address: Option<IpAddr>, port: u16) -> Result<TcpListener, IngressError> {
-    let failed = |source| IngressError::Listen { port, source };
-    if let Some(address) = address {
-        return TcpListener::bind((address, port)).await.map_err(failed);
-    }
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(failed(error)),
-        // A machine without IPv6.
-        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.map_err(failed),
-    }
 }
 
 impl Ingress {
@@ -138,22 +139,40 @@ impl Ingress {
     /// If a port cannot be listened on. Ports below 1024 need `CAP_NET_BIND_SERVICE`.
     pub async fn open(options: &IngressOptions, observer: Arc<dyn Observer>) -> Result<Self, IngressError> {
         let shown = Arc::new(Shown::default());
-        let http = match options.http {
-            Some(port) => Some(listen(options.address, port).await?),
-            None => None,
-        };
-        let https = match options.https {
-            Some(port) => {
-                let tls = Arc::new(configuration(Arc::clone(&shown))?);
-                Some((listen(options.address, port).await?, tls))
-            }
-            None => None,
-        };
-        let bound = https.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+        let tls = Arc::new(configuration(Arc::clone(&shown))?);
+        let asked = options.clone();
+        let ports = tokio::task::spawn_blocking(move || Ports::open(&asked)).await;
+        let ports = ports.unwrap_or_else(|error| Err(IngressError::Ports(error.into())))?;
+        let open = |listener: Option<std::net::TcpListener>| listener.map(TcpListener::from_std).transpose();
+        let http = open(ports.http).map_err(IngressError::Ports)?;
+        let https = open(ports.https).map_err(IngressError::Ports)?;
+        let bound = https.as_ref().and_then(|listener| listener.local_addr().ok());
         let https_port = bound.map_or(443, |address| address.port());
-        let proxy = Arc::new(Proxy::new(Arc::clone(&observer), https_port));
-        let trusted = options.trusted.clone();
-        Ok(Self { proxy, shown, http, https, trusted, grace: options.grace, observer })
+        Ok(Self {
+            proxy: Arc::new(Proxy::new(Arc::clone(&observer), https_port)),
+            shown,
+            http,
+            https: https.map(|listener| (listener, tls)),
+            trusted: options.trusted.clone(),
+            grace: options.grace,
+            observer,
+            holder: ports.holder,
+            unheld: ports.unheld,
+        })
+    }
+
+    /// Why connections are refused between this agent and the next.
+    #[must_use]
+    pub const fn unheld(&self) -> Option<&HolderError> {
+        self.unheld.as_ref()
+    }
+
+    /// The ports are closed: nobody holds them for the next agent. Blocks for a moment.
+    pub fn close(self) {
+        drop((self.http, self.https));
+        if let Some(holder) = self.holder {
+            holder.end();
+        }
     }
 
     /// Where HTTP and HTTPS are served.
@@ -189,6 +208,7 @@ impl Ingress {
             graceful: GracefulShutdown::new(),
             tasks: TaskTracker::new(),
             room: Arc::new(Semaphore::new(CONNECTIONS)),
+            cut_idle: CancellationToken::new(),
             cut: CancellationToken::new(),
             builder,
         };
@@ -248,26 +268,58 @@ impl Connections {
         // Who is gone without a word is found in time, also where nothing is said for long.
         let _untold = rustix::net::sockopt::set_socket_keepalive(&stream, true)
             .and_then(|()| rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE));
-        let (watcher, cut) = (self.graceful.watcher(), self.cut.clone());
+        let (watcher, cut, cut_idle) = (self.graceful.watcher(), self.cut.clone(), self.cut_idle.clone());
+        let under_way = Arc::new(AtomicUsize::new(0));
         let connection = Connection {
             proxy: Arc::clone(&self.proxy),
             client,
             watcher,
             builder: self.builder.clone(),
+            under_way: Arc::clone(&under_way),
             _counted: Counted::new(Arc::clone(&self.observer)),
             _room: room,
         };
         self.tasks.spawn(async move {
-            let _done = cut.run_until_cancelled(connection.serve(stream, tls)).await;
+            let mut serve = std::pin::pin!(connection.serve(stream, tls));
+            let done = cut_idle.run_until_cancelled(&mut serve).await;
+            if done.is_none() && under_way.load(Ordering::Relaxed) > 0 {
+                let _done = cut.run_until_cancelled(serve).await;
+            }
         });
     }
 
     /// All are done, or the time is up.
     async fn end(self, grace: Duration) {
-        let _all = timeout(grace, self.graceful.shutdown()).await;
-        self.cut.cancel();
         self.tasks.close();
+        let all = async {
+            let mut done = std::pin::pin!(self.graceful.shutdown());
+            // Who has said nothing by then, as browsers do that connect to be quick later, does not keep
+            // others waiting.
+            if timeout(LAST_REQUEST, &mut done).await.is_err() {
+                self.cut_idle.cancel();
+                done.await;
+            }
+        };
+        let _all = timeout(grace, all).await;
+        self.cut_idle.cancel();
+        self.cut.cancel();
         self.tasks.wait().await;
+    }
+}
+
+/// One request among those of a connection whose answers are not over.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -292,6 +344,8 @@ struct Connection {
     client: Client,
     watcher: Watcher,
     builder: Builder<TokioExecutor>,
+    /// Requests whose answers are not over.
+    under_way: Arc<AtomicUsize>,
     _counted: Counted,
     _room: OwnedSemaphorePermit,
 }
@@ -307,10 +361,14 @@ impl Connection {
     }
 
     async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, http2: bool) {
-        let Self { proxy, client, watcher, builder, .. } = self;
+        let Self { proxy, client, watcher, builder, under_way, .. } = self;
         let service = service_fn(move |request: Request<Incoming>| {
             let (proxy, client) = (Arc::clone(&proxy), client.clone());
-            async move { Ok::<_, Infallible>(proxy.answer(&client, request).await) }
+            let one = UnderWay::new(&under_way);
+            async move {
+                let answer = proxy.answer(&client, request).await;
+                Ok::<_, Infallible>(answer.map(|body| with(body, one)))
+            }
         });
         // What was agreed on is spoken: nothing has to be guessed from what comes first.
         let builder = if http2 { builder.http2_only() } else { builder.http1_only() };

@@ -68,6 +68,7 @@ impl Site {
             https: Some(0),
             trusted: Vec::new(),
             grace: PATIENCE,
+            held_at: None,
         };
         let ingress = Arc::new(Ingress::open(&options, Arc::clone(&notebook) as _).await.unwrap());
         let [Some(http), Some(https)] = ingress.addresses() else { panic!("two ports") };
@@ -384,6 +385,16 @@ async fn a_request_under_way_is_finished_when_the_end_has_come() {
     client.read_to_string(&mut said).await.unwrap();
     assert!(said.starts_with("HTTP/1.1 200") && said.contains("GET / HTTP/1.1"), "{said}");
     site.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_does_not_keep_the_end_waiting() {
+    let site = Site::open(vec![("/", route(&[backend(echo).await], options()))]).await;
+    let mut silent = TcpStream::connect(site.http).await.unwrap();
+    // It is accepted before what comes after it is answered.
+    assert_eq!(site.ask(get("/")).await.status(), StatusCode::OK);
+    tokio::time::timeout(PATIENCE / 2, site.end()).await.expect("an end before the grace's");
+    assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
 }
 
 /// A certificate for `name`, and who trusts it.

@@ -1,11 +1,10 @@
-//! A small process that has the sockets open while no agent runs, so that questions wait instead of
+//! A small process that has a pair of sockets open while no agent runs, so that questions wait instead of
 //! being refused.
 //!
 //! It is the agent's own program, started with [`COMMAND`], and answers nothing. Whoever connects to its
-//! socket gets both sockets of the name server. It ends when nobody has been connected for a while: what
+//! socket gets both sockets that it has. It ends when nobody has been connected for a while: what
 //! waits longer is of no use to those who asked.
 
-use super::sockets::DnsSockets;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
@@ -15,7 +14,6 @@ use rustix::net::{
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -24,7 +22,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 /// The word that the program is started with to be a holder; then comes the path of its socket.
-pub const COMMAND: &str = "hold-dns-sockets";
+pub const COMMAND: &str = "hold-sockets";
 
 /// How long it waits for the next agent.
 const ORPHAN_TIME: Duration = Duration::from_secs(60);
@@ -40,12 +38,12 @@ const END: u8 = b'e';
 /// The agent's side of a holder: while it is there, the holder waits.
 #[derive(Debug)]
 pub struct Holder {
-    _connection: UnixStream,
+    connection: UnixStream,
 }
 
 /// Why sockets are not held.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot have the sockets of DNS held by a process of its own (socket {path})")]
+#[error("cannot have sockets held by a process of its own (socket {path})")]
 pub struct HolderError {
     path: PathBuf,
     #[source]
@@ -53,21 +51,29 @@ pub struct HolderError {
 }
 
 impl Holder {
-    /// The sockets at `address` that a holder with its socket at `path` has; nothing if there is none.
-    /// One that has others ends. Blocks for a moment.
-    #[must_use]
-    pub fn find(path: &Path, address: SocketAddr) -> Option<(Self, DnsSockets)> {
-        let mut connection = UnixStream::connect(path).ok()?;
+    /// What `adopt` makes of the sockets that a holder with its socket at `path` has; nothing if there is
+    /// none. One whose sockets it has no use for ends. Blocks for a moment.
+    pub(crate) fn find<T>(path: &Path, adopt: impl FnOnce([OwnedFd; 2]) -> Option<T>) -> Option<(Self, T)> {
+        let connection = UnixStream::connect(path).ok()?;
         connection.set_read_timeout(Some(HAND_TIME)).ok()?;
         let sockets = receive(&connection).ok()?;
-        if sockets.address().is_ok_and(|has| has == address) {
-            return Some((Self { _connection: connection }, sockets));
+        let own = Self { connection };
+        if let Some(adopted) = adopt(sockets) {
+            return Some((own, adopted));
         }
-        // What it has is of no use. It is gone when its end of the connection is.
-        drop(sockets);
-        let _gone = connection.write_all(&[END]);
-        let _end = connection.read(&mut [0]);
+        own.end();
         None
+    }
+
+    /// What it has is of no use any more. It is gone when this returns. Blocks for a moment.
+    pub fn end(mut self) {
+        let _gone = self.connection.write_all(&[END]);
+        let _end = self.connection.read(&mut [0]);
+    }
+
+    /// The holder with its socket at `path` is gone, if there is one. Blocks for a moment.
+    pub fn dismiss(path: &Path) {
+        let _none = Self::find(path, |_| None::<()>);
     }
 
     /// A process that `program` starts has `sockets` from here on, and hands them out at `path`. It
@@ -75,12 +81,16 @@ impl Holder {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(path: &Path, program: &[OsString], sockets: &DnsSockets) -> Result<Self, HolderError> {
-        Self::try_start(path, program, sockets)
-            .map_err(|source| HolderError { path: path.to_owned(), source })
+    pub(crate) fn start(
+        path: &Path,
+        program: &[OsString],
+        sockets: io::Result<[OwnedFd; 2]>,
+    ) -> Result<Self, HolderError> {
+        let started = sockets.and_then(|sockets| Self::try_start(path, program, sockets));
+        started.map_err(|source| HolderError { path: path.to_owned(), source })
     }
 
-    fn try_start(path: &Path, program: &[OsString], sockets: &DnsSockets) -> io::Result<Self> {
+    fn try_start(path: &Path, program: &[OsString], [first, second]: [OwnedFd; 2]) -> io::Result<Self> {
         let [program, arguments @ ..] = program else { return Err(io::ErrorKind::InvalidInput.into()) };
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -88,25 +98,24 @@ impl Holder {
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        let sockets = sockets.try_clone()?;
         // Its three usual descriptors are the sockets: nothing else is inherited, not even by chance.
         tokio::process::Command::new(program)
             .args(arguments)
             .arg(path)
             .stdin(Stdio::from(OwnedFd::from(listener)))
-            .stdout(Stdio::from(OwnedFd::from(sockets.udp)))
-            .stderr(Stdio::from(OwnedFd::from(sockets.tcp)))
+            .stdout(Stdio::from(first))
+            .stderr(Stdio::from(second))
             .process_group(0)
             .spawn()?;
         let connection = UnixStream::connect(path)?;
         connection.set_read_timeout(Some(HAND_TIME))?;
         // It is there.
         drop(receive(&connection)?);
-        Ok(Self { _connection: connection })
+        Ok(Self { connection })
     }
 }
 
-fn receive(connection: &UnixStream) -> io::Result<DnsSockets> {
+fn receive(connection: &UnixStream) -> io::Result<[OwnedFd; 2]> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut word = [0];
@@ -122,12 +131,12 @@ fn receive(connection: &UnixStream) -> io::Result<DnsSockets> {
     }
     let mut descriptors = descriptors.into_iter();
     match (descriptors.next(), descriptors.next()) {
-        (Some(udp), Some(tcp)) => DnsSockets::adopt(udp, tcp),
+        (Some(first), Some(second)) => Ok([first, second]),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
-/// The holder's whole life. Its descriptors 0, 1 and 2 are its listener and the name server's sockets.
+/// The holder's whole life. Its descriptors 0, 1 and 2 are its listener and the sockets that it holds.
 #[must_use]
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(path) = arguments.next().map(PathBuf::from) else { return ExitCode::FAILURE };
@@ -143,7 +152,8 @@ fn hold(path: &Path) -> io::Result<()> {
     let _leads_already = rustix::process::setsid();
     let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     listener.set_nonblocking(true)?;
-    let (udp, tcp) = (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?);
+    let (first, second) =
+        (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?);
     let own = std::fs::metadata(path)?.ino();
     let mut agents: Vec<UnixStream> = Vec::new();
     let mut alone_since = Instant::now();
@@ -176,7 +186,7 @@ fn hold(path: &Path) -> io::Result<()> {
             return Ok(());
         }
         while let Ok((agent, _)) = listener.accept() {
-            if give(&agent, [udp.as_fd(), tcp.as_fd()]).is_ok() {
+            if give(&agent, [first.as_fd(), second.as_fd()]).is_ok() {
                 agents.push(agent);
             }
         }

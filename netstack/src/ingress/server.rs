@@ -1,6 +1,5 @@
 //! The ports: connections are accepted, TLS is spoken on some, and each request is answered by [`Proxy`].
 
-use super::body::with;
 use super::certificates::{Certificates, Shown, configuration};
 use super::headers::Client;
 use super::observer::Observer;
@@ -13,11 +12,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,7 +37,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Requests at a time on a connection of HTTP/2. Source: nginx, `http2_max_concurrent_streams`.
 const STREAMS: u32 = 128;
 /// For a client that has connected to send a request, when the end has come.
-const LAST_REQUEST: Duration = Duration::from_millis(500);
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// After which it is tried again to accept connections.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -122,11 +119,10 @@ struct Connections {
     proxy: Arc<Proxy>,
     observer: Arc<dyn Observer>,
     trusted: Vec<Trusted>,
-    graceful: GracefulShutdown,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
-    /// Ends those that wait for a request, some time after the end has come.
-    cut_idle: CancellationToken,
+    /// The end has come.
+    closing: CancellationToken,
     /// Ends those that are not done when the time is up.
     cut: CancellationToken,
     builder: Builder<TokioExecutor>,
@@ -205,10 +201,9 @@ impl Ingress {
             proxy: Arc::clone(&self.proxy),
             observer: Arc::clone(&self.observer),
             trusted: self.trusted.clone(),
-            graceful: GracefulShutdown::new(),
             tasks: TaskTracker::new(),
             room: Arc::new(Semaphore::new(CONNECTIONS)),
-            cut_idle: CancellationToken::new(),
+            closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             builder,
         };
@@ -268,58 +263,27 @@ impl Connections {
         // Who is gone without a word is found in time, also where nothing is said for long.
         let _untold = rustix::net::sockopt::set_socket_keepalive(&stream, true)
             .and_then(|()| rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE));
-        let (watcher, cut, cut_idle) = (self.graceful.watcher(), self.cut.clone(), self.cut_idle.clone());
-        let under_way = Arc::new(AtomicUsize::new(0));
+        let (closing, cut) = (self.closing.clone(), self.cut.clone());
         let connection = Connection {
             proxy: Arc::clone(&self.proxy),
             client,
-            watcher,
+            closing,
             builder: self.builder.clone(),
-            under_way: Arc::clone(&under_way),
             _counted: Counted::new(Arc::clone(&self.observer)),
             _room: room,
         };
         self.tasks.spawn(async move {
-            let mut serve = std::pin::pin!(connection.serve(stream, tls));
-            let done = cut_idle.run_until_cancelled(&mut serve).await;
-            if done.is_none() && under_way.load(Ordering::Relaxed) > 0 {
-                let _done = cut.run_until_cancelled(serve).await;
-            }
+            let _done = cut.run_until_cancelled(connection.serve(stream, tls)).await;
         });
     }
 
     /// All are done, or the time is up.
     async fn end(self, grace: Duration) {
+        self.closing.cancel();
         self.tasks.close();
-        let all = async {
-            let mut done = std::pin::pin!(self.graceful.shutdown());
-            // Who has said nothing by then, as browsers do that connect to be quick later, does not keep
-            // others waiting.
-            if timeout(LAST_REQUEST, &mut done).await.is_err() {
-                self.cut_idle.cancel();
-                done.await;
-            }
-        };
-        let _all = timeout(grace, all).await;
-        self.cut_idle.cancel();
+        let _all = timeout(grace, self.tasks.wait()).await;
         self.cut.cancel();
         self.tasks.wait().await;
-    }
-}
-
-/// One request among those of a connection whose answers are not over.
-struct UnderWay(Arc<AtomicUsize>);
-
-impl UnderWay {
-    fn new(all: &Arc<AtomicUsize>) -> Self {
-        all.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(all))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -342,38 +306,60 @@ impl Drop for Counted {
 struct Connection {
     proxy: Arc<Proxy>,
     client: Client,
-    watcher: Watcher,
+    closing: CancellationToken,
     builder: Builder<TokioExecutor>,
-    /// Requests whose answers are not over.
-    under_way: Arc<AtomicUsize>,
     _counted: Counted,
     _room: OwnedSemaphorePermit,
+}
+
+/// Returns some time after `closing`: whoever has just connected is about to ask for something.
+async fn too_late(closing: &CancellationToken) {
+    closing.cancelled().await;
+    sleep(LAST_REQUEST).await;
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream, tls: Option<TlsConfiguration>) {
         let Some(tls) = tls else { return self.speak(stream, false).await };
+        let accepted = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream));
+        let accepted = tokio::select! {
+            accepted = accepted => accepted,
+            () = too_late(&self.closing) => return,
+        };
         // Whoever has no certificate to be shown, or speaks no TLS, is told so by the library.
-        if let Ok(Ok(stream)) = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
+        if let Ok(Ok(stream)) = accepted {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             self.speak(stream, http2).await;
         }
     }
 
     async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, http2: bool) {
-        let Self { proxy, client, watcher, builder, under_way, .. } = self;
+        let Self { proxy, client, closing, builder, .. } = self;
+        let asked = CancellationToken::new();
+        let first = asked.clone();
         let service = service_fn(move |request: Request<Incoming>| {
+            first.cancel();
             let (proxy, client) = (Arc::clone(&proxy), client.clone());
-            let one = UnderWay::new(&under_way);
-            async move {
-                let answer = proxy.answer(&client, request).await;
-                Ok::<_, Infallible>(answer.map(|body| with(body, one)))
-            }
+            async move { Ok::<_, Infallible>(proxy.answer(&client, request).await) }
         });
         // What was agreed on is spoken: nothing has to be guessed from what comes first.
         let builder = if http2 { builder.http2_only() } else { builder.http1_only() };
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection =
+            std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let end = async {
+            closing.cancelled().await;
+            // Told of the end before it has read anything, the library would not read it.
+            tokio::select! {
+                () = asked.cancelled() => {}
+                () = too_late(&closing) => {}
+            }
+        };
         // That a client left is no news.
-        let _ended = watcher.watch(connection).await;
+        tokio::select! {
+            _left = connection.as_mut() => return,
+            () = end => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _left = connection.await;
     }
 }

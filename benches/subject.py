@@ -59,7 +59,7 @@ class Keel:
             "logDir": str(self.folder / "log"),
             "cgroupRoot": f"keel-bench-{number}",
             "metricsAddress": "",
-            "network": {"bridge": f"kb{number}", "podCIDR": "10.213.0.0/16"},
+            "network": {"bridge": f"kb{number}", "podCIDR": "10.213.0.0/16", "cni": {"mode": "never"}},
             # However full the machine's disk is.
             "node": {"evictionHard": {}},
             # Long: what is measured is that the agent sees the change by itself.

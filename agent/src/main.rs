@@ -37,6 +37,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Before anything else is set up: a supervisor must stay very small.
     let mut arguments = std::env::args_os();
+    // As another runtime calls its plugins.
+    if arguments.len() <= 1 && std::env::var_os(netstack::cni::plugin::VARIABLE).is_some() {
+        return netstack::cni::plugin::main();
+    }
     match arguments.nth(1) {
         Some(word) if word == runtime::supervisor::COMMAND => runtime::supervisor::main(arguments),
         Some(word) if word == runtime::supervisor::PROBE_COMMAND => probe::main(arguments),

@@ -16,6 +16,7 @@ mod memory;
 pub(crate) mod network;
 mod notes;
 mod order;
+pub(crate) mod plugins;
 pub(crate) mod pressure;
 mod pull;
 pub(crate) mod reconcile;

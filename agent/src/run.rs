@@ -413,12 +413,13 @@ impl Parts {
 type Part = BoxFuture<'static, anyhow::Result<()>>;
 
 /// What keeps the node itself alive, and brings it down in good order.
-fn care(node: &Arc<Node>, configuration: &Arc<AgentConfiguration>, stop: &CancellationToken) -> [Part; 3] {
+fn care(node: &Arc<Node>, configuration: &Arc<AgentConfiguration>, stop: &CancellationToken) -> [Part; 4] {
     let (period, graces) = (configuration.node.measure_period(), configuration.node.shutdown_graces());
     [
         node::storage::run(Arc::clone(node), period, stop.clone()).boxed(),
         node::pressure::run(Arc::clone(node), Arc::clone(configuration), stop.clone()).boxed(),
         node::shutdown::run(Arc::clone(node), graces, stop.clone()).boxed(),
+        node::plugins::run(Arc::clone(node), stop.clone()).boxed(),
     ]
 }
 

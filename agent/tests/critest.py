@@ -246,7 +246,7 @@ class Agent:
             "logDir": str(folder / "logs"),
             "cgroupRoot": name,
             "metricsAddress": "",
-            "network": {"bridge": name, "podCIDR": "10.97.0.0/16", "serviceCIDR": ""},
+            "network": {"bridge": name, "podCIDR": "10.97.0.0/16", "serviceCIDR": "", "cni": {"mode": "never"}},
             "images": {"registries": [{"host": host, "mirrors": [mirror]} for host in hosts]},
             "cri": {"socket": str(self.socket)},
             # However full the disk is: images that a test has pulled stay.

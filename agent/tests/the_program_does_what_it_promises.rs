@@ -34,6 +34,8 @@ mod nodes_work_together;
 mod nothing_depends_on_git;
 #[path = "end_to_end/nothing_depends_on_the_agent.rs"]
 mod nothing_depends_on_the_agent;
+#[path = "end_to_end/plugins_make_the_network.rs"]
+mod plugins_make_the_network;
 #[path = "end_to_end/pods_by_request.rs"]
 mod pods_by_request;
 #[path = "end_to_end/pods_reach_one_another.rs"]
@@ -147,6 +149,9 @@ fn of_the_node() -> Vec<(&'static str, Test)> {
         pods_reach_one_another:
             a_port_of_the_node_leads_to_a_pod,
             pods_and_host_reach_one_another;
+        plugins_make_the_network:
+            pods_are_joined_by_the_plugins_of_a_network,
+            a_plugin_that_fails_is_quoted_until_it_works;
         policies_hold:
             a_pod_starts_behind_its_policies;
         services_lead_to_pods:

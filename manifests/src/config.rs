@@ -5,6 +5,7 @@
 mod balancer;
 mod bgp;
 mod cluster;
+mod cni;
 mod dns;
 mod images;
 mod ingress;
@@ -18,6 +19,7 @@ mod taint;
 pub use balancer::{Announcement, IpRange, LoadBalancerConfiguration, PoolConfiguration};
 pub use bgp::{BgpAnnouncement, BgpConfiguration, BgpPeerConfiguration};
 pub use cluster::{ClusterConfiguration, JoinConfiguration, is_host_and_port};
+pub use cni::{CniConfiguration, CniMode};
 pub use dns::{DnsConfiguration, DnsHost};
 pub use images::{ImagesConfiguration, RegistryConfiguration, RegistryMirror};
 pub use ingress::IngressConfiguration;
@@ -169,6 +171,8 @@ pub struct NetworkConfiguration {
     /// The routers that are told of the node's addresses; none without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bgp: Option<BgpConfiguration>,
+    /// Plugins that make the pods' network instead.
+    pub cni: CniConfiguration,
 }
 
 impl Default for NetworkConfiguration {
@@ -188,6 +192,7 @@ impl Default for NetworkConfiguration {
             dns: DnsConfiguration::default(),
             load_balancer: LoadBalancerConfiguration::default(),
             bgp: None,
+            cni: CniConfiguration::default(),
         }
     }
 }

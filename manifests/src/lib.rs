@@ -5,6 +5,7 @@
 //! text is found here, once, and reported with its place; whatever leaves this
 //! crate as an [`Object`] is complete.
 
+pub mod bandwidth;
 pub mod config;
 pub mod cron;
 pub mod defaults;

@@ -22,10 +22,12 @@ mod storage;
 mod volume;
 mod workload;
 
+use crate::bandwidth::Bandwidth;
 use crate::kind::Kind;
 use crate::object::Object;
 use crate::path::Path;
 use crate::report::Report;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Reports every rule that `object` breaks.
 pub(crate) fn check(object: &Object, report: &mut Report<'_>) {
@@ -37,6 +39,7 @@ pub(crate) fn check(object: &Object, report: &mut Report<'_>) {
             pod::check(of_pod, &spec, r);
             habits::check(Some(&pod.metadata), of_pod, &Path::ROOT.field("metadata"), r);
             security::annotations(Some(&pod.metadata), of_pod, &Path::ROOT.field("metadata"), r);
+            bandwidth(Some(&pod.metadata), &Path::ROOT.field("metadata"), r);
         }),
         Object::Deployment(deployment) => workload::deployment(&deployment.spec, &spec, report),
         Object::ReplicaSet(set) => workload::replica_set(&set.spec, &spec, report),
@@ -138,5 +141,13 @@ impl Report<'_> {
         let at = self.locate(first);
         let help = Some(format!("it is first at line {}, column {} ({first})", at.line, at.column));
         self.error_with(path, "duplicate-name", format!("{what} `{name}` is here a second time"), help);
+    }
+}
+
+/// How fast a pod may be.
+fn bandwidth(meta: Option<&ObjectMeta>, at: &Path<'_>, report: &mut Report<'_>) {
+    let Some(annotations) = meta.and_then(|meta| meta.annotations.as_ref()) else { return };
+    for error in Bandwidth::of(annotations).err().unwrap_or_default() {
+        report.error_with(&at.field("annotations").key(error.key), "bad-value", error.message, error.help);
     }
 }

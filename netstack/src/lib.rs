@@ -12,6 +12,7 @@ mod announce;
 mod bgp;
 mod bridged;
 mod cidr;
+pub mod cni;
 mod dns;
 pub mod holder;
 pub mod ingress;
@@ -40,7 +41,8 @@ pub use dns::{
 pub use ipam::Exhausted;
 pub use kernel::{Hop, Kernel, PodLink};
 pub use network::{
-    AttachError, Attachment, HostPort, Network, NetworkError, NetworkOptions, Protocol, Warning,
+    AttachError, Attachment, HostPort, Namespace, Network, NetworkError, NetworkOptions, Protocol, Rates,
+    Warning,
 };
 pub use overlay::{
     Backend, Changed, Overlay, OverlayError, OverlayOptions, Peer, PrivateKey, Unreachable, path_mtu,

@@ -1,5 +1,6 @@
 //! The bridge with the links and addresses of all pods of this node.
 
+mod bandwidth;
 mod bridge;
 mod error;
 mod host_ports;
@@ -7,8 +8,11 @@ mod locks;
 mod pod;
 mod removal;
 
+pub use crate::sys::netns::Namespace;
+pub use bandwidth::Rates;
 pub use error::{AttachError, NetworkError, Warning};
 pub use host_ports::{HostPort, Protocol};
+pub(crate) use locks::Locks;
 
 use crate::ipam::Pool;
 use crate::names;
@@ -17,7 +21,6 @@ use crate::sys::link::{self, Link};
 use crate::sys::{netns, socket};
 use futures::future::try_join_all;
 use host_ports::Published;
-use locks::Locks;
 use removal::Remover;
 use rtnetlink::Handle;
 use std::collections::BTreeSet;
@@ -162,11 +165,25 @@ impl Network {
     /// If there is no address left, no such namespace, or the kernel refuses. The pod
     /// keeps the address until [`Network::detach`], so that the call can be repeated.
     pub async fn attach(&self, uid: &str, pid: i32) -> Result<Attachment, AttachError> {
+        self.attach_as(uid, &Namespace::Process(pid), POD_INTERFACE).await
+    }
+
+    /// The same with the pod's network namespace wherever it is, and another name of its interface.
+    ///
+    /// # Errors
+    /// As [`Network::attach`].
+    pub async fn attach_as(
+        &self,
+        uid: &str,
+        pod: &Namespace,
+        interface: &str,
+    ) -> Result<Attachment, AttachError> {
         let name = names::link_of(&self.options.bridge, uid);
         let _alone = self.locks.lock(&name).await;
-        let namespace = netns::of_process(pid).map_err(|source| AttachError::Namespace { pid, source })?;
-        if netns::same(&namespace, &self.own).map_err(|source| AttachError::Namespace { pid, source })? {
-            return Err(AttachError::HostNamespace { pid });
+        let lost = |source| AttachError::Namespace { pod: pod.clone(), source };
+        let namespace = netns::open(pod).map_err(lost)?;
+        if netns::same(&namespace, &self.own).map_err(lost)? {
+            return Err(AttachError::HostNamespace { pod: pod.clone() });
         }
         let number = self.pool().claim(&name)?;
         let addresses = self.options.pod_cidrs.addresses(number);
@@ -174,25 +191,47 @@ impl Network {
             name: &name,
             mac: names::host_mac_of(number),
             controller: self.bridge,
-            peer_name: POD_INTERFACE,
+            peer_name: interface,
             peer_mac: names::mac_of(number),
             mtu: self.options.mtu,
         };
-        pod::join(&self.handle, &pair, namespace.as_fd(), pid).await?;
+        pod::join(&self.handle, &pair, namespace.as_fd(), pod).await?;
         // The alias is for people and for what `sweep` reports: not worth failing for.
         let alias: String = uid.chars().take(60).collect();
         let (inside, _) = tokio::join!(
-            pod::configure(namespace, addresses.clone(), pid),
+            pod::configure(namespace, addresses.clone(), (pod, interface)),
             link::set_up_port(&self.handle, &name, &alias)
         );
         inside?;
         Ok(Attachment {
             gateway: addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), |(_, subnet)| subnet.gateway()),
             addresses: addresses.into_iter().map(|(address, _)| address).collect(),
-            interface: POD_INTERFACE.into(),
+            interface: interface.into(),
             mac: pair.peer_mac,
             host_interface: name,
         })
+    }
+
+    /// The addresses that the pod `uid` has on its interface of that name; none if it is not joined to
+    /// this bridge. Changes nothing.
+    ///
+    /// # Errors
+    /// If there is no such namespace, or the kernel refuses.
+    pub async fn attached_as(
+        &self,
+        uid: &str,
+        pod: &Namespace,
+        interface: &str,
+    ) -> Result<Vec<IpAddr>, AttachError> {
+        let name = names::link_of(&self.options.bridge, uid);
+        let failed = |source| AttachError::Link { name: name.clone(), pod: pod.clone(), source };
+        let found = link::find(&self.handle, &name).await.map_err(failed)?;
+        if found.is_none_or(|link| link.controller != Some(self.bridge)) {
+            return Ok(Vec::new());
+        }
+        let lost = |source| AttachError::Namespace { pod: pod.clone(), source };
+        let namespace = netns::open(pod).map_err(lost)?;
+        pod::addresses_of(namespace, interface).await.map_err(failed)
     }
 
     /// No port of the node leads to the pod, its link is gone, and then its address is free. Repeating is harmless.

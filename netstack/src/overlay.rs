@@ -398,3 +398,30 @@ impl Overlay {
         done.map_err(OverlayError::Masquerade)
     }
 }
+
+/// Whoever is asked from the networks of the bridge, and is outside of them, sees the node; or their own
+/// addresses again. For a bridge that has no other nodes. Blocks for as long as the kernel works.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn hide_behind_node(bridge: &str, own: PodCidrs, hidden: bool) -> io::Result<()> {
+    let options = OverlayOptions {
+        bridge: bridge.to_owned(),
+        backend: Backend::None,
+        own,
+        formers: Vec::new(),
+        cluster: Vec::new(),
+        addresses: Vec::new(),
+        masquerade: hidden,
+        mtu: 0,
+        private_key: None,
+    };
+    let (mut socket, table) = (Socket::open()?, format!("{bridge}-cluster"));
+    for family in Family::ALL {
+        let rules = masquerade::rules(&options, &[], family);
+        if !rules.is_empty() || own.of(family).is_some() {
+            masquerade::ensure(&mut socket, (family, &table), &rules)?;
+        }
+    }
+    Ok(())
+}

@@ -14,5 +14,6 @@ pub(crate) mod packet;
 pub(crate) mod route;
 pub(crate) mod socket;
 pub(crate) mod sysctl;
+pub(crate) mod tc;
 pub(crate) mod tcp;
 pub(crate) mod wireguard;

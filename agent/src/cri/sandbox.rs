@@ -3,8 +3,13 @@
 use super::book::Sandbox;
 use super::{Cri, filter, pod, ports, state, v1};
 use crate::chain::chain;
+use crate::node::network::Maker;
+use crate::node::plugins::Wishes;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use manifests::bandwidth::Bandwidth;
+use netstack::Rates;
+use netstack::cni::{CniPod, NetworkList};
 use runtime::image::Image;
 use runtime::plan::{PodInput, PodPlan, Resources, build};
 use runtime::state::{PodState, Stage};
@@ -29,6 +34,15 @@ pub(super) fn new_id() -> Result<String, Status> {
 
 pub(super) fn internal(error: &dyn std::error::Error) -> Status {
     Status::internal(chain(error))
+}
+
+/// How fast the sandbox may be, as its annotations say.
+fn bandwidth(config: &v1::PodSandboxConfig) -> Result<Bandwidth, Status> {
+    let annotations = config.annotations.clone().into_iter().collect();
+    Bandwidth::of(&annotations).map_err(|errors| {
+        let words: Vec<_> = errors.iter().map(|error| format!("{}: {}", error.key, error.message)).collect();
+        Status::invalid_argument(words.join("; "))
+    })
 }
 
 impl Cri {
@@ -105,26 +119,73 @@ impl Cri {
         config: &v1::PodSandboxConfig,
     ) -> Result<Vec<String>, Status> {
         let node = &self.node;
-        let host_network = pod::has_host_network(config);
-        let reserved = if host_network {
-            node.facts.host_ips.clone()
-        } else {
-            let reserved = node.network.reserve(id).map_err(|error| internal(&error))?;
-            reserved.iter().map(ToString::to_string).collect()
+        let maker = match pod::has_host_network(config) {
+            true => None,
+            false => Some(node.network.maker(id, false).await.map_err(|error| internal(&error))?),
+        };
+        let reserved = match &maker {
+            None => node.facts.host_ips.clone(),
+            Some(Maker::BuiltIn) => {
+                let reserved = node.network.reserve(id).map_err(|error| internal(&error))?;
+                reserved.iter().map(ToString::to_string).collect()
+            }
+            // They say it when they have joined it.
+            Some(Maker::Plugins(_)) => Vec::new(),
         };
         let plan = self.plan(pod, config, &BTreeMap::new())?;
         self.write_files(pod, &reserved).await?;
         let created = node.metrics.operation("run_podsandbox", node.runtime.create(&plan)).await;
         let pid = created.map_err(|error| internal(&error))?.supervisor_pid;
-        let mut addresses = Vec::new();
-        if !host_network {
-            let attached = node.network.attach(id, pid).await.map_err(|error| internal(&error))?;
-            addresses.extend(attached.addresses.iter().map(ToString::to_string));
-            let published = node.network.publish(id, ports::host_ports(config, &addresses)).await;
-            published.map_err(|error| internal(&error))?;
-        }
+        let addresses = match &maker {
+            None => Vec::new(),
+            Some(Maker::BuiltIn) => self.join(id, pid, config).await?,
+            Some(Maker::Plugins(list)) => {
+                let addresses = self.join_by_plugins(id, pid, (config, list)).await?;
+                self.write_files(pod, &addresses).await?;
+                addresses
+            }
+        };
         node.runtime.start(id, addresses.clone()).await.map_err(|error| internal(&error))?;
         Ok(addresses)
+    }
+
+    /// The sandbox has the built-in network; returns its addresses.
+    async fn join(&self, id: &str, pid: i32, config: &v1::PodSandboxConfig) -> Result<Vec<String>, Status> {
+        let network = &self.node.network;
+        let attached = network.attach(id, pid).await.map_err(|error| internal(&error))?;
+        let bandwidth = bandwidth(config)?;
+        let rates = Rates { ingress: bandwidth.ingress, egress: bandwidth.egress };
+        network.shape(id, pid, rates).await.map_err(|error| internal(&error))?;
+        let addresses: Vec<_> = attached.addresses.iter().map(ToString::to_string).collect();
+        let published = network.publish(id, ports::host_ports(config, &addresses)).await;
+        published.map_err(|error| internal(&error))?;
+        Ok(addresses)
+    }
+
+    /// The same by the plugins of a network.
+    async fn join_by_plugins(
+        &self,
+        id: &str,
+        pid: i32,
+        (config, list): (&v1::PodSandboxConfig, &NetworkList),
+    ) -> Result<Vec<String>, Status> {
+        let annotations: BTreeMap<String, String> = config.annotations.clone().into_iter().collect();
+        let wishes = Wishes {
+            ports: ports::mappings(config),
+            bandwidth: bandwidth(config)?,
+            dns: None,
+            annotations: Some(&annotations),
+        };
+        let metadata = config.metadata.clone().unwrap_or_default();
+        let asked = CniPod {
+            uid: id.to_owned(),
+            namespace: metadata.namespace,
+            name: metadata.name,
+            pid,
+            capabilities: wishes.capabilities(),
+        };
+        let joined = self.node.network.join(list, &asked).await.map_err(|error| internal(&error))?;
+        Ok(joined.iter().map(ToString::to_string).collect())
     }
 
     /// The plan of the pod, made by request.

@@ -2,6 +2,7 @@
 
 use super::sandbox::HANDLER;
 use super::{Cri, v1};
+use crate::chain::chain;
 use std::collections::HashMap;
 
 /// Of the interface; the only one there is.
@@ -26,11 +27,16 @@ pub(super) fn runtime_config() -> v1::RuntimeConfigResponse {
 
 impl Cri {
     pub(super) fn status(&self, verbose: bool) -> v1::StatusResponse {
-        // Without either of them this agent would not run.
-        let conditions = ["RuntimeReady", "NetworkReady"].map(|condition| v1::RuntimeCondition {
-            r#type: condition.to_owned(),
-            status: true,
-            ..v1::RuntimeCondition::default()
+        // Without the former this agent would not run.
+        let network = self.node.network.state().map_err(|error| chain(&error)).err();
+        let conditions = [("RuntimeReady", None), ("NetworkReady", network)].map(|(condition, wrong)| {
+            let reason = if wrong.is_some() { "NetworkPluginNotReady" } else { "" };
+            v1::RuntimeCondition {
+                r#type: condition.to_owned(),
+                status: wrong.is_none(),
+                reason: reason.to_owned(),
+                message: wrong.unwrap_or_default(),
+            }
         });
         let features =
             || Some(v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true });

@@ -95,7 +95,7 @@ impl Stage {
             "logDir": self.log_folder(),
             "cgroupRoot": self.cgroup,
             "metricsAddress": "",
-            "network": {"bridge": self.bridge, "podCIDR": self.pod_cidr, "serviceCIDR": "", "dns": {"enabled": false}},
+            "network": {"bridge": self.bridge, "podCIDR": self.pod_cidr, "serviceCIDR": "", "dns": {"enabled": false}, "cni": {"mode": "never"}},
             // The story is the same on a machine that is short of something.
             "node": {"evictionHard": {}},
             "sources": [{

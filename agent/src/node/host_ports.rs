@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use netstack::{HostPort, Protocol};
 use runtime::state::{PodState, Stage};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The protocol in Kubernetes' words.
@@ -18,30 +18,65 @@ pub(crate) fn protocol(word: Option<&str>) -> Protocol {
     }
 }
 
-/// An address of the node; `None` for all of them.
-pub(crate) fn address(text: &str) -> Option<Ipv4Addr> {
-    text.parse().ok().filter(|address: &Ipv4Addr| !address.is_unspecified())
+/// Where a port of the node is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Everywhere,
+    /// At every address of a family.
+    Any {
+        v4: bool,
+    },
+    One(IpAddr),
 }
 
-/// Those of the pod, whose addresses these are; none in the host's network.
-pub(super) fn of_pod(pod: &Pod, addresses: &[String]) -> Vec<HostPort> {
-    let Some(pod_address) = addresses.iter().find_map(|address| address.parse().ok()) else {
-        return Vec::new();
+/// What `hostIP` means; nothing if it is no address.
+fn place(text: &str) -> Option<At> {
+    if text.is_empty() {
+        return Some(At::Everywhere);
+    }
+    let address: IpAddr = text.parse().ok()?;
+    Some(if address.is_unspecified() { At::Any { v4: address.is_ipv4() } } else { At::One(address) })
+}
+
+/// The port of the node as it leads to each of the pod's addresses that it can lead to.
+pub(crate) fn to_pod(
+    (protocol, host_ip): (Protocol, &str),
+    (host_port, pod_port): (u16, u16),
+    addresses: &[IpAddr],
+) -> Vec<HostPort> {
+    let Some(place) = place(host_ip) else { return Vec::new() };
+    let one = |pod_address: &IpAddr| {
+        let host_address = match place {
+            At::Everywhere => None,
+            At::Any { v4 } if v4 == pod_address.is_ipv4() => None,
+            At::One(address) if address.is_ipv4() == pod_address.is_ipv4() => Some(address),
+            At::Any { .. } | At::One(_) => return None,
+        };
+        Some(HostPort { protocol, host_address, host_port, pod_address: *pod_address, pod_port })
     };
+    addresses.iter().filter_map(one).collect()
+}
+
+/// The ports of the node that the pod asks for; none in the host's network.
+pub(crate) fn wanted(pod: &Pod) -> Vec<(&ContainerPort, u16)> {
     let Some(spec) = pod.spec.as_ref().filter(|spec| spec.host_network != Some(true)) else {
         return Vec::new();
     };
-    let one = |port: &ContainerPort| {
-        Some(HostPort {
-            protocol: protocol(port.protocol.as_deref()),
-            host_address: port.host_ip.as_deref().and_then(address),
-            host_port: port.host_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)?,
-            pod_address,
-            pod_port: u16::try_from(port.container_port).ok()?,
-        })
-    };
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    containers.flat_map(|container| container.ports.iter().flatten()).filter_map(one).collect()
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let port = |port: &ContainerPort| port.host_port.and_then(|port| u16::try_from(port).ok());
+    ports.filter_map(|wanted| Some((wanted, port(wanted).filter(|port| *port > 0)?))).collect()
+}
+
+/// Those of the pod, whose addresses these are.
+pub(super) fn of_pod(pod: &Pod, addresses: &[String]) -> Vec<HostPort> {
+    let addresses: Vec<IpAddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+    let one = |(port, host_port): (&ContainerPort, u16)| {
+        let at = (protocol(port.protocol.as_deref()), port.host_ip.as_deref().unwrap_or_default());
+        let pod_port = u16::try_from(port.container_port).ok()?;
+        Some(to_pod(at, (host_port, pod_port), &addresses))
+    };
+    wanted(pod).into_iter().filter_map(one).flatten().collect()
 }
 
 impl Node {
@@ -69,6 +104,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
     #[test]
     fn a_host_port_leads_to_the_containers() {
         let mut pod: Pod =
@@ -77,10 +116,10 @@ mod tests {
             "hostIP": "192.0.2.1"}, {"containerPort": 81, "hostPort": 8081, "hostIP": "0.0.0.0"}]}]}}))
             .expect("a pod");
         let ports = of_pod(&pod, &["10.0.0.2".to_owned()]);
-        let pod_address = Ipv4Addr::new(10, 0, 0, 2);
+        let pod_address = ip("10.0.0.2");
         let udp = HostPort {
             protocol: Protocol::Udp,
-            host_address: Some(Ipv4Addr::new(192, 0, 2, 1)),
+            host_address: Some(ip("192.0.2.1")),
             host_port: 5300,
             pod_address,
             pod_port: 53,
@@ -98,5 +137,20 @@ mod tests {
             spec.host_network = Some(true);
         }
         assert_eq!(of_pod(&pod, &["10.0.0.2".to_owned()]), []);
+    }
+
+    #[test]
+    fn a_port_is_open_in_the_families_of_its_address() {
+        let pod = [ip("10.0.0.2"), ip("fd00::2")];
+        let ends = |host_ip| {
+            let ports = to_pod((Protocol::Tcp, host_ip), (80, 8080), &pod);
+            ports.iter().map(|port| (port.host_address, port.pod_address)).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(""), [(None, pod[0]), (None, pod[1])]);
+        assert_eq!(ends("0.0.0.0"), [(None, pod[0])]);
+        assert_eq!(ends("::"), [(None, pod[1])]);
+        assert_eq!(ends("192.0.2.1"), [(Some(ip("192.0.2.1")), pod[0])]);
+        assert_eq!(ends("2001:db8::1"), [(Some(ip("2001:db8::1")), pod[1])]);
+        assert_eq!(ends("nonsense"), []);
     }
 }

@@ -2,12 +2,14 @@
 //! if its configuration or its store says so, or when its cluster has given it some.
 
 use super::Node;
+use super::plugins::{Plugins, PluginsError};
 use crate::chain::chain;
 use anyhow::Context as _;
 use manifests::config::{AgentConfiguration, IpNetwork, NetworkBackend};
+use netstack::cni::{CniPod, NetworkList};
 use netstack::{
-    AttachError, Attachment, Backend, Exhausted, HostPort, Network, NetworkError, NetworkOptions, PodCidrs,
-    Subnet, path_mtu,
+    AttachError, Attachment, Backend, Exhausted, HostPort, Namespace, Network, NetworkError, NetworkOptions,
+    PodCidrs, Rates, Subnet, path_mtu,
 };
 use reconciler::controllers::nodeipam;
 use reconciler::store::Store;
@@ -23,9 +25,21 @@ const RETRY: Duration = Duration::from_secs(30);
 /// The network of nodes that were once alone.
 const ALONE: &str = "10.99.0.0/16";
 
-/// The pods' network, once there is one.
-#[derive(Debug, Default)]
-pub(crate) struct PodNetwork(watch::Sender<Option<Arc<Network>>>);
+/// The pods' network: what is built in, once there is one, and what plugins make.
+#[derive(Debug)]
+pub(crate) struct PodNetwork {
+    built_in: watch::Sender<Option<Arc<Network>>>,
+    pub(super) plugins: Plugins,
+}
+
+/// Who makes a pod's network.
+#[derive(Debug, Clone)]
+pub(crate) enum Maker {
+    /// We do.
+    BuiltIn,
+    /// The plugins of that network.
+    Plugins(Arc<NetworkList>),
+}
 
 /// Why a pod has no network.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +53,8 @@ pub(crate) enum PodNetworkError {
     Attach(#[from] AttachError),
     #[error(transparent)]
     Network(#[from] NetworkError),
+    #[error(transparent)]
+    Plugins(#[from] PluginsError),
 }
 
 impl PodNetwork {
@@ -51,7 +67,7 @@ impl PodNetwork {
         known: Option<PodCidrs>,
         addresses: &[IpAddr],
     ) -> anyhow::Result<Self> {
-        let network = Self::default();
+        let network = Self { built_in: watch::Sender::default(), plugins: Plugins::of(configuration) };
         if let Some(cidrs) = known {
             network.open(open(configuration, cidrs, addresses).await?);
         }
@@ -63,12 +79,12 @@ impl PodNetwork {
     /// # Errors
     /// If there is none yet.
     pub(crate) fn get(&self) -> Result<Arc<Network>, PodNetworkError> {
-        self.0.borrow().clone().ok_or(PodNetworkError::NotReady)
+        self.built_in.borrow().clone().ok_or(PodNetworkError::NotReady)
     }
 
     /// The network, as soon as there is one.
     pub(crate) async fn opened(&self) -> Arc<Network> {
-        let mut receiver = self.0.subscribe();
+        let mut receiver = self.built_in.subscribe();
         loop {
             if let Some(network) = receiver.borrow_and_update().clone() {
                 return network;
@@ -80,7 +96,41 @@ impl PodNetwork {
     }
 
     fn open(&self, network: Network) {
-        self.0.send_replace(Some(Arc::new(network)));
+        self.built_in.send_replace(Some(Arc::new(network)));
+    }
+
+    /// Who makes the network of the pod, whose sandbox waits for it, or is still to be made. The
+    /// built-in one has to be open in any case: the node's name server is there.
+    pub(crate) async fn maker(&self, uid: &str, is_made: bool) -> Result<Maker, PodNetworkError> {
+        self.get()?;
+        if is_made && let Some(list) = self.plugins.joined(uid)? {
+            return Ok(Maker::Plugins(Arc::new(list)));
+        }
+        match self.plugins.network()? {
+            Some(list) => Ok(Maker::Plugins(Arc::new(list))),
+            None => {
+                // Of a sandbox before this one.
+                self.plugins.leave(uid).await?;
+                Ok(Maker::BuiltIn)
+            }
+        }
+    }
+
+    /// The pod is joined to the network by its plugins; returns its addresses.
+    pub(crate) async fn join(
+        &self,
+        list: &NetworkList,
+        pod: &CniPod,
+    ) -> Result<Vec<IpAddr>, PodNetworkError> {
+        Ok(self.plugins.join(list, pod).await?)
+    }
+
+    /// As [`Network::shape`].
+    pub(crate) async fn shape(&self, uid: &str, pid: i32, rates: Rates) -> Result<(), PodNetworkError> {
+        if rates == Rates::default() {
+            return Ok(());
+        }
+        Ok(self.get()?.shape(uid, (&Namespace::Process(pid), "eth0"), rates).await?)
     }
 
     /// As [`Network::reserve`].
@@ -106,8 +156,10 @@ impl PodNetwork {
         Ok(self.get()?.publish_all(all).await?)
     }
 
-    /// As [`Network::detach`]; what is left from before there was one, its opening sweeps away.
+    /// As [`Network::detach`], and plugins have taken back what they made; what is left from before
+    /// there was a network, its opening sweeps away.
     pub(crate) async fn detach(&self, uid: &str) -> Result<(), PodNetworkError> {
+        self.plugins.leave(uid).await?;
         match self.get() {
             Ok(network) => Ok(network.detach(uid).await?),
             Err(_) => Ok(()),
@@ -120,6 +172,12 @@ impl PodNetwork {
             Ok(network) => Ok(network.sweep(live).await?),
             Err(_) => Ok(Vec::new()),
         }
+    }
+
+    /// Whether a new pod can be joined, and why not.
+    pub(crate) fn state(&self) -> Result<(), PodNetworkError> {
+        self.get()?;
+        Ok(self.plugins.state()?)
     }
 
     /// What the network has to say of the machine.

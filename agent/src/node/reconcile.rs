@@ -73,7 +73,9 @@ pub(crate) fn reconcile(
         match busy.get(uid) {
             Some(Busy::Working) => None,
             // Only starts are worth a delay; whatever ends a pod is tried at once.
-            Some(Busy::RetryAt(at)) if *at > now && matches!(action, Action::Start | Action::Remove) => {
+            Some(Busy::RetryAt(at))
+                if *at > now && matches!(action, Action::Start | Action::Remove | Action::Release) =>
+            {
                 Some(Action::WaitUntil(*at))
             }
             _ => Some(action),

@@ -1,10 +1,12 @@
 //! The slow work on one pod: each action of the node loop as a task of its own,
 //! so that no pod waits for another.
 
-use super::network::PodNetworkError;
+mod joining;
+
+use super::network::{Maker, PodNetworkError};
 use super::reconcile::Action;
 use super::service_account::{self, Account};
-use super::{Node, host_ports, pod_of, pull, runtime_class};
+use super::{Node, pod_of, pull, runtime_class};
 use crate::chain::chain;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use manifests::{Kind, Object};
@@ -48,16 +50,19 @@ pub(super) async fn perform(node: &Arc<Node>, uid: String, pod: Option<Arc<Objec
             metrics
                 .operation("stop_pod", node.runtime.stop(&uid, grace_seconds))
                 .await
-                .map_err(|e| pod_problem("FailedKillPod", &e))
+                .map_err(|e| pod_problem("FailedKillPod", &e).into())
         }
         Action::Release => metrics
             .operation("release_pod", node.network.detach(&uid))
             .await
-            .map_err(|e| pod_problem("NetworkNotReady", &e)),
-        Action::Remove => metrics.operation("remove_pod", remove(node, &uid)).await,
+            .map_err(|e| pod_problem("NetworkNotReady", &e).into()),
+        Action::Remove => metrics.operation("remove_pod", remove(node, &uid)).await.map_err(Trouble::from),
         Action::Forget | Action::Fail | Action::WaitUntil(_) => Ok(()),
     };
-    let failure = result.err().map(|problem| Failure { problem });
+    let (event, failure) = match result.err() {
+        Some(Trouble { problem, event }) => (event, Some(Failure { problem })),
+        None => ("Failed", None),
+    };
     if let Some(failure) = &failure {
         let (reason, message) = words(&failure.problem);
         tracing::warn!(
@@ -68,11 +73,30 @@ pub(super) async fn perform(node: &Arc<Node>, uid: String, pod: Option<Arc<Objec
             "action failed"
         );
         if let Some(pod) = &pod {
-            node.note(&pod.key(), true, "Failed", format!("{reason}: {message}"));
+            let message =
+                if event == SANDBOX_EVENT { message.to_owned() } else { format!("{reason}: {message}") };
+            node.note(&pod.key(), true, event, message);
         }
     }
     Done { uid, failure }
 }
+
+/// What a failed action leads to.
+#[derive(Debug)]
+struct Trouble {
+    problem: Problem,
+    /// What the pod's event is called.
+    event: &'static str,
+}
+
+impl From<Problem> for Trouble {
+    fn from(problem: Problem) -> Self {
+        Self { problem, event: "Failed" }
+    }
+}
+
+/// The kubelet's word for a sandbox that has no network.
+const SANDBOX_EVENT: &str = "FailedCreatePodSandBox";
 
 /// Reason and message of a problem.
 pub(super) fn words(problem: &Problem) -> (&str, &str) {
@@ -88,51 +112,41 @@ fn pod_problem(reason: &str, error: &dyn Error) -> Problem {
 }
 
 async fn remove(node: &Node, uid: &str) -> Result<(), Problem> {
-    // The link goes with the namespace anyway; asking first frees the address early.
+    // A built-in link goes with the namespace anyway, and asking first frees the address early. What
+    // plugins made does not: the pod is there until they have taken it back.
     let network = node.network.detach(uid).await;
+    if let Err(error @ PodNetworkError::Plugins(_)) = &network {
+        return Err(pod_problem("NetworkNotReady", error));
+    }
     node.runtime.remove(uid).await.map_err(|error| pod_problem("FailedKillPod", &error))?;
     network.map_err(|error| pod_problem("NetworkNotReady", &error))
 }
 
 /// The pod's containers are told to run.
-async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), Problem> {
+async fn start(node: &Arc<Node>, uid: &str, object: Arc<Object>) -> Result<(), Trouble> {
     let observed = node.runtime.observe().remove(uid);
-    if pod_of(&object).is_some_and(|pod| !has_host_network(pod)) {
-        node.network.get().map_err(|error| network_problem(&error))?;
-    }
+    // An agent that died between making the sandbox and starting it left it `Created`.
+    let made = observed.filter(|state| state.stage == Stage::Created);
+    let maker = match pod_of(&object).is_some_and(|pod| !has_host_network(pod)) {
+        true => Some(node.network.maker(uid, made.is_some()).await.map_err(|error| network_trouble(&error))?),
+        false => None,
+    };
     pull::pull_all(node, &object).await?;
-    let asked = Arc::clone(&object);
     let plan = {
-        let node = Arc::clone(node);
-        let prepared = tokio::task::spawn_blocking(move || prepare(&node, &object)).await;
+        let (node, object, maker) = (Arc::clone(node), Arc::clone(&object), maker.clone());
+        let prepared = tokio::task::spawn_blocking(move || prepare(&node, &object, maker.as_ref())).await;
         prepared.map_err(|error| pod_problem("CreatePodSandboxError", &error))??
     };
-    // An agent that died between making the sandbox and starting it left it `Created`.
-    let supervisor_pid = match observed {
-        Some(state) if state.stage == Stage::Created => state.supervisor_pid,
-        _ => create(node, &plan).await?,
+    let supervisor_pid = match made {
+        Some(state) => state.supervisor_pid,
+        None => create(node, &plan).await?,
     };
-    let mut addresses = Vec::new();
-    if !plan.host_network {
-        let attaching = node.metrics.operation("attach_network", node.network.attach(uid, supervisor_pid));
-        // Nothing of the pod's own runs before it is told to start.
-        let (attached, let_in) = tokio::join!(attaching, let_in(node, &asked));
-        let attached = attached.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
-        let_in?;
-        addresses.extend(attached.addresses.iter().map(ToString::to_string));
-        let ports = pod_of(&asked).map(|pod| host_ports::of_pod(pod, &addresses)).unwrap_or_default();
-        let published = node.network.publish(uid, ports).await;
-        published.map_err(|error| pod_problem("CreatePodSandboxError", &error))?;
-    }
+    let addresses = match maker {
+        Some(maker) => joining::join(node, &object, &maker, supervisor_pid).await?,
+        None => Vec::new(),
+    };
     let started = node.runtime.start(uid, addresses).await;
-    started.map_err(|error| pod_problem("CreatePodSandboxError", &error))
-}
-
-/// The policies that select the pod are in force for the addresses that it will have.
-async fn let_in(node: &Node, pod: &Arc<Object>) -> Result<(), Problem> {
-    let not_ready = |error: &dyn Error| pod_problem("NetworkNotReady", error);
-    let addresses = node.network.reserve(pod.uid()).map_err(|error| not_ready(&error))?;
-    node.gate.pass(Arc::clone(pod), addresses).await.map_err(|error| not_ready(&error))
+    started.map_err(|error| pod_problem("CreatePodSandboxError", &error).into())
 }
 
 async fn create(node: &Node, plan: &PodPlan) -> Result<i32, Problem> {
@@ -156,10 +170,18 @@ fn has_host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
 }
 
-/// A pod waits for its node's network, as it waits for what it mounts.
-fn network_problem(error: &PodNetworkError) -> Problem {
-    let waits = matches!(error, PodNetworkError::NotReady);
-    pod_problem(if waits { "ContainerCreating" } else { "CreatePodSandboxError" }, error)
+/// A pod waits for its node's network, as it waits for what it mounts; and for plugins, as with the
+/// kubelet.
+fn network_trouble(error: &PodNetworkError) -> Trouble {
+    match error {
+        PodNetworkError::NotReady => pod_problem("ContainerCreating", error).into(),
+        PodNetworkError::Plugins(_) => {
+            Trouble { problem: pod_problem("ContainerCreating", error), event: SANDBOX_EVENT }
+        }
+        PodNetworkError::Exhausted(_) | PodNetworkError::Attach(_) | PodNetworkError::Network(_) => {
+            pod_problem("CreatePodSandboxError", error).into()
+        }
+    }
 }
 
 /// A pod and all that its plan is made from.
@@ -224,7 +246,7 @@ impl Inputs {
 }
 
 /// Images unpacked, volumes made, everything resolved. Blocking.
-fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
+fn prepare(node: &Node, object: &Object, maker: Option<&Maker>) -> Result<PodPlan, Trouble> {
     let pod: &Pod =
         object.try_into().map_err(|error: manifests::object::WrongKind| pod_problem("InvalidPod", &error))?;
     let mut inputs = Inputs::gather(node, pod);
@@ -235,16 +257,22 @@ fn prepare(node: &Node, object: &Object) -> Result<PodPlan, Problem> {
     volume::prepare(&input).map_err(|error| volume_problem(&error))?;
     // Reserved before there is a network to join: the supervisor brings its containers
     // up to their start while the network is made, so their files must be there already.
-    let addresses = if plan.host_network {
-        node.facts.host_ips.clone()
-    } else {
-        let reserved = node.network.reserve(object.uid());
-        let reserved = reserved.map_err(|error| network_problem(&error))?;
-        reserved.iter().map(ToString::to_string).collect()
+    let addresses = match maker {
+        None => Some(node.facts.host_ips.clone()),
+        Some(Maker::BuiltIn) => {
+            let reserved = node.network.reserve(object.uid());
+            let reserved = reserved.map_err(|error| network_trouble(&error))?;
+            Some(reserved.iter().map(ToString::to_string).collect())
+        }
+        // They say it when they have joined the pod: the supervisor fills it in.
+        Some(Maker::Plugins(_)) => None,
     };
     for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
-        fill_in(&mut container.spec, &addresses);
+        if let Some(addresses) = &addresses {
+            fill_in(&mut container.spec, addresses);
+        }
     }
+    let addresses = addresses.unwrap_or_default();
     // Where names are asked for is known with the network, not before.
     let facts = node.facts_now();
     let input = PodInput { node: &facts, ..input };

@@ -75,7 +75,8 @@ impl Machine {
             "logDir": folder.join("logs"),
             "cgroupRoot": name,
             "metricsAddress": "127.0.0.1:10250",
-            "network": {"bridge": BRIDGE, "podCIDR": "10.77.0.0/24"},
+            // Whatever networks of plugins the machine has that the tests run on.
+            "network": {"bridge": BRIDGE, "podCIDR": "10.77.0.0/24", "cni": {"mode": "never"}},
             // However full the machine is that the tests run on.
             "node": {"evictionHard": {}, "volumeStatsAggPeriod": "200ms"},
             "sources": [{

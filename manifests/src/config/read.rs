@@ -196,6 +196,7 @@ fn network(configuration: &AgentConfiguration, report: &mut Report<'_>) {
     if let Some(bgp) = &network.bgp {
         super::bgp::check(bgp, &at.field("bgp"), report);
     }
+    super::cni::check(&network.cni, &at.field("cni"), report);
 }
 
 fn sources(sources: &[GitSource], report: &mut Report<'_>) {

@@ -1,6 +1,6 @@
 //! Jobs and CronJobs.
 
-use super::{habits, metadata, pod, security, selector};
+use super::{bandwidth, habits, metadata, pod, security, selector};
 use crate::cron::Schedule;
 use crate::path::Path;
 use crate::report::Report;
@@ -85,6 +85,7 @@ fn template(spec: &JobSpec, at: &Path<'_>, report: &mut Report<'_>) {
     };
     habits::check(spec.template.metadata.as_ref(), pod, &at.field("metadata"), report);
     security::annotations(spec.template.metadata.as_ref(), pod, &at.field("metadata"), report);
+    bandwidth(spec.template.metadata.as_ref(), &at.field("metadata"), report);
     let at = at.field("spec");
     pod::check(pod, &at, report);
     if pod.restart_policy.as_deref() != Some("Always") {

@@ -156,6 +156,10 @@ fn host_ports(spec: &PodSpec, at: &Path<'_>, report: &mut Report<'_>) {
                 report.error(&at.field("hostPort"), "bad-value", message);
             }
             let protocol = port.protocol.as_deref().unwrap_or_default();
+            if protocol == "SCTP" && spec.host_network != Some(true) {
+                let message = "ports of the node are not led to pods by SCTP: by TCP and UDP they are";
+                report.error(&at.field("protocol"), "not-supported", message);
+            }
             let key = (host, protocol, port.host_ip.as_deref().unwrap_or_default());
             if let Some((c, p)) = seen.insert(key, (c, p)) {
                 let first = list.index(c);

@@ -1,6 +1,6 @@
 //! Deployments, ReplicaSets and DaemonSets.
 
-use super::{habits, metadata, pod, security, selector};
+use super::{bandwidth, habits, metadata, pod, security, selector};
 use crate::path::Path;
 use crate::report::Report;
 use k8s_openapi::api::apps::v1::{DaemonSetSpec, DeploymentSpec, ReplicaSetSpec};
@@ -83,6 +83,7 @@ pub(super) fn template_with_volumes(
     };
     habits::check(template.metadata.as_ref(), spec, &at.field("metadata"), report);
     security::annotations(template.metadata.as_ref(), spec, &at.field("metadata"), report);
+    bandwidth(template.metadata.as_ref(), &at.field("metadata"), report);
     let at = at.field("spec");
     pod::check_with_volumes(spec, more, &at, report);
     if let Some(policy @ ("OnFailure" | "Never")) = spec.restart_policy.as_deref() {

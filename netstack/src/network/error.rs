@@ -2,6 +2,7 @@
 
 use crate::ipam::Exhausted;
 use crate::subnet::Subnet;
+use crate::sys::netns::Namespace;
 use std::fmt;
 use std::io;
 
@@ -77,6 +78,15 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// A pod cannot be made as fast as it shall be.
+    #[error("cannot set how fast the pod of link {name} is (tbf)")]
+    Bandwidth {
+        /// The link.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A link cannot be removed.
     #[error("cannot remove link {name}")]
     RemoveLink {
@@ -95,46 +105,46 @@ pub enum AttachError {
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
     /// The process or its namespace is gone.
-    #[error("cannot open the network namespace of process {pid}")]
+    #[error("cannot open the network namespace of {pod}")]
     Namespace {
-        /// The process.
-        pid: i32,
+        /// The pod.
+        pod: Namespace,
         /// Why.
         #[source]
         source: io::Error,
     },
     /// The process has no network namespace of its own.
-    #[error("process {pid} is in the network namespace of the host")]
+    #[error("{pod} is in the network namespace of the host")]
     HostNamespace {
-        /// The process.
-        pid: i32,
+        /// The pod.
+        pod: Namespace,
     },
     /// The pod has such an interface from elsewhere.
-    #[error("the pod of process {pid} already has an interface {interface}")]
+    #[error("the pod of {pod} already has an interface {interface}")]
     InterfaceTaken {
-        /// The process.
-        pid: i32,
+        /// The pod.
+        pod: Namespace,
         /// The interface.
-        interface: &'static str,
+        interface: String,
     },
     /// The link between bridge and pod cannot be made.
-    #[error("cannot make link {name} to the pod of process {pid}")]
+    #[error("cannot make link {name} to the pod of {pod}")]
     Link {
         /// The host's end.
         name: String,
-        /// The process.
-        pid: i32,
+        /// The pod.
+        pod: Namespace,
         /// Why.
         #[source]
         source: io::Error,
     },
     /// A step inside the pod's namespace failed.
-    #[error("cannot {step} in the pod of process {pid}")]
+    #[error("cannot {step} in the pod of {pod}")]
     Inside {
         /// What was tried.
         step: &'static str,
-        /// The process.
-        pid: i32,
+        /// The pod.
+        pod: Namespace,
         /// Why.
         #[source]
         source: io::Error,

@@ -6,11 +6,11 @@ use tokio::sync::OwnedMutexGuard;
 
 /// Locks by name. One that nobody holds or waits for takes no memory.
 #[derive(Debug, Default)]
-pub(super) struct Locks(Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Locks(Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>);
 
 impl Locks {
     /// Waits until nobody else holds the lock of `name`, in the order of asking.
-    pub(super) async fn lock(&self, name: &str) -> OwnedMutexGuard<()> {
+    pub(crate) async fn lock(&self, name: &str) -> OwnedMutexGuard<()> {
         self.of(name).lock_owned().await
     }
 

@@ -1,6 +1,6 @@
 //! One pod's link and what is set inside of the pod.
 
-use super::{AttachError, POD_INTERFACE};
+use super::{AttachError, Namespace};
 use crate::subnet::Subnet;
 use crate::sys::address::{self, Assigned};
 use crate::sys::link::{self, Link, Pair};
@@ -21,14 +21,14 @@ pub(super) async fn join(
     handle: &Handle,
     pair: &Pair<'_>,
     namespace: BorrowedFd<'_>,
-    pid: i32,
+    pod: &Namespace,
 ) -> Result<(), AttachError> {
-    let failed = |source| AttachError::Link { name: pair.name.into(), pid, source };
+    let failed = |source| AttachError::Link { name: pair.name.into(), pod: pod.clone(), source };
     if !taken(link::add_pair(handle, pair, namespace).await).map_err(failed)? {
         return Ok(());
     }
     if let Some(here) = link::find(handle, pair.name).await.map_err(failed)? {
-        let there = interface_in(namespace).await.map_err(failed)?;
+        let there = interface_in(namespace, pair.peer_name).await.map_err(failed)?;
         if there.is_some_and(|there| joined(pair, &here, &there)) {
             return link::set_port(handle, here.index, pair.controller).await.map_err(failed);
         }
@@ -36,7 +36,7 @@ pub(super) async fn join(
         link::remove(handle, pair.name).await.map_err(failed)?;
     }
     if taken(link::add_pair(handle, pair, namespace).await).map_err(failed)? {
-        return Err(AttachError::InterfaceTaken { pid, interface: POD_INTERFACE });
+        return Err(AttachError::InterfaceTaken { pod: pod.clone(), interface: pair.peer_name.into() });
     }
     Ok(())
 }
@@ -57,26 +57,28 @@ fn joined(pair: &Pair<'_>, here: &Link, there: &Link) -> bool {
         && there.peer == Some(here.index)
 }
 
-async fn interface_in(namespace: BorrowedFd<'_>) -> io::Result<Option<Link>> {
-    let look = async {
+/// The link of that name in the pod.
+pub(super) async fn interface_in(namespace: BorrowedFd<'_>, name: &str) -> io::Result<Option<Link>> {
+    let name = name.to_owned();
+    let look = async move {
         let handle = visitor()?;
-        link::find(&handle, POD_INTERFACE).await
+        link::find(&handle, &name).await
     };
     netns::visit(namespace.try_clone_to_owned()?, look).await?
 }
 
-/// Loopback and the pod's interface are up, with addresses and default routes.
+/// Loopback and the pod's interface of that name are up, with addresses and default routes.
 pub(super) async fn configure(
     namespace: OwnedFd,
     addresses: Vec<(IpAddr, Subnet)>,
-    pid: i32,
+    (pod, interface): (&Namespace, &str),
 ) -> Result<(), AttachError> {
-    let failed = |step, source| AttachError::Inside { step, pid, source };
+    let failed = |step, source| AttachError::Inside { step, pod: pod.clone(), source };
+    let name = interface.to_owned();
     let steps = async move {
         let handle = visitor().map_err(|error| ("open a netlink socket", error))?;
         link::set_up(&handle, LOOPBACK).await.map_err(|error| ("set up the loopback interface", error))?;
-        let interface =
-            link::find(&handle, POD_INTERFACE).await.and_then(|link| link.ok_or(Errno::ENODEV.into()));
+        let interface = link::find(&handle, &name).await.and_then(|link| link.ok_or(Errno::ENODEV.into()));
         let Link { index, up, .. } = interface.map_err(|error| ("find the interface", error))?;
         if !up {
             link::set_up(&handle, index).await.map_err(|error| ("set up the interface", error))?;
@@ -96,8 +98,20 @@ pub(super) async fn configure(
 }
 
 /// A socket in the namespace of the calling thread, served by the thread's own runtime.
-fn visitor() -> io::Result<Handle> {
+pub(super) fn visitor() -> io::Result<Handle> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     tokio::spawn(connection);
     Ok(handle)
+}
+
+/// The addresses of the pod's interface of that name; none if there is no such interface.
+pub(super) async fn addresses_of(namespace: OwnedFd, name: &str) -> io::Result<Vec<IpAddr>> {
+    let name = name.to_owned();
+    let look = async move {
+        let handle = visitor()?;
+        let Some(found) = link::find(&handle, &name).await? else { return Ok(Vec::new()) };
+        let all = address::list(&handle).await?;
+        Ok(all.into_iter().filter(|one| one.index == found.index).map(|one| one.address).collect())
+    };
+    netns::visit(namespace, look).await?
 }

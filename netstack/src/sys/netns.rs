@@ -1,8 +1,10 @@
 //! Network namespaces of other processes, entered by threads that end in them.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
@@ -10,12 +12,33 @@ use nix::sched::{CloneFlags, setns};
 /// Stack of a visiting thread in bytes: enough for a small runtime and one socket.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// The network namespace of process or thread `pid`.
+/// Where a network namespace is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Namespace {
+    /// Of this process or thread.
+    Process(i32),
+    /// Kept as this file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// The network namespace that is found there.
 ///
 /// # Errors
-/// `ENOENT` if there is no such process, `EACCES` without the privilege to look.
-pub(crate) fn of_process(pid: i32) -> io::Result<OwnedFd> {
-    Ok(File::open(format!("/proc/{pid}/ns/net"))?.into())
+/// `ENOENT` if there is no such process or file, `EACCES` without the privilege to look.
+pub(crate) fn open(namespace: &Namespace) -> io::Result<OwnedFd> {
+    match namespace {
+        Namespace::Process(pid) => Ok(File::open(format!("/proc/{pid}/ns/net"))?.into()),
+        Namespace::File(path) => Ok(File::open(path)?.into()),
+    }
 }
 
 /// The network namespace of the calling thread.

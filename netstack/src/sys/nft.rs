@@ -282,12 +282,11 @@ pub(crate) fn load_match(socket: &mut Socket, name: &str) -> io::Result<()> {
     })
 }
 
-/// The IPv4 table is there with exactly these rules; without any, it is gone.
+/// The table is there with exactly these rules; without any, it is gone.
 ///
 /// # Errors
 /// The kernel's: `EOPNOTSUPP` or `ENOENT` if it lacks what a rule needs. Nothing has changed then.
-pub(crate) fn replace(table: &str, chains: &[(Chain, Vec<Vec<Step>>)]) -> io::Result<()> {
-    let table = Table { family: IPV4, name: table };
+pub(crate) fn replace(table: Table<'_>, chains: &[(Chain, Vec<Vec<Step>>)]) -> io::Result<()> {
     let mut batch = Batch::default();
     // It has to be there to be deleted.
     table.add(&mut batch);

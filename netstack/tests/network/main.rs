@@ -4,15 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod announce;
+mod bandwidth;
 mod bgp;
+mod cni;
 mod dns;
+mod host_ports;
 mod machine;
 mod overlay;
 mod policies;
 mod services;
 
 use machine::{Pod, links, on_fresh_machine, options};
-use netstack::{AttachError, Network, NetworkError, Warning};
+use netstack::{AttachError, Namespace, Network, NetworkError, Warning};
 use rtnetlink::{LinkBridge, LinkVeth};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -281,12 +284,15 @@ fn a_pod_that_cannot_be_joined_is_refused_by_name() {
         assert!(matches!(network.attach("a", i32::MAX).await, Err(AttachError::Namespace { .. })));
         let own = host.pid();
         assert!(
-            matches!(network.attach("a", own).await, Err(AttachError::HostNamespace { pid }) if pid == own)
+            matches!(network.attach("a", own).await, Err(AttachError::HostNamespace { pod: Namespace::Process(pid) }) if pid == own)
         );
         let pod = Pod::new();
         network.attach("a", pod.pid()).await.unwrap();
         let taken = network.attach("b", pod.pid()).await.unwrap_err();
-        assert!(matches!(taken, AttachError::InterfaceTaken { interface: "eth0", .. }), "{taken}");
+        assert_eq!(
+            taken.to_string(),
+            format!("the pod of process {} already has an interface eth0", pod.pid())
+        );
         assert_eq!(links(&host.handle).await.len(), 3, "the failure leaves no link");
         let next: Ipv4Addr = "10.88.0.3".parse().unwrap();
         network.detach("b").await.unwrap();

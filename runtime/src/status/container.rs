@@ -38,14 +38,14 @@ pub(super) fn statuses(
         // Theirs have rules of their own.
         Group::Ephemeral => return Vec::new(),
     };
-    let is_lost = state.is_some_and(|state| state.stage == Stage::Lost);
-    let is_held_up = is_lost && matches!(problem, Some(Problem::Pod { .. }));
+    let waits = state.is_some_and(|state| matches!(state.stage, Stage::Created | Stage::Lost));
+    let is_held_up = waits && matches!(problem, Some(Problem::Pod { .. }));
     let has_init = spec.init_containers.as_ref().is_some_and(|init| !init.is_empty());
     let one = |container: &Container| {
         let reported = reported.and_then(|all| all.iter().find(|status| status.name == container.name));
         let old = old.iter().find(|status| status.name == container.name);
         match (reported, old) {
-            // What its last supervisor said is over, and something is in the way of the next.
+            // What its last supervisor said is over, or nothing yet, and something is in the way.
             (Some(_), _) if is_held_up => not_started(container, has_init, problem, old),
             (Some(reported), _) => {
                 from_report(reported, group, group == Group::Init && is_sidecar(container), problem)

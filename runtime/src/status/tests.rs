@@ -260,6 +260,9 @@ fn problems_are_shown_where_they_belong() {
     assert_eq!(waiting(&found, 1), ("ErrImagePull".into(), "no".into()));
     let volume = Problem::Pod { reason: "FailedMount".into(), message: "no".into() };
     assert_eq!(waiting(&status(&pod, None, Some(&volume)), 0), ("FailedMount".into(), "no".into()));
+    let network = Problem::Pod { reason: "ContainerCreating".into(), message: "no network".into() };
+    let found = status(&pod, Some(&state(Stage::Created, "", "NN")), Some(&network));
+    assert_eq!(waiting(&found, 1), ("ContainerCreating".into(), "no network".into()));
 
     let evicted = Problem::Failed { reason: "Evicted".into(), message: "no memory".into() };
     let found = status(&pod, Some(&state(Stage::Stopping, "", "RR")), Some(&evicted));

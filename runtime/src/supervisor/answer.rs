@@ -50,6 +50,7 @@ impl Shell {
                 self.report()
             }
             Request::Start { addresses } => {
+                self.fill_in(&addresses);
                 self.step(Input::Start { addresses });
                 Reply::Done
             }

@@ -5,7 +5,7 @@ use super::logs::LogFile;
 use super::machine::{Input, Outcome};
 use super::runs::Run;
 use super::shell::Shell;
-use crate::plan::LogPlace;
+use crate::plan::{LogPlace, address};
 use crate::sandbox::{Launch, LaunchError, Pause, StartFailure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,9 +14,21 @@ impl Shell {
     /// Brings the first containers to their gates, so that the start finds them there.
     pub(super) fn prepare_first(&mut self) {
         for index in self.machine.first() {
+            if address::is_open(&self.container(index).spec) {
+                continue;
+            }
             // If it fails it is tried again, and the error told, when the container is to run.
             if let Ok(run) = self.launch_run(index, self.machine.next_run_number(index)) {
                 self.runs[index] = Some(run);
+            }
+        }
+    }
+
+    /// Containers have the pod's addresses, which plugins have given it meanwhile.
+    pub(super) fn fill_in(&mut self, addresses: &[String]) {
+        for container in self.plan.init_containers.iter_mut().chain(&mut self.plan.containers) {
+            if address::is_open(&container.spec) {
+                address::fill_in(&mut container.spec, addresses);
             }
         }
     }

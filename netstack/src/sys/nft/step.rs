@@ -1,8 +1,9 @@
 //! Steps as the ports of the node need them: one or two expressions each.
 
-use super::{Expression, Header, IPV4, Meta, Register, Route, Verdict};
+use super::{Expression, Header, IPV4, IPV6, Meta, Register, Route, Verdict};
+use std::net::IpAddr;
 
-/// What a rule for IPv4 looks at or does, one after the other.
+/// What a rule looks at or does, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Only packets for this machine.
@@ -18,11 +19,13 @@ pub(crate) enum Step {
     /// Only to this port.
     Port(u16),
     /// To this address and port instead.
-    Redirect([u8; 4], u16),
+    Redirect(IpAddr, u16),
     /// From the address of the interface that it leaves by instead.
     Masquerade,
     /// Nowhere.
     Drop,
+    /// Past the rest of the chain.
+    Pass,
 }
 
 const VALUE: Register = Register(0);
@@ -54,13 +57,21 @@ impl Step {
             Self::Protocol(protocol) => must_be(Expression::Meta(VALUE, Meta::Protocol), vec![*protocol]),
             Self::Network(offset, bytes) => payload(Header::Network, *offset, bytes.clone()),
             Self::Port(port) => payload(Header::Transport, 2, port.to_be_bytes().into()),
-            Self::Redirect(address, port) => vec![
-                Expression::Immediate(VALUE, address.to_vec()),
-                Expression::Immediate(VALUE.after(1), port.to_be_bytes().into()),
-                Expression::Redirect(IPV4, VALUE, VALUE.after(1)),
-            ],
+            Self::Redirect(address, port) => {
+                let (family, bytes) = match address {
+                    IpAddr::V4(address) => (IPV4, address.octets().to_vec()),
+                    IpAddr::V6(address) => (IPV6, address.octets().to_vec()),
+                };
+                let after = VALUE.after(u32::try_from(bytes.len() / 4).unwrap_or(1));
+                vec![
+                    Expression::Immediate(VALUE, bytes),
+                    Expression::Immediate(after, port.to_be_bytes().into()),
+                    Expression::Redirect(family, VALUE, after),
+                ]
+            }
             Self::Masquerade => vec![Expression::Masquerade],
             Self::Drop => vec![Expression::Verdict(Verdict::Drop)],
+            Self::Pass => vec![Expression::Verdict(Verdict::Accept)],
         }
     }
 }

@@ -37,7 +37,7 @@ use program::{Call, Programs};
 use record::{Record, Records};
 use request::Parameters;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -137,6 +137,14 @@ impl Cni {
     pub fn joined(&self, uid: &str) -> Result<Option<NetworkList>, CniError> {
         let Some(record) = self.find(uid)?.filter(|record| record.result.is_some()) else { return Ok(None) };
         record.list().map(Some).map_err(|source| CniError::Broken { uid: uid.to_owned(), source })
+    }
+
+    /// The networks that pods are joined to, by their uids. What cannot be read is left out.
+    #[must_use]
+    pub fn all_joined(&self) -> BTreeMap<String, String> {
+        let (records, _) = self.records.all().unwrap_or_default();
+        let joined = records.into_iter().filter(|record| record.result.is_some());
+        joined.map(|record| (record.container_id, record.network_name)).collect()
     }
 
     /// The pod is joined to the network, and its namespace stays until [`Cni::del`]. A pod that is

@@ -70,6 +70,8 @@ pub(super) struct NodeFacts {
 /// What the store says.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
+    /// The networks of others that pods of this node are joined to, by their uids.
+    pub(super) joined: BTreeMap<String, String>,
     pub(super) me: String,
     pub(super) world: World,
     pub(super) catalog: Catalog,

@@ -74,7 +74,8 @@ pub(crate) struct ServiceLine {
 /// If the kernel cannot be asked.
 pub(crate) async fn overview(node: &Node, configuration: &AgentConfiguration) -> Result<Overview, Failure> {
     let me = &configuration.node_name;
-    let (facts, networks) = node.store.read(|state| (Facts::of(state, me), pod_networks(state)));
+    let (mut facts, networks) = node.store.read(|state| (Facts::of(state, me), pod_networks(state)));
+    facts.joined = node.network.joined_by_plugins();
     let own = node.network.get().map(|network| network.pod_cidrs().subnets()).unwrap_or_default();
     let bridge = configuration.network.bridge.clone();
     let kernel = Kernel::read(&bridge).await?;
@@ -147,8 +148,9 @@ fn pods(facts: &Facts, kernel: &Kernel) -> Vec<PodLine> {
     let here = facts.pods().filter(|pod| pod.node.as_ref() == Some(&facts.me) && !pod.addresses.is_empty());
     let line = |pod: &super::facts::PodFacts| {
         let link = if pod.host_network { None } else { kernel.pod(&pod.uid) };
+        let joined = facts.joined.get(&pod.uid);
         let fault = match &link {
-            _ if pod.host_network => None,
+            _ if pod.host_network || joined.is_some() => None,
             None => Some("has no link"),
             Some(link) if !link.up => Some("is down"),
             Some(link) if !link.bridged => Some("is not on the bridge"),
@@ -158,7 +160,7 @@ fn pods(facts: &Facts, kernel: &Kernel) -> Vec<PodLine> {
             namespace: pod.object.namespace().into(),
             name: pod.object.name().into(),
             addresses: pod.addresses.iter().map(ToString::to_string).collect(),
-            link: link.map(|link| link.interface),
+            link: joined.map(|network| format!("CNI {network}")).or(link.map(|link| link.interface)),
             fault: fault.map(Into::into),
         }
     };

@@ -139,7 +139,12 @@ fn said(judgement: &Judgement, own: &PodFacts, attempt: Attempt) -> String {
 /// Where the kernel sends it.
 async fn routed(place: &Place<'_>, owner: Option<&PodFacts>, to: IpAddr) -> Step {
     let step = |outcome, text: String| Step::new("route", outcome, text);
-    if let Some(owner) = owner.filter(|owner| owner.node.as_deref() == Some(place.facts.me.as_str())) {
+    let is_ours = |owner: &&PodFacts| {
+        let here = owner.node.as_deref() == Some(place.facts.me.as_str());
+        // Where plugins have joined a pod, the kernel knows the way.
+        here && !place.facts.joined.contains_key(&owner.uid)
+    };
+    if let Some(owner) = owner.filter(is_ours) {
         return match place.kernel.pod(&owner.uid) {
             None => step(Outcome::Dropped, format!("{} has no link on this node", owner.name)),
             Some(link) if !link.up => step(Outcome::Dropped, format!("link {} is down", link.interface)),

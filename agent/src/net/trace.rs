@@ -21,7 +21,8 @@ pub(crate) async fn trace(
     configuration: &AgentConfiguration,
     question: &Question,
 ) -> Result<Trace, Failure> {
-    let facts = node.store.read(|state| Facts::of(state, &configuration.node_name));
+    let mut facts = node.store.read(|state| Facts::of(state, &configuration.node_name));
+    facts.joined = node.network.joined_by_plugins();
     let asker = asker(&facts, question)?;
     let asks = asks(&facts, configuration, question)?;
     let bridge = configuration.network.bridge.clone();
@@ -240,6 +241,9 @@ fn sent(place: &Place<'_>, asker: &PodFacts) -> Step {
     let who = format!("pod {}, {}", asker.name, addresses.join(" and "));
     if asker.host_network {
         return step(Outcome::Passes, format!("{who}, in the network of the node"));
+    }
+    if let Some(network) = place.facts.joined.get(&asker.uid) {
+        return step(Outcome::Passes, format!("{who}, by plugins of CNI network {network}"));
     }
     match place.kernel.pod(&asker.uid) {
         None => step(Outcome::Dropped, format!("{who}: its link is not there")),

@@ -174,6 +174,11 @@ impl PodNetwork {
         }
     }
 
+    /// The networks of others that pods of this node are joined to, by their uids.
+    pub(crate) fn joined_by_plugins(&self) -> BTreeMap<String, String> {
+        self.plugins.all_joined()
+    }
+
     /// Whether a new pod can be joined, and why not.
     pub(crate) fn state(&self) -> Result<(), PodNetworkError> {
         self.get()?;

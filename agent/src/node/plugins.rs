@@ -112,6 +112,11 @@ impl Plugins {
         Ok(self.cni.joined(uid)?)
     }
 
+    /// As [`Cni::all_joined`].
+    pub(crate) fn all_joined(&self) -> BTreeMap<String, String> {
+        self.cni.all_joined()
+    }
+
     /// As [`Cni::add`].
     pub(crate) async fn join(&self, list: &NetworkList, pod: &CniPod) -> Result<Vec<IpAddr>, PluginsError> {
         Ok(self.cni.add(list, pod).await?.addresses)

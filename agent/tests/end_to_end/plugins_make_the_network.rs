@@ -93,6 +93,12 @@ pub(crate) fn pods_are_joined_by_the_plugins_of_a_network(machine: &mut Machine)
     let shown = queue(&link.unwrap());
     assert!(shown.contains("qdisc tbf"), "{shown}");
 
+    let net = machine.ok(&["net"]);
+    assert!(net.contains("CNI lab") && !net.contains("has no link"), "{net}");
+    let trace = machine.keel(&["net", "trace", "server", "pod/server:8080"]).stdout;
+    let route = format!("route     {BRIDGE}\n");
+    assert!(trace.contains("by plugins of CNI network lab") && trace.contains(&route), "{trace}");
+
     // Neither an agent that is dead nor the next one is in its way.
     machine.kill_agent();
     assert!(answers(18080, gateway));

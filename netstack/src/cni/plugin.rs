@@ -131,6 +131,7 @@ async fn act(command: Command, settings: &Settings, asked: &Asked) -> Result<Opt
     let ports = Ports::of(Path::new(FOLDER), &settings.bridge);
     match command {
         Command::Add => {
+            be_new(&network, asked).await?;
             let added = add(&network, &ports, settings, asked).await;
             if added.is_err() {
                 let _ = remove(&network, &ports, &asked.key()).await;
@@ -262,6 +263,16 @@ fn outcome(settings: &Settings, asked: &Asked, attached: &Attachment) -> Outcome
     let ips: Vec<_> = attached.addresses.iter().filter_map(ip).collect();
     let routes = ips.iter().filter_map(route).collect();
     Outcome { interfaces, ips, routes, dns: settings.dns.clone() }
+}
+
+/// The container has not been added already: what it has then stays as it is.
+async fn be_new(network: &Network, asked: &Asked) -> Result<(), Failure> {
+    let found = network.attached_as(&asked.key(), &asked.namespace(), &asked.interface).await;
+    if found.map_err(|error| attach_failure(&error))?.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the container already has an interface {}", asked.interface);
+    Err(Failure::new(code::OWN, message))
 }
 
 /// Nothing of the container is left. Repeating is harmless.

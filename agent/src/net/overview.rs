@@ -84,7 +84,8 @@ pub(crate) async fn overview(node: &Node, configuration: &AgentConfiguration) ->
     let services = services.map_err(std::io::Error::other)??;
     Ok(Overview {
         node: me.clone(),
-        backend: configuration.network.backend.clone(),
+        // Who is alone leads to nobody.
+        backend: configuration.cluster.as_ref().map_or("none", |_| &configuration.network.backend).to_owned(),
         bridge: configuration.network.bridge.clone(),
         mtu: kernel.bridge_mtu().unwrap_or(0),
         nodes: nodes(&facts, (&networks, &own), &routes),

@@ -6,6 +6,7 @@ mod facts;
 mod overview;
 mod path;
 mod report;
+mod resolve;
 mod trace;
 
 pub(crate) use ask::{Asked, Question};
@@ -15,3 +16,22 @@ pub(crate) use overview::{NodeLine, Overview, PodLine, ServiceLine, overview};
 pub(crate) use report::Path;
 pub(crate) use report::{Outcome, Step, Trace};
 pub(crate) use trace::trace;
+
+use crate::node::Node;
+use facts::Facts;
+use manifests::config::AgentConfiguration;
+
+/// What the store and the configuration say.
+fn facts(node: &Node, configuration: &AgentConfiguration) -> Facts {
+    let me = &configuration.node_name;
+    let mut facts = node.store.read(|state| Facts::of(state, me));
+    facts.joined = node.network.joined_by_plugins();
+    let services = manifests::config::networks(&configuration.network.service_cidr);
+    facts.service_networks = services.into_iter().map(crate::node::network::subnet).collect();
+    // Who is alone is given none.
+    let own = facts.pod_networks.entry(me.clone()).or_default();
+    if let Some(network) = node.network.get().ok().filter(|_| own.is_empty()) {
+        *own = network.pod_cidrs().subnets();
+    }
+    facts
+}

@@ -124,7 +124,6 @@ pub(crate) async fn control(
         .route("/evenkeel/v1alpha1/tokens/{id}", delete(peers::delete_token))
         .route("/evenkeel/v1alpha1/certificate", get(peers::certificate))
         .route("/evenkeel/v1alpha1/cluster", get(cluster::answer))
-        .route("/evenkeel/v1alpha1/announced", get(announced))
         .route("/evenkeel/v1alpha1/members/{name}", delete(peers::remove))
         .route("/evenkeel/v1alpha1/images", get(images::list).delete(images::remove))
         .route("/evenkeel/v1alpha1/images/pull", post(images::pull))
@@ -187,12 +186,6 @@ async fn pods_text(pods: Arc<Scraper>) -> Result<Response, Refusal> {
 
 async fn metrics(StateExtractor(api): StateExtractor<Api>) -> Response {
     metrics_text(&api.metrics)
-}
-
-/// What the world hears of addresses from this node.
-async fn announced(StateExtractor(api): StateExtractor<Api>) -> Response {
-    let announced = api.node.announced.borrow().clone();
-    axum::Json(announced).into_response()
 }
 
 async fn sync(

@@ -8,7 +8,7 @@ use crate::node::Node;
 use health::HealthPorts;
 use manifests::config::{AgentConfiguration, IpNetwork};
 use netstack::{Applied, ServiceNetwork, Services, ServicesError, ServicesOptions};
-pub(crate) use objects::{endpoints, ports};
+pub(crate) use objects::{endpoints, ports, transport};
 use reconciler::controllers::ServiceRules;
 use reconciler::controllers::service::balancer::Pool;
 use reconciler::store::Store;

@@ -100,6 +100,6 @@ pub(super) async fn run(args: &NetArgs, output: &mut Output<'_>) -> Result<ExitC
 }
 
 fn json(what: &impl Serialize, output: &mut Output<'_>) -> Result<(), CommandError> {
-    let text = serde_json::to_string_pretty(what).map_err(|error| CommandError::Output(error.into()))?;
+    let text = serde_json::to_string_pretty(what).map_err(CommandError::Json)?;
     output.line(&text)
 }

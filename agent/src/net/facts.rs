@@ -1,10 +1,13 @@
 //! What the store says of pods, services, policies and nodes at one moment. Pure.
 
 use crate::catalog::Catalog;
+use crate::node::network::subnet;
 use crate::policies::{told_of_namespace, told_of_pod, told_of_policy};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use manifests::{Kind, Object, ObjectKey};
+use netstack::Subnet;
 use netstack::policies::World;
+use reconciler::controllers::nodeipam;
 use reconciler::store::State;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -72,6 +75,10 @@ pub(super) struct NodeFacts {
 pub(super) struct Facts {
     /// The networks of others that pods of this node are joined to, by their uids.
     pub(super) joined: BTreeMap<String, String>,
+    /// The networks of nodes' pods, by the nodes' names.
+    pub(super) pod_networks: BTreeMap<String, Vec<Subnet>>,
+    /// The networks of services' addresses.
+    pub(super) service_networks: Vec<Subnet>,
     pub(super) me: String,
     pub(super) world: World,
     pub(super) catalog: Catalog,
@@ -104,7 +111,22 @@ impl Facts {
                 facts.nodes.insert(object.name().into(), node_facts(node));
             }
         }
+        for (node, networks) in nodeipam::held(state) {
+            let networks = networks.into_iter().map(subnet).collect();
+            facts.pod_networks.extend(node.metadata.name.clone().map(|name| (name, networks)));
+        }
         facts
+    }
+
+    /// A pod may have the address.
+    pub(super) fn is_for_pods(&self, address: IpAddr) -> bool {
+        let mut all = self.pod_networks.values().flatten();
+        all.any(|network| network.contains(address) && network.gateway() != address)
+    }
+
+    /// A service may have the address.
+    pub(super) fn is_for_services(&self, address: IpAddr) -> bool {
+        self.service_networks.iter().any(|network| network.contains(address))
     }
 
     /// The pod of that name.

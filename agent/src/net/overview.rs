@@ -6,9 +6,7 @@ use crate::announce::Announced;
 use crate::node::Node;
 use manifests::config::AgentConfiguration;
 use netstack::{Client, Hop, Kernel, Lead, ServiceName, ServicePort, ServicesInForce, Subnet, Target};
-use reconciler::controllers::nodeipam;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The network as one node has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,9 +72,7 @@ pub(crate) struct ServiceLine {
 /// If the kernel cannot be asked.
 pub(crate) async fn overview(node: &Node, configuration: &AgentConfiguration) -> Result<Overview, Failure> {
     let me = &configuration.node_name;
-    let (mut facts, networks) = node.store.read(|state| (Facts::of(state, me), pod_networks(state)));
-    facts.joined = node.network.joined_by_plugins();
-    let own = node.network.get().map(|network| network.pod_cidrs().subnets()).unwrap_or_default();
+    let facts = super::facts(node, configuration);
     let bridge = configuration.network.bridge.clone();
     let kernel = Kernel::read(&bridge).await?;
     let routes = kernel.routes().await?;
@@ -88,33 +84,17 @@ pub(crate) async fn overview(node: &Node, configuration: &AgentConfiguration) ->
         backend: configuration.cluster.as_ref().map_or("none", |_| &configuration.network.backend).to_owned(),
         bridge: configuration.network.bridge.clone(),
         mtu: kernel.bridge_mtu().unwrap_or(0),
-        nodes: nodes(&facts, (&networks, &own), &routes),
+        nodes: nodes(&facts, &routes),
         pods: pods(&facts, &kernel),
         services: service_lines(&facts, &services),
         announced: node.announced.borrow().clone(),
     })
 }
 
-/// The networks of each node's pods, as the store has them.
-fn pod_networks(state: &reconciler::store::State) -> BTreeMap<String, Vec<Subnet>> {
-    let held = nodeipam::held(state).into_iter();
-    let named = held.filter_map(|(node, held)| {
-        let networks = held.into_iter().map(crate::node::network::subnet).collect();
-        Some((node.metadata.name.clone()?, networks))
-    });
-    named.collect()
-}
-
-fn nodes(
-    facts: &Facts,
-    (networks, own): (&BTreeMap<String, Vec<Subnet>>, &[Subnet]),
-    routes: &[(Subnet, Hop)],
-) -> Vec<NodeLine> {
+fn nodes(facts: &Facts, routes: &[(Subnet, Hop)]) -> Vec<NodeLine> {
     let line = |(name, node): (&String, &super::facts::NodeFacts)| {
-        let is_me = *name == facts.me;
-        let pods = networks.get(name).cloned().unwrap_or_default();
-        let pods = if is_me && pods.is_empty() { own.to_vec() } else { pods };
-        let ways = if is_me {
+        let pods = facts.pod_networks.get(name).cloned().unwrap_or_default();
+        let ways = if *name == facts.me {
             vec!["this node".into()]
         } else {
             pods.iter().map(|pods| way(facts, routes, *pods)).collect()

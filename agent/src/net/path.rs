@@ -58,7 +58,10 @@ pub(super) async fn follow(
     steps.extend(judged(what, Direction::Egress));
     steps.push(routed(place, owner, target.address).await);
     steps.extend(judged(what, Direction::Ingress));
-    steps.extend(owner.map(|owner| received(place, owner, (transport, target.port))));
+    steps.push(match owner {
+        Some(owner) => received(place, owner, (transport, target.port)),
+        None => Step::new("answer", Outcome::Unknown, "whether anybody answers there is not seen from here"),
+    });
     Path { to: written(target), whose: whose(place.facts, target.address), steps }
 }
 
@@ -154,6 +157,9 @@ async fn routed(place: &Place<'_>, owner: Option<&PodFacts>, to: IpAddr) -> Step
             }
             Some(link) => step(Outcome::Passes, format!("bridge {}, link {}", place.bridge, link.interface)),
         };
+    }
+    if owner.is_none() && place.facts.is_for_pods(to) {
+        return step(Outcome::Dropped, format!("{to} is of the pods' networks, and no pod has it"));
     }
     let hop = match place.kernel.towards(to).await {
         Ok(hop) => hop,

@@ -1,15 +1,14 @@
 //! From a pod to a service, a pod or an address: each step, and why a packet ends there.
 
-use super::ask::{Asked, Question};
+use super::ask::Question;
 use super::facts::{Facts, Failure, PodFacts};
 use super::path::{Place, follow, word, written};
 use super::report::{Outcome, Step, Trace};
+use super::resolve::resolve;
 use crate::node::Node;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use manifests::Kind;
 use manifests::config::AgentConfiguration;
 use netstack::policies::InForce;
-use netstack::{Client, Kernel, Lead, ServiceName, ServicesInForce, Target, Transport};
+use netstack::{Client, Kernel, Lead, ServicesInForce, Target, Transport};
 use std::net::IpAddr;
 
 /// What packets of a pod of this node go through.
@@ -21,10 +20,9 @@ pub(crate) async fn trace(
     configuration: &AgentConfiguration,
     question: &Question,
 ) -> Result<Trace, Failure> {
-    let mut facts = node.store.read(|state| Facts::of(state, &configuration.node_name));
-    facts.joined = node.network.joined_by_plugins();
+    let facts = super::facts(node, configuration);
     let asker = asker(&facts, question)?;
-    let asks = asks(&facts, configuration, question)?;
+    let asked = resolve(&facts, &configuration.network.dns.cluster_domain, question)?;
     let bridge = configuration.network.bridge.clone();
     let kernel = Kernel::read(&bridge).await?;
     let read = move || Ok((ServicesInForce::read(&bridge)?, InForce::read(&bridge)?));
@@ -39,9 +37,9 @@ pub(crate) async fn trace(
         held: &held,
     };
     let mut trace = Trace { steps: vec![sent(&place, asker)], paths: Vec::new() };
-    trace.steps.extend(asks.name);
+    trace.steps.extend(asked.name);
     let client = if asker.host_network { Client::Node } else { Client::Pod };
-    for (transport, target) in asks.targets {
+    for (transport, target) in asked.targets {
         if let Some(step) = kept_out(asker, &services, (transport, target)) {
             trace.steps.push(step);
             continue;
@@ -54,7 +52,11 @@ pub(crate) async fn trace(
                     trace.paths.push(follow(&place, asker, (transport, target)).await);
                 }
             }
-            None if asks.is_service => {
+            None if !asked.is_service && facts.is_for_services(target.address) => {
+                let text = format!("no service has {}/{}", written(target), word(transport));
+                trace.steps.push(Step::new("service", Outcome::Refused, text));
+            }
+            None if asked.is_service => {
                 let text =
                     format!("{}/{}: the kernel leads it nowhere yet", written(target), word(transport));
                 trace.steps.push(Step::new("service", Outcome::Refused, text));
@@ -80,158 +82,6 @@ fn asker<'a>(facts: &'a Facts, question: &Question) -> Result<&'a PodFacts, Fail
             Err(Failure::NoAddress { pod: pod.name.clone(), why })
         }
     }
-}
-
-/// Whom to follow packets to.
-#[derive(Debug, Default)]
-struct Asks {
-    /// What the name comes to, if one is asked.
-    name: Vec<Step>,
-    /// They are addresses of a service's own.
-    is_service: bool,
-    targets: Vec<(Transport, Target)>,
-}
-
-fn asks(facts: &Facts, configuration: &AgentConfiguration, question: &Question) -> Result<Asks, Failure> {
-    match &question.asked {
-        Asked::Address(target) => {
-            Ok(Asks { targets: vec![(question.transport, *target)], ..Asks::default() })
-        }
-        Asked::Object { kind: Kind::Service, namespace, name, port } => {
-            let service = ServiceName { namespace: namespace.clone(), name: name.clone() };
-            asks_service(facts, configuration, (&service, port.as_deref()))
-        }
-        Asked::Object { namespace, name, port, .. } => {
-            let not_found =
-                || Failure::NotFound { kind: "pod", namespace: namespace.clone(), name: name.clone() };
-            let pod = facts.pod(namespace, name).ok_or_else(not_found)?;
-            asks_pod(pod, port.as_deref(), question.transport)
-        }
-    }
-}
-
-fn asks_pod(pod: &PodFacts, port: Option<&str>, transport: Transport) -> Result<Asks, Failure> {
-    if pod.addresses.is_empty() {
-        let why = pod.unready.clone().unwrap_or_default();
-        return Err(Failure::NoAddress { pod: pod.name.clone(), why });
-    }
-    let declared = declared_ports(pod);
-    let ports: Vec<(Transport, u16)> = match port {
-        None => declared.iter().map(|(_, transport, number)| (*transport, *number)).collect(),
-        Some(text) => match text.parse::<u16>() {
-            Ok(number) => vec![(transport, number)],
-            Err(_) => {
-                let named = declared.iter().filter(|(name, ..)| name == text);
-                named.map(|(_, transport, number)| (*transport, *number)).collect()
-            }
-        },
-    };
-    if ports.is_empty() {
-        let text = match port {
-            None => {
-                format!("at which port? pod {} declares none: write it behind the name, as :8080", pod.name)
-            }
-            Some(port) => format!("no container of pod {} has a port that is called {port}", pod.name),
-        };
-        return Err(Failure::Port(text));
-    }
-    let at = |port| pod.addresses.iter().map(move |address| Target { address: *address, port });
-    let targets = ports.into_iter().flat_map(|(transport, port)| at(port).map(move |to| (transport, to)));
-    Ok(Asks { targets: targets.collect(), ..Asks::default() })
-}
-
-fn declared_ports(pod: &PodFacts) -> Vec<(String, Transport, u16)> {
-    let Ok(pod) = <&Pod>::try_from(&*pod.object) else { return Vec::new() };
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    let read = |port: &k8s_openapi::api::core::v1::ContainerPort| {
-        let transport = match port.protocol.as_deref() {
-            Some("UDP") => Transport::Udp,
-            Some("SCTP") => return None,
-            Some(_) | None => Transport::Tcp,
-        };
-        Some((port.name.clone().unwrap_or_default(), transport, u16::try_from(port.container_port).ok()?))
-    };
-    ports.filter_map(read).collect()
-}
-
-fn asks_service(
-    facts: &Facts,
-    configuration: &AgentConfiguration,
-    (name, port): (&ServiceName, Option<&str>),
-) -> Result<Asks, Failure> {
-    let not_found =
-        || Failure::NotFound { kind: "service", namespace: name.namespace.clone(), name: name.name.clone() };
-    let (service, slices) = facts.catalog.get(name).ok_or_else(not_found)?;
-    let spec = service.spec.clone().unwrap_or_default();
-    let domain = &configuration.network.dns.cluster_domain;
-    let full = format!("{}.{}.svc.{domain}", name.name, name.namespace);
-    if spec.type_.as_deref() == Some("ExternalName") {
-        let text = format!("{full} is another name of {}", spec.external_name.unwrap_or_default());
-        return Ok(Asks { name: vec![Step::new("name", Outcome::Unknown, text)], ..Asks::default() });
-    }
-    let chosen = |one: &&k8s_openapi::api::core::v1::ServicePort| {
-        port.is_none_or(|port| one.name.as_deref() == Some(port) || one.port.to_string() == port)
-    };
-    let all = spec.ports.iter().flatten();
-    let chosen: Vec<_> = all.clone().filter(chosen).collect();
-    if chosen.is_empty() && port.is_some() {
-        let known: Vec<_> = all.map(|one| one.port.to_string()).collect();
-        let text =
-            format!("service {name} has no port {}; it has {}", port.unwrap_or_default(), known.join(", "));
-        return Err(Failure::Port(text));
-    }
-    let made = crate::services::ports(service, &slices);
-    if made.is_empty() {
-        return Ok(headless(service, &slices, &full));
-    }
-    let mut asks = Asks { is_service: true, ..Asks::default() };
-    let addresses: Vec<IpAddr> = made.iter().flat_map(|port| port.cluster_addresses.clone()).collect();
-    let mut told: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    told.dedup();
-    told.truncate(2);
-    asks.name.push(Step::new("name", Outcome::Passes, format!("{full} is {}", told.join(" and "))));
-    for one in made.iter().filter(|one| chosen.iter().any(|port| port.port == i32::from(one.port))) {
-        let at = |address: &IpAddr| (one.transport, Target { address: *address, port: one.port });
-        asks.targets.extend(one.cluster_addresses.iter().map(at));
-    }
-    Ok(asks)
-}
-
-/// Whoever asks for the name is told the endpoints themselves.
-fn headless(
-    service: &Service,
-    slices: &[&k8s_openapi::api::discovery::v1::EndpointSlice],
-    full: &str,
-) -> Asks {
-    let spec = service.spec.clone().unwrap_or_default();
-    let early = spec.publish_not_ready_addresses == Some(true);
-    let mut targets = Vec::new();
-    for slice in slices {
-        let ports: Vec<(Transport, u16)> = slice
-            .ports
-            .iter()
-            .flatten()
-            .filter_map(|port| {
-                let transport =
-                    if port.protocol.as_deref() == Some("UDP") { Transport::Udp } else { Transport::Tcp };
-                Some((transport, u16::try_from(port.port?).ok()?))
-            })
-            .collect();
-        for endpoint in slice.endpoints.iter().flatten() {
-            let ready = endpoint.conditions.as_ref().and_then(|one| one.ready).unwrap_or(true);
-            let address = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok());
-            let Some(address) = address.filter(|_| ready || early) else { continue };
-            targets
-                .extend(ports.iter().map(|(transport, port)| (*transport, Target { address, port: *port })));
-        }
-    }
-    let (outcome, text) = if targets.is_empty() {
-        (Outcome::Refused, format!("{full} has no address: it is headless, and no endpoint is ready"))
-    } else {
-        (Outcome::Passes, format!("{full} is headless: its name is the addresses of its endpoints"))
-    };
-    Asks { name: vec![Step::new("name", outcome, text)], is_service: false, targets }
 }
 
 /// How a packet leaves the pod.

@@ -94,7 +94,7 @@ async fn serve(name: ServiceName, port: u16, local: watch::Receiver<usize>) {
 async fn listen(port: u16) -> io::Result<TcpListener> {
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
         // Where there is no IPv6.
-        Err(error) if error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(97) => {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
         }
         other => other,

@@ -96,7 +96,7 @@ fn network(text: &str) -> Option<(IpAddr, u8)> {
 }
 
 /// SCTP is refused before it comes here.
-fn transport(protocol: Option<&str>) -> Option<Transport> {
+pub(crate) fn transport(protocol: Option<&str>) -> Option<Transport> {
     match protocol.unwrap_or("TCP") {
         "TCP" => Some(Transport::Tcp),
         "UDP" => Some(Transport::Udp),

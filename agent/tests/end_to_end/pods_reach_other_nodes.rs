@@ -57,7 +57,7 @@ fn routes(machine: &Machine) -> String {
 fn answering(machine: &Machine, site: &Site) -> Vec<usize> {
     let all = [machine].into_iter().chain(site.neighbours.iter().map(|neighbour| &neighbour.machine));
     let answers = |place: &Machine| {
-        let announced = place.api.get("/evenkeel/v1alpha1/announced");
+        let announced = place.api.get("/evenkeel/v1alpha1/net")["announced"].clone();
         announced["links"]
             .as_object()
             .unwrap()

@@ -22,6 +22,25 @@ fn address_of(service: &Value) -> Option<IpAddr> {
     service["spec"]["clusterIP"].as_str()?.parse().ok()
 }
 
+/// Each step of the way of a pod to the service is told, and so is who has which address.
+fn each_step_is_told(machine: &Machine, address: IpAddr) {
+    let told = machine.ok(&["net", "trace", "client", "svc/web"]);
+    let service = format!("service   {address}:80/TCP leads to one of 2 endpoints");
+    for wanted in [&service, "no policy selects default/client", "bridge keeltest0, link kl", "it listens"] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    assert!(machine.keel(&["net", "trace", "client", "web:81"]).stderr.contains("has no port 81; it has 80"));
+    for (nobody, why) in [
+        ("10.77.0.250:80".to_owned(), "DROPPED: 10.77.0.250 is of the pods' networks, and no pod has it"),
+        (format!("{address}:81"), "REFUSED: no service has"),
+    ] {
+        let told = machine.keel(&["net", "trace", "client", &nobody]);
+        assert!(told.code == 1 && told.stdout.contains(why), "{}", told.stdout);
+    }
+    let seen = machine.ok(&["net"]);
+    assert!(seen.contains(&format!("{address}:80/TCP")) && seen.contains("client"), "{seen}");
+}
+
 pub(crate) fn a_services_address_leads_to_its_pods(machine: &mut Machine) {
     machine.start();
     let mut server = spec("exec busybox httpd -f -p 8080 -h /www");
@@ -58,15 +77,7 @@ pub(crate) fn a_services_address_leads_to_its_pods(machine: &mut Machine) {
     machine.until_running("client");
     assert!(machine.follow(&["logs", "-f", "client"]).until("the page", |_| true) == "well met");
 
-    // Each step of the way is told, and so is who has which address.
-    let told = machine.ok(&["net", "trace", "client", "svc/web"]);
-    let service = format!("service   {address}:80/TCP leads to one of 2 endpoints");
-    for wanted in [&service, "no policy selects default/client", "bridge keeltest0, link kl", "it listens"] {
-        assert!(told.contains(wanted), "{wanted}: {told}");
-    }
-    assert!(machine.keel(&["net", "trace", "client", "web:81"]).stderr.contains("has no port 81; it has 80"));
-    let seen = machine.ok(&["net"]);
-    assert!(seen.contains(&format!("{address}:80/TCP")) && seen.contains("client"), "{seen}");
+    each_step_is_told(machine, address);
 
     // Neither an agent that is dead nor the next one is in its way.
     machine.kill_agent();

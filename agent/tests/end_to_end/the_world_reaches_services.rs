@@ -165,7 +165,7 @@ pub(crate) fn neighbours_and_routers_find_a_load_balancers_address(machine: &mut
 
 fn routers_know(machine: &mut Machine, outside: &File, bird: &Bird, far: IpAddr) {
     bird.until(&["10.77.0.0/24", "203.0.113.8/32"]);
-    let said = machine.api.get("/evenkeel/v1alpha1/announced");
+    let said = machine.api.get("/evenkeel/v1alpha1/net")["announced"].clone();
     assert_eq!(said["links"], json!({BRIDGE: ["10.200.0.100"]}), "{said}");
     let router = &said["routers"][0];
     assert_eq!((&router["state"], &router["prefixes"]), (&json!("Established"), &json!(2)));
@@ -176,7 +176,8 @@ fn routers_know(machine: &mut Machine, outside: &File, bird: &Bird, far: IpAddr)
     assert_eq!(bird.routes().len(), 2);
     assert!(page(outside, far).unwrap().ends_with("well met\n"));
     machine.start();
-    let again = || machine.api.get("/evenkeel/v1alpha1/announced")["routers"][0]["state"] == "Established";
+    let again =
+        || machine.api.get("/evenkeel/v1alpha1/net")["announced"]["routers"][0]["state"] == "Established";
     until("the router is told again", || {
         assert_eq!(bird.routes().len(), 2, "nothing was forgotten");
         again().then_some(())

@@ -1,7 +1,8 @@
 //! Single containers of pods that are made by request.
 
+use super::Runtime;
+use super::creation::write_json;
 use super::error::{AddError, PodError};
-use super::{Runtime, write_json};
 use crate::cgroup::{CgroupError, Counters};
 use crate::plan::{ContainerPlan, Resources};
 use crate::supervisor::protocol::Request;

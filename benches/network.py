@@ -10,8 +10,9 @@ Needs root, ip, nft and iperf3 (Debian: iproute2, nftables, iperf3), and the pro
 are removed at the end.
 
 By hand there are no rules of nftables, and so no connection tracking; `masqueraded` has one rule more, which hides
-pods from the world, as flannel has it and keel too. Two nodes are connected by a veth pair. A run of each follows a run of each other, so that a noisy
-machine disturbs all alike: the shares, of runs of one round, count.
+pods from the world, as flannel has it and keel too. Two nodes are connected by a veth pair. The sender has the
+first processor, the receiver the second. A run of each follows a run of each other, so that a noisy machine disturbs
+all alike: the shares, of runs of one round, count.
 """
 
 import argparse
@@ -116,12 +117,14 @@ class Site:
 
     def throughput(self, source: str, target: str, seconds: float) -> float:
         """Gigabits in a second, of one TCP stream."""
-        words = ["ip", "netns", "exec", self.space(target), "iperf3", "-s", "-1", "--forceflush"]
+        words = ["ip", "netns", "exec", self.space(target), "taskset", "-c", "1", "iperf3", "-s", "-1",
+                 "--forceflush"]
         server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         while "listening" not in server.stdout.readline():
             if server.poll() is not None:
                 raise SystemExit("iperf3 does not listen")
-        said = self.inside(source, "iperf3", "-c", self.addresses[target], "-t", str(seconds), "-J")
+        said = self.inside(source, "taskset", "-c", "0", "iperf3", "-c", self.addresses[target], "-t",
+                           str(seconds), "-J")
         server.stdout.read()
         server.wait()
         return json.loads(said)["end"]["sum_received"]["bits_per_second"] / 1e9

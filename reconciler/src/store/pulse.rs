@@ -167,11 +167,14 @@ pub(super) struct Pulser {
 }
 
 type Answered = (NodeId, Option<PulseAnswer>);
+/// What changes with elections and members only.
+type Standing = openraft::metrics::RaftServerMetrics<NodeId, Peer>;
 
 impl Pulser {
     /// Runs until it is dropped.
     pub(super) async fn run(self) {
-        let mut metrics = self.raft.metrics();
+        // Those of the log change with each write, and are looked at when something is to be said.
+        let mut metrics = self.raft.server_metrics();
         let mut under_way: JoinSet<Answered> = JoinSet::new();
         let mut calling = BTreeSet::new();
         let mut sent: BTreeMap<NodeId, Instant> = BTreeMap::new();
@@ -234,7 +237,7 @@ impl Pulser {
     }
 
     /// The leader may be lost before it says the first word to a new voter.
-    fn note_turn(&self, known: &openraft::RaftMetrics<NodeId, Peer>, now: Instant) {
+    fn note_turn(&self, known: &Standing, now: Instant) {
         let votes = known.membership_config.membership().voter_ids().any(|id| id == self.identity.node);
         self.heard.send_if_modified(|heard| heard.leader.is_some() && heard.turn(votes, now));
     }
@@ -245,11 +248,12 @@ impl Pulser {
         flushing.since.is_none_or(|since| now < since + patience)
     }
 
-    fn question(&self, known: &openraft::RaftMetrics<NodeId, Peer>) -> Bytes {
+    fn question(&self, known: &Standing) -> Bytes {
+        let applied = self.raft.data_metrics().borrow().last_applied;
         let question = PulseQuestion {
             cluster: self.identity.cluster.clone(),
             vote: Some(known.vote.into()),
-            applied: known.last_applied.map_or(0, |id| id.index),
+            applied: applied.map_or(0, |id| id.index),
             word: self.word.borrow().clone(),
         };
         question.encode_to_vec().into()

@@ -33,7 +33,9 @@ pub(crate) struct Case {
 
 pub(crate) const VXLAN: Backend = Backend::Vxlan { vni: 1, port: 4789 };
 /// How long a packet may take; reached only when a test fails.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// The port of each node that leads to the service.
+pub(crate) const NODE_PORT: u16 = 30080;
 const SERVICE_V4: &str = "10.96.0.10";
 const SERVICE_V6: &str = "fd96::10";
 /// What a load balancer gave the service: in the networks of the nodes' link.
@@ -133,6 +135,11 @@ impl Case {
         (own, router)
     }
 
+    /// The addresses of who is outside, and leads from node to node where they are not on one link.
+    pub(crate) fn outside(self) -> Vec<IpAddr> {
+        (0..u8::try_from(KEYS.len()).unwrap()).flat_map(|number| self.addresses(number).1).collect()
+    }
+
     /// The node's place, connected.
     pub(crate) async fn connect(self, host: &Pod, number: u8) -> (Pod, Vec<IpAddr>) {
         let place = Pod::new();
@@ -177,9 +184,8 @@ impl Case {
         }
     }
 
-    /// `count` nodes with a pod each, which know of one another and have a service whose endpoints
-    /// are all pods.
-    pub(crate) async fn nodes(self, host: &Pod, count: u8) -> Vec<Node> {
+    /// What nodes are connected to, before there are any.
+    pub(crate) async fn ground(self, host: &Pod) {
         host.run(|| {
             no_detection();
             set("/proc/sys/net/ipv4/ip_forward", "1");
@@ -190,6 +196,12 @@ impl Case {
             host.add_address("lan", "192.0.2.1", 24).await;
             host.add_address("lan", "fd02::1", 64).await;
         }
+    }
+
+    /// `count` nodes with a pod each, which know of one another and have a service whose endpoints
+    /// are all pods.
+    pub(crate) async fn nodes(self, host: &Pod, count: u8) -> Vec<Node> {
+        self.ground(host).await;
         let mut nodes = Vec::new();
         for number in 0..count {
             let mut node = self.node(host, number).await;
@@ -269,7 +281,7 @@ async fn serve_all(nodes: &[Node]) {
         cluster_addresses: vec![ip(SERVICE_V4), ip(SERVICE_V6)],
         external_addresses: Vec::new(),
         balancer: Balancer { addresses: vec![ip(BALANCED_V4), ip(BALANCED_V6)], sources: Vec::new() },
-        node_port: Some(30080),
+        node_port: Some(NODE_PORT),
         affinity: None,
         internal: Policy::Cluster,
         external: Policy::Cluster,
@@ -328,28 +340,48 @@ impl Node {
     }
 }
 
-/// Whoever connects is told the address that it is seen with.
+/// Whoever connects is told the address that it is seen with, and the one that it has reached.
 pub(crate) fn tell_all() {
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            let seen = stream.peer_addr().map(|peer| peer.ip().to_canonical());
+            let ends = stream.peer_addr().and_then(|peer| Ok((peer.ip(), stream.local_addr()?.ip())));
             // Who does not listen any more need not know.
-            let _gone = seen.and_then(|seen| stream.write_all(seen.to_string().as_bytes()));
+            let _gone =
+                ends.and_then(|(peer, own)| write!(stream, "{} {}", peer.to_canonical(), own.to_canonical()));
         }
     });
 }
 
-/// The address that whoever answers at `to` sees of `from`.
-pub(crate) fn seen_by(from: &Pod, to: IpAddr, port: u16) -> Result<IpAddr, String> {
+/// What whoever answers tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The address that it sees of who asks.
+    pub(crate) seen: IpAddr,
+    /// Its own.
+    pub(crate) by: IpAddr,
+}
+
+/// What is answered at `to` within `patience`.
+pub(crate) fn ask(from: &Pod, to: SocketAddr, patience: Duration) -> Result<Answer, String> {
     let asked = from.run(move || {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), DEADLINE)?;
+        let mut stream = TcpStream::connect_timeout(&to, patience)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         let mut text = String::new();
         stream.read_to_string(&mut text).map(|_| text)
     });
-    asked.map_err(|error| error.to_string())?.parse().map_err(|_| "no address was said".to_owned())
+    let text = asked.map_err(|error| error.to_string())?;
+    let mut words = text.split(' ').map(str::parse);
+    match (words.next(), words.next()) {
+        (Some(Ok(seen)), Some(Ok(by))) => Ok(Answer { seen, by }),
+        (None | Some(_), None | Some(_)) => Err(format!("no addresses were said, but {text:?}")),
+    }
+}
+
+/// The address that whoever answers at `to` sees of `from`.
+pub(crate) fn seen_by(from: &Pod, to: IpAddr, port: u16) -> Result<IpAddr, String> {
+    ask(from, SocketAddr::new(to, port), DEADLINE).map(|answer| answer.seen)
 }
 
 /// The addresses of the service.

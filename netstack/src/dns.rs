@@ -27,7 +27,7 @@ mod zone;
 
 pub use counters::{Counters, RequestCount};
 #[cfg(fuzzing)]
-pub use fuzzing::judge;
+pub use fuzzing::{judge_answer, judge_question};
 pub use model::{NamedEndpoint, NamedPort, Names, PodNames, ServiceNames};
 pub use servers::Upstream;
 pub use sockets::DnsSockets;

@@ -32,12 +32,12 @@ pub use announce::{AnnounceError, Announcer, Answered, Placement, announcer};
 pub use bgp::judge as judge_bgp;
 pub use bgp::{BgpOptions, BgpPassword, BgpPeer, BgpState, BgpSummary, Speaker};
 pub use cidr::{Cidr, CidrError};
-#[cfg(fuzzing)]
-pub use dns::judge as judge_dns;
 pub use dns::{
     Counters as DnsCounters, Dns, DnsError, DnsOptions, DnsSockets, NamedEndpoint, NamedPort,
     Names as DnsNames, PodNames, RequestCount, ServiceNames, Upstream,
 };
+#[cfg(fuzzing)]
+pub use dns::{judge_answer as judge_dns_answer, judge_question as judge_dns_question};
 pub use ipam::Exhausted;
 pub use kernel::{Hop, Kernel, PodLink};
 pub use network::{

@@ -56,6 +56,7 @@ pub(super) fn read(packet: &[u8], key: &Key, id: u16) -> Option<Said> {
     let (name, kind, _) = key.parts();
     let is_same = meta.id == id
         && meta.message_type == MessageType::Response
+        && meta.op_code == OpCode::Query
         && wire(query.name())?.as_ref() == name
         && u16::from(query.query_type()) == kind
         && query.query_class() == DNSClass::IN;
@@ -192,6 +193,7 @@ mod tests {
     fn what_is_no_answer_to_the_question_is_passed_over() {
         assert_eq!(answer(|message| message.metadata.id = 8), None);
         assert_eq!(answer(|message| message.metadata.message_type = MessageType::Query), None);
+        assert_eq!(answer(|message| message.metadata.op_code = OpCode::Update), None);
         assert_eq!(answer(|message| message.queries[0] = Query::query(name("other."), RecordType::A)), None);
         assert_eq!(answer(|message| message.queries.clear()), None);
         assert_eq!(read(b"\0\x07\x80", &key(), 7), None);

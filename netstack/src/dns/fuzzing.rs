@@ -1,11 +1,14 @@
 //! Whatever bytes come from clients or other servers: no panic, and every answer is a message.
 
-use super::cache::{Cache, Key};
+use super::cache::{Cache, Key, Stored};
+use super::code::{HEADER, IN};
 use super::counters::Channel;
 use super::desk::{Asked, Desk, Rules, Verdict};
 use super::foreign::{self, Said};
 use super::model::{NamedEndpoint, NamedPort, PodNames, ServiceNames};
 use super::name::Name;
+use super::question::Question;
+use super::reply::TCP_LIMIT;
 use super::zone::Zone;
 use crate::services::{ServiceName, Transport};
 use hickory_proto::op::Message;
@@ -14,45 +17,99 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const POD: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 0, 2));
+/// Others are asked no more often for one question: by the names of a search path, and by aliases.
+const MOST_ASKED: usize = 12;
 
-/// Takes `content` for a client's packet, and for another server's answer to what was asked of it.
-///
-/// # Panics
-/// If it is answered by what is no message, or is too long.
-#[cfg_attr(test, allow(unreachable_pub, reason = "it is for the fuzzer, which is another crate"))]
-pub fn judge(content: &[u8]) {
-    let desk = desk();
-    let mut out = Vec::new();
-    let asked = Asked {
-        packet: content,
-        from: POD,
-        channel: Channel::Udp,
-        now: Instant::now(),
-        again: false,
-        searches: true,
-    };
-    let verdict = desk.answer(asked, &mut out);
-    check(&verdict, content, &out);
-    // What others say of `www.example.org`, number 7, becomes an answer to whoever asks for that.
-    let key = Key::new(b"\x03www\x07example\x03org\0", 1, false);
-    let Some(Said::Answer(stored)) = foreign::read(content, &key, 7) else { return };
-    desk.cache().insert(key.bytes(), stored, asked.now);
-    let question = b"\0\x09\x01\0\0\x01\0\0\0\0\0\0\x03wWw\x07example\x03org\0\0\x01\0\x01";
-    for channel in [Channel::Udp, Channel::Tcp] {
-        let verdict = desk.answer(Asked { packet: question, channel, ..asked }, &mut out);
-        assert!(matches!(verdict, Verdict::Answered), "it is in the cache");
-        check(&verdict, question, &out);
-    }
+thread_local! {
+    /// Made once: that takes longer than an answer.
+    static DESK: Desk = desk();
 }
 
-fn check(verdict: &Verdict, question: &[u8], answer: &[u8]) {
+/// Takes `content` for a client's packet; those that have to be asked for it do not answer.
+///
+/// # Panics
+/// If it is answered by what is no message, or is too long, or others are asked without end.
+#[cfg_attr(test, allow(unreachable_pub, reason = "it is for the fuzzer, which is another crate"))]
+pub fn judge_question(content: &[u8]) {
+    DESK.with(|desk| {
+        for channel in [Channel::Udp, Channel::Tcp] {
+            answer_whole(desk, content, channel);
+        }
+        let mut out = Vec::new();
+        check(&desk.give_up(content, &mut out), content, Channel::Tcp, &out);
+    });
+}
+
+fn answer_whole(desk: &Desk, packet: &[u8], channel: Channel) {
+    *desk.cache() = cache();
+    let mut out = Vec::new();
+    let now = Instant::now();
+    let mut asked = Asked { packet, from: POD, channel, now, again: false, searches: true };
+    for _ in 0..MOST_ASKED {
+        let verdict = desk.answer(asked, &mut out);
+        let Verdict::Ask(key, _) = verdict else { return check(&verdict, packet, channel, &out) };
+        let (name, kind, _) = key.parts();
+        let question = foreign::question(&key, 7, true);
+        let question = question.as_deref().map(Question::read);
+        assert!(
+            matches!(&question, Some(Ok(question)) if question.name() == name && question.kind == kind),
+            "{name:?}, {kind} cannot be asked: {question:?}"
+        );
+        desk.cache().insert(key.bytes(), Stored::failure(), now);
+        asked.again = true;
+    }
+    unreachable!("others are asked again and again")
+}
+
+/// Takes `content` for another server's answer to the question that it repeats. What it says becomes
+/// an answer to whoever asks that.
+///
+/// # Panics
+/// If that is no message, or is too long.
+#[cfg_attr(test, allow(unreachable_pub, reason = "it is for the fuzzer, which is another crate"))]
+pub fn judge_answer(content: &[u8]) {
+    let Some((head, rest)) = content.split_at_checked(HEADER) else { return };
+    let packet = [&[head[0], head[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], rest].concat();
+    let Ok(question) = Question::read(&packet) else { return };
+    let key = Key::new(question.name(), question.kind, false);
+    let id = u16::from_be_bytes([head[0], head[1]]);
+    let Some(Said::Answer(stored)) = foreign::read(content, &key, id) else { return };
+    assert!(question.raw.ends_with(&IN.to_be_bytes()), "of another class");
+    let packet = [&packet[..HEADER], question.raw].concat();
+    DESK.with(|desk| {
+        *desk.cache() = cache();
+        let now = Instant::now();
+        let life = stored.life;
+        desk.cache().insert(key.bytes(), stored, now);
+        let mut out = Vec::new();
+        for channel in [Channel::Udp, Channel::Tcp] {
+            let asked = Asked { packet: &packet, from: POD, channel, now, again: false, searches: false };
+            let verdict = desk.answer(asked, &mut out);
+            assert!(matches!(verdict, Verdict::Answered), "it is in the cache");
+            check(&verdict, &packet, channel, &out);
+            let late = Asked { now: now + life, ..asked };
+            let verdict = desk.answer(late, &mut out);
+            check(&verdict, &packet, channel, &out);
+        }
+    });
+}
+
+fn check(verdict: &Verdict, question: &[u8], channel: Channel, answer: &[u8]) {
     if !matches!(verdict, Verdict::Answered) {
         return;
     }
     assert_eq!(question[..2], answer[..2], "the question's number");
-    assert!(answer.len() <= usize::from(u16::MAX), "too long");
+    let limit = match (Question::read(question), channel) {
+        (Ok(question), Channel::Udp) => question.udp_limit(),
+        (Ok(_), Channel::Tcp) | (Err(_), _) => TCP_LIMIT,
+    };
+    assert!(answer.len() <= limit, "{} bytes of {limit}", answer.len());
     let read = Message::from_vec(answer);
     assert!(read.is_ok(), "{read:?}: {answer:?}");
+}
+
+fn cache() -> Cache {
+    Cache::new(10, Duration::from_secs(9))
 }
 
 fn desk() -> Desk {
@@ -70,12 +127,12 @@ fn desk() -> Desk {
     let searches = ["n.svc.a.b", "svc.a.b", "a.b"].map(str::to_owned).into();
     zone.set_pods(POD, vec![PodNames { namespace: "n".into(), searches }]);
     let rules = Rules::new(&[], vec![(address(0), 24)], true);
-    Desk::new(zone, rules, Cache::new(10, Duration::from_secs(9)), Arc::default())
+    Desk::new(zone, rules, cache(), Arc::default())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::judge;
+    use super::{judge_answer, judge_question};
     use proptest::prelude::*;
 
     /// A name of the cluster's, of others, or of anything.
@@ -114,7 +171,7 @@ mod tests {
                 packet.extend(payload.to_be_bytes());
                 packet.extend([0; 6]);
             }
-            judge(&packet);
+            judge_question(&packet);
         }
 
         #[test]
@@ -133,7 +190,7 @@ mod tests {
                 packet.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
                 packet.extend(data);
             }
-            judge(&packet);
+            judge_answer(&packet);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// Stack of a visiting thread in bytes: enough for a small runtime and one socket.
 const STACK_BYTES: usize = 512 * 1024;
@@ -77,4 +77,20 @@ where
         drop(sender.send(result));
     })?;
     receiver.await.map_err(|_| io::Error::other("the visiting thread panicked"))?
+}
+
+/// Runs `work` inside a network namespace of its own, on a thread that ends with it.
+///
+/// # Errors
+/// As `unshare(2)`, or if no thread can be started; or that of `work`.
+pub(crate) async fn in_new<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let thread = thread::Builder::new().name("netns".into()).stack_size(STACK_BYTES);
+    thread.spawn(move || {
+        let entered = unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
+        drop(sender.send(entered.and_then(|()| work())));
+    })?;
+    receiver.await.map_err(|_| io::Error::other("the thread in a new namespace panicked"))?
 }

@@ -268,18 +268,22 @@ fn put_element(list: &mut Attributes, (key, end): (&[u8], Option<&[u8]>), value:
     });
 }
 
-/// A match of `iptables` is loaded, with what it needs, if the kernel has it as a module.
+/// Has the kernel load the module that lets netfilter see what crosses bridges. It does so for a rule with
+/// the match `physdev` of iptables; since Linux 5.1 only then. The rule stays, in the network namespace of
+/// the calling thread: take one that goes.
 ///
 /// # Errors
-/// The kernel's: `ENOENT` if there is none of that name.
-pub(crate) fn load_match(socket: &mut Socket, name: &str) -> io::Result<()> {
-    // Source: `linux/netfilter/nf_tables_compat.h`.
-    const COMPAT: u16 = 11;
-    const GET: u16 = 0;
-    socket.request(COMPAT << 8 | GET, IPV4, |body| {
-        // The first revision of a match, not of a target.
-        body.text(1, name).number(2, 0).number(3, 0);
-    })
+/// The kernel's. That there is no such module is none.
+pub(crate) fn load_bridge_filter() -> io::Result<()> {
+    // `struct xt_physdev_info`: four names, and what is asked; 4: whether a packet crosses a bridge.
+    // Source: `linux/netfilter/xt_physdev.h`.
+    let mut asked = vec![0; 72];
+    asked[65] = 4;
+    let (table, mut batch) = (Table { family: IPV4, name: "bridged" }, Batch::default());
+    table.add(&mut batch);
+    table.add_chain(&mut batch, "bridged", None);
+    table.add_rule(&mut batch, "bridged", &[Expression::Match("physdev", asked)], &[]);
+    Socket::open()?.commit(batch)
 }
 
 /// The table is there with exactly these rules; without any, it is gone.

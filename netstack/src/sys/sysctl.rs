@@ -49,6 +49,16 @@ pub(crate) fn can_see_bridged() -> bool {
     std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 }
 
+/// Netfilter sees nothing of bridges of this network namespace but of those that ask for it: the module that
+/// can do that begins with all.
+///
+/// # Errors
+/// As `open(2)` and `write(2)`.
+pub(crate) fn hide_bridged() -> io::Result<()> {
+    let switches = ["iptables", "ip6tables", "arptables"];
+    switches.iter().try_for_each(|kind| fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{kind}"), "0"))
+}
+
 /// Whether packets from and for the loopback's addresses may pass this interface.
 ///
 /// # Errors

@@ -143,6 +143,8 @@ pub(crate) enum Expression {
     Reject(Refusal),
     /// Packets that come here are counted.
     Count,
+    /// Only what the first revision of that match of iptables takes, which is told what it asks.
+    Match(&'static str, Vec<u8>),
 }
 
 impl Expression {
@@ -170,6 +172,7 @@ impl Expression {
             Self::Masquerade => "masq",
             Self::Reject(_) => "reject",
             Self::Count => "counter",
+            Self::Match(..) => "match",
         }
     }
 
@@ -228,6 +231,10 @@ impl Expression {
             }
             Self::Masquerade | Self::Count => {}
             Self::Reject(refusal) => reject(e, *refusal),
+            // Source: `linux/netfilter/nf_tables_compat.h`.
+            Self::Match(name, asked) => {
+                e.text(1, name).number(2, 0).put(3, asked);
+            }
         }
     }
 }

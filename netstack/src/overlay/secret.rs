@@ -2,7 +2,7 @@
 
 use super::plan::End;
 use crate::sys::nfnetlink::Socket;
-use crate::sys::wireguard::{self, Key, Peer};
+use crate::sys::wireguard::{self, Change, Key, Peer};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +37,8 @@ pub(super) async fn ensure_ends(
         let known = wireguard::look(socket, &name)?.peers;
         let changes = changes(&wanted, &known);
         wireguard::change(socket, &name, &changes)?;
-        let put = changes.iter().filter(|(_, peer)| peer.is_some()).count();
-        Ok((put, changes.len() - put))
+        let gone = changes.iter().filter(|(_, change)| *change == Change::Gone).count();
+        Ok((changes.len() - gone, gone))
     })
     .await
 }
@@ -50,19 +50,26 @@ fn clamped(mut key: Key) -> Key {
     key
 }
 
-/// What has to come, or be made right, or go.
-fn changes(wanted: &BTreeMap<Key, End>, known: &BTreeMap<Key, Peer>) -> Vec<(Key, Option<Peer>)> {
-    let is_right = |key: &Key, end: &End| {
-        known.get(key).is_some_and(|known| {
-            // Whoever answers from another address of its own is followed there by the kernel.
-            let found = known.endpoint.map(|endpoint| endpoint.ip());
-            known.allowed == end.peer.allowed && found.is_some_and(|found| end.addresses.contains(&found))
-        })
-    };
-    let put = wanted.iter().filter(|(key, end)| !is_right(key, end));
-    let gone = known.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (*key, None));
+/// What has to come, or be made right, or go. What a peer has and should have is not taken from it.
+fn changes(wanted: &BTreeMap<Key, End>, known: &BTreeMap<Key, Peer>) -> Vec<(Key, Change)> {
+    let put = wanted.iter().filter_map(|(key, end)| Some((*key, change(end, known.get(key))?)));
+    let gone = known.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (*key, Change::Gone));
     // First those that go: a network is behind one end only.
-    gone.chain(put.map(|(key, end)| (*key, Some(end.peer.clone())))).collect()
+    gone.chain(put).collect()
+}
+
+/// What makes it right; nothing if it is.
+fn change(end: &End, known: Option<&Peer>) -> Option<Change> {
+    let Some(known) = known else { return Some(Change::Put(end.peer.clone())) };
+    // Whoever answers from another address of its own is followed there by the kernel.
+    let found = known.endpoint.map(|endpoint| endpoint.ip());
+    let is_found = found.is_some_and(|found| end.addresses.contains(&found));
+    let endpoint = end.peer.endpoint.filter(|_| !is_found);
+    let allowed = end.peer.allowed.clone();
+    if !known.allowed.is_subset(&allowed) {
+        return Some(Change::Exactly(Peer { endpoint, allowed }));
+    }
+    (endpoint.is_some() || known.allowed != allowed).then_some(Change::Put(Peer { endpoint, allowed }))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -88,10 +95,26 @@ mod tests {
         let addresses = vec!["192.0.2.3".parse().unwrap(), "198.51.100.3".parse().unwrap()];
         let wanted = BTreeMap::from([([1; 32], End { peer: peer.clone(), addresses })]);
         let at = |text: &str| Peer { endpoint: Some(text.parse().unwrap()), ..peer.clone() };
+        assert_eq!(changes(&wanted, &BTreeMap::new()), [([1; 32], Change::Put(peer.clone()))]);
         assert_eq!(changes(&wanted, &BTreeMap::from([([1; 32], at("198.51.100.3:4000"))])), []);
         let moved = changes(&wanted, &BTreeMap::from([([1; 32], at("203.0.113.1:51820"))]));
-        assert_eq!(moved, [([1; 32], Some(peer.clone()))]);
+        assert_eq!(moved, [([1; 32], Change::Put(peer.clone()))]);
         let more = BTreeMap::from([([1; 32], peer.clone()), ([2; 32], at("192.0.2.9:1"))]);
-        assert_eq!(changes(&wanted, &more), [([2; 32], None)]);
+        assert_eq!(changes(&wanted, &more), [([2; 32], Change::Gone)]);
+    }
+
+    #[test]
+    fn networks_that_stay_are_not_taken_away_unless_others_have_to_go() {
+        let networks = |all: &[&str]| all.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<_>>();
+        let peer = |all: &[&str]| Peer { endpoint: "192.0.2.3:51820".parse().ok(), allowed: networks(all) };
+        let end = End {
+            peer: peer(&["10.244.1.0/24", "fd44::/64"]),
+            addresses: vec!["192.0.2.3".parse().unwrap()],
+        };
+        let to = |known: &[&str]| change(&end, Some(&peer(known)));
+        let stays = Peer { endpoint: None, ..end.peer.clone() };
+        assert_eq!(to(&["10.244.1.0/24", "fd44::/64"]), None);
+        assert_eq!(to(&["10.244.1.0/24"]), Some(Change::Put(stays.clone())));
+        assert_eq!(to(&["10.244.1.0/24", "fd44::/64", "10.9.0.0/24"]), Some(Change::Exactly(stays)));
     }
 }

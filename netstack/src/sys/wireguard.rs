@@ -120,17 +120,28 @@ pub(crate) fn set_key(socket: &mut Socket, name: &str, (private, port): (&Key, u
     })
 }
 
-/// These peers are as said, or gone; others stay, and so does what was agreed with all that stay.
+/// What becomes of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is there, with these networks beside those that it has. Without an endpoint, it keeps its own.
+    Put(Peer),
+    /// It is there, with exactly these networks. For a moment it has none of them.
+    Exactly(Peer),
+    /// It is gone.
+    Gone,
+}
+
+/// These peers are as said; others stay, and so does what was agreed with all that stay.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn change(socket: &mut Socket, name: &str, changes: &[(Key, Option<Peer>)]) -> io::Result<()> {
+pub(crate) fn change(socket: &mut Socket, name: &str, changes: &[(Key, Change)]) -> io::Result<()> {
     let kind = family(socket)?;
     for some in changes.chunks(PORTION) {
         socket.request(kind, SET_DEVICE, |body| {
             body.text(DEVICE_NAME, name).nest(DEVICE_PEERS, |list| {
-                for (key, peer) in some {
-                    list.nest(0, |entry| put_peer(entry, key, peer.as_ref()));
+                for (key, change) in some {
+                    list.nest(0, |entry| put_change(entry, key, change));
                 }
             });
         })?;
@@ -138,13 +149,19 @@ pub(crate) fn change(socket: &mut Socket, name: &str, changes: &[(Key, Option<Pe
     Ok(())
 }
 
-fn put_peer(entry: &mut Attributes, key: &Key, peer: Option<&Peer>) {
+fn put_change(entry: &mut Attributes, key: &Key, change: &Change) {
     entry.put(PEER_KEY, key);
-    let Some(peer) = peer else {
-        entry.put(PEER_FLAGS, &REMOVE.to_ne_bytes());
-        return;
+    let peer = match change {
+        Change::Gone => {
+            entry.put(PEER_FLAGS, &REMOVE.to_ne_bytes());
+            return;
+        }
+        Change::Put(peer) => peer,
+        Change::Exactly(peer) => {
+            entry.put(PEER_FLAGS, &REPLACE_ALLOWED.to_ne_bytes());
+            peer
+        }
     };
-    entry.put(PEER_FLAGS, &REPLACE_ALLOWED.to_ne_bytes());
     if let Some(endpoint) = peer.endpoint {
         entry.put(PEER_ENDPOINT, &endpoint_bytes(endpoint));
     }
@@ -209,7 +226,8 @@ mod tests {
             ["10.244.1.0/24", "fd44::/64"].map(|text| text.parse().unwrap()).into();
         let mut bytes = Attributes::default();
         let peer = Peer { endpoint: None, allowed: allowed.clone() };
-        put_peer(&mut bytes, &[7; 32], Some(&peer));
+        put_change(&mut bytes, &[7; 32], &Change::Put(peer));
+        assert_eq!(find(bytes.as_slice(), PEER_FLAGS), None, "nothing is taken away first");
         assert_eq!(find(bytes.as_slice(), PEER_KEY), Some([7; 32].as_slice()));
         let list = find(bytes.as_slice(), PEER_ALLOWED).unwrap();
         assert_eq!(read(list).filter_map(|(_, one)| read_allowed(one)).collect::<BTreeSet<_>>(), allowed);

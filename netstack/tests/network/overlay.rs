@@ -68,9 +68,16 @@ fn nodes_come_and_go(backend: Backend) {
                 assert!(back.put == gone.removed && back.removed == 0 && !back.rebuilt, "{back:?}");
             }
         }
+        // One of the two has more and more networks.
+        let mut other = nodes[1].as_peer();
+        for number in 0..20 {
+            other.pods.push(format!("10.244.{}.0/24", 100 + number).parse().unwrap());
+            let more = nodes[0].tell(vec![other.clone(), nodes[2].as_peer()]).await.unwrap();
+            assert!(more.put > 0 && more.removed == 0 && !more.rebuilt, "{more:?}");
+        }
         let course = flow.end();
-        println!("{backend:?}: {} sent, {} overtaken", course.sent, course.overtaken);
         assert!(course.sent > 50 && course.missing.is_empty(), "{course:?}");
+        println!("{backend:?}: {} sent, none missing, {} overtaken", course.sent, course.overtaken);
         seen_by(&nodes[2].pods[0].1, from.2[0], ANSWERS).unwrap();
     });
 }
@@ -85,6 +92,14 @@ fn nodes_come_and_go_by_vxlan_and_the_others_lose_nothing() {
 #[cfg_attr(not(root), ignore = "needs root")]
 fn nodes_come_and_go_by_routes_and_the_others_lose_nothing() {
     nodes_come_and_go(Backend::HostGateway);
+}
+
+#[test]
+#[cfg_attr(not(root), ignore = "needs root")]
+fn nodes_come_and_go_in_secret_and_the_others_lose_nothing() {
+    if has_wireguard() {
+        nodes_come_and_go(SECRET);
+    }
 }
 
 #[test]

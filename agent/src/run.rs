@@ -177,7 +177,7 @@ async fn assemble(configuration: AgentConfiguration) -> anyhow::Result<Parts> {
     let cidrs = network::known(&store, &configuration);
     let alone = cidrs.and_then(|cidrs| cidrs.gateways().first().copied());
     let machine = machine(&configuration, peers.as_ref(), alone);
-    let network = PodNetwork::of(&configuration, cidrs, &machine.addresses).await?;
+    let network = PodNetwork::of(&configuration, &store, &machine.addresses).await?;
     let warnings = told(&network);
     let registered = registered(&store, &machine, &configuration).await?;
     let (recorder, events) = recorder(&configuration.node_name);

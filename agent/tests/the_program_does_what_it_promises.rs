@@ -38,6 +38,8 @@ mod nothing_depends_on_the_agent;
 mod plugins_make_the_network;
 #[path = "end_to_end/pods_by_request.rs"]
 mod pods_by_request;
+#[path = "end_to_end/pods_of_ipv6_alone.rs"]
+mod pods_of_ipv6_alone;
 #[path = "end_to_end/pods_reach_one_another.rs"]
 mod pods_reach_one_another;
 #[path = "end_to_end/pods_reach_other_nodes.rs"]
@@ -148,7 +150,10 @@ fn of_the_node() -> Vec<(&'static str, Test)> {
             a_workload_starts_after_those_that_it_requires;
         pods_reach_one_another:
             a_port_of_the_node_leads_to_a_pod,
+            a_pod_keeps_its_address_when_its_machine_is_started_anew,
             pods_and_host_reach_one_another;
+        pods_of_ipv6_alone:
+            a_network_of_ipv6_alone_is_enough;
         plugins_make_the_network:
             pods_are_joined_by_the_plugins_of_a_network,
             a_plugin_that_fails_is_quoted_until_it_works;

@@ -33,7 +33,7 @@ pub(crate) fn link_of(bridge: &str, uid: &str) -> String {
     format!("kl{:013x}", hash(bridge, uid) >> 12)
 }
 
-/// The alias of what no other trait of it tells.
+/// In the alias of a bridge that was made here, if no other trait of it tells.
 pub(crate) const MADE_HERE: &str = "keel";
 
 /// The device that leads to other nodes' pods: called after the bridge, as far as there is room.

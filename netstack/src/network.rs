@@ -3,6 +3,7 @@
 mod bandwidth;
 mod bridge;
 mod error;
+mod forwarding;
 mod host_ports;
 mod locks;
 mod pod;
@@ -94,7 +95,7 @@ impl Network {
         let handle = socket::open().await.map_err(NetworkError::Socket)?;
         let mut warnings = bridge::check_overlap(&handle, &options).await?;
         let bridge = bridge::ensure(&handle, &options).await?;
-        warnings.extend(bridge::ensure_forwarding(&options.bridge, options.pod_cidrs));
+        warnings.extend(forwarding::ensure(&handle, &options).await);
         let mut pool = Pool::new(options.pod_cidrs);
         let ports = ports(&handle, &options, bridge).await?;
         let formers = bridge::give_up_formers(&handle, &options, (bridge, &ports)).await?;
@@ -155,6 +156,14 @@ impl Network {
         let name = names::link_of(&self.options.bridge, uid);
         let number = self.pool().claim(&name)?;
         Ok(self.options.pod_cidrs.addresses(number).into_iter().map(|(address, _)| address).collect())
+    }
+
+    /// The pod `uid` holds those addresses, which it had before the machine was started, as if they were reserved.
+    /// Returns whether it does: not if they are of another network, or another pod's.
+    pub fn remember(&self, uid: &str, addresses: &[IpAddr]) -> bool {
+        let number = self.options.pod_cidrs.number_of(addresses);
+        let name = names::link_of(&self.options.bridge, uid);
+        number.is_some_and(|number| self.pool().adopt(&name, number))
     }
 
     /// The pod `uid`, whose network namespace is that of process `pid`, has an address
@@ -269,13 +278,15 @@ impl Network {
     }
 
     /// The links of all pods are gone, and the bridge, unless it was there before any
-    /// agent made it.
+    /// agent made it. Packets are forwarded between links only if they were before, or there is the bridge of
+    /// another agent.
     ///
     /// # Errors
     /// The kernel's; repeat to go on.
     pub async fn remove(&self) -> Result<(), NetworkError> {
         self.sweep(&BTreeSet::new()).await?;
         self.publish_all(Published::new()).await?;
+        forwarding::put_back(&self.handle, &self.options).await?;
         bridge::remove(&self.handle, &self.options).await
     }
 

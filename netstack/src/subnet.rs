@@ -70,6 +70,20 @@ impl Subnet {
         }
     }
 
+    /// How many come between the first and `address`, which is one of them; `None` if it is not, or they are too many.
+    fn number_of(self, address: IpAddr) -> Option<u32> {
+        if !self.contains(address) {
+            return None;
+        }
+        match (self.address, address) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => u32::from(address).checked_sub(first.into()),
+            (IpAddr::V6(first), IpAddr::V6(address)) => {
+                u128::from(address).checked_sub(first.into()).and_then(|number| number.try_into().ok())
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
+        }
+    }
+
     /// The first host address; of a node's pods' network, the bridge has it.
     #[must_use]
     pub fn gateway(self) -> IpAddr {
@@ -149,6 +163,16 @@ impl PodCidrs {
     pub(crate) fn addresses(&self, number: Ipv4Addr) -> Vec<(IpAddr, Subnet)> {
         let offset = u32::from(number) - u32::from(self.numbers().network());
         self.subnets().into_iter().map(|subnet| (subnet.host(offset), subnet)).collect()
+    }
+
+    /// The number that all of `addresses` come with.
+    pub(crate) fn number_of(&self, addresses: &[IpAddr]) -> Option<Ipv4Addr> {
+        let first = *addresses.first()?;
+        let offset = self.subnets().into_iter().find_map(|subnet| subnet.number_of(first))?;
+        let number = Ipv4Addr::from(u32::from(self.numbers().network()).checked_add(offset)?);
+        let known = self.addresses(number);
+        let is_known = |address: &IpAddr| known.iter().any(|(other, _)| other == address);
+        addresses.iter().all(is_known).then_some(number)
     }
 }
 

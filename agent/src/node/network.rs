@@ -5,6 +5,8 @@ use super::Node;
 use super::plugins::{Plugins, PluginsError};
 use crate::chain::chain;
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Pod;
+use manifests::Kind;
 use manifests::config::{AgentConfiguration, IpNetwork, NetworkBackend};
 use netstack::cni::{CniPod, NetworkList};
 use netstack::{
@@ -64,12 +66,12 @@ impl PodNetwork {
     /// If it cannot be, as [`Network::open`].
     pub(crate) async fn of(
         configuration: &AgentConfiguration,
-        known: Option<PodCidrs>,
+        store: &Store,
         addresses: &[IpAddr],
     ) -> anyhow::Result<Self> {
         let network = Self { built_in: watch::Sender::default(), plugins: Plugins::of(configuration) };
-        if let Some(cidrs) = known {
-            network.open(open(configuration, cidrs, addresses).await?);
+        if let Some(cidrs) = known(store, configuration) {
+            network.open(open(configuration, store, cidrs, addresses).await?);
         }
         Ok(network)
     }
@@ -224,12 +226,31 @@ pub(crate) fn subnet(network: IpNetwork) -> Subnet {
     Subnet::containing(network.address, network.prefix)
 }
 
+/// Pods of this node hold the addresses that they had before the machine was started: their status says which.
+fn remember(network: &Network, store: &Store, node: &str) {
+    for object in store.list(Kind::Pod, None).0 {
+        let Ok(pod) = <&Pod>::try_from(&*object) else { continue };
+        let is_here = pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.node_name.as_deref() == Some(node) && spec.host_network != Some(true));
+        let status = pod
+            .status
+            .as_ref()
+            .filter(|status| is_here && !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")));
+        let known = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
+        let addresses: Vec<_> = known.filter_map(|known| known.ip.parse().ok()).collect();
+        network.remember(object.uid(), &addresses);
+    }
+}
+
 /// The network is open.
 ///
 /// # Errors
 /// If it cannot be, as [`Network::open`].
 async fn open(
     configuration: &AgentConfiguration,
+    store: &Store,
     pod_cidrs: PodCidrs,
     addresses: &[IpAddr],
 ) -> anyhow::Result<Network> {
@@ -243,7 +264,9 @@ async fn open(
     formers.extend(ALONE.parse::<Subnet>());
     let bridge = configuration.network.bridge.clone();
     let options = NetworkOptions { bridge, pod_cidrs, formers, mtu };
-    Network::open(options).await.context("cannot set up the pod network")
+    let network = Network::open(options).await.context("cannot set up the pod network")?;
+    remember(&network, store, &configuration.node_name);
+    Ok(network)
 }
 
 /// Opens the network when the node knows its addresses, unless it is open; then says when they
@@ -265,7 +288,7 @@ pub(crate) async fn run(
         let known = known(&node.store, &configuration);
         let mut wait = Duration::MAX;
         match (node.network.get(), known) {
-            (Err(_), Some(cidrs)) => match open(&configuration, cidrs, &addresses).await {
+            (Err(_), Some(cidrs)) => match open(&configuration, &node.store, cidrs, &addresses).await {
                 Ok(network) => {
                     tracing::info!(%cidrs, "the network of pods is open");
                     network.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -1,5 +1,8 @@
 use crate::machine::{Machine, PODS};
-use crate::yaml::{config_map, pod, spec};
+use crate::site::busybox;
+use crate::traces;
+use crate::yaml::{SERVE, config_map, pod, spec};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -97,4 +100,44 @@ pub(crate) fn pods_and_host_reach_one_another(machine: &mut Machine) {
     assert!(seen.contains("keeltest0:"), "{seen}");
     let links = machine.traces().into_iter().filter(|trace| trace.starts_with("link")).count();
     assert_eq!(links, 2, "a pod on the host's network has no link of its own");
+}
+
+/// Nothing of pods is left in the kernel, as after a power cut; only the disk is.
+fn lose_all_but_the_disk(machine: &mut Machine) {
+    let processes: Vec<i32> = machine.traces().iter().filter_map(|trace| process(trace)).collect();
+    machine.kill_agent();
+    processes.into_iter().for_each(|pid| traces::kill(pid, Signal::KILL));
+    machine.until_traces(|traces| !traces.iter().any(|trace| process(trace).is_some()));
+    busybox("ip link del keeltest0");
+}
+
+fn process(trace: &str) -> Option<i32> {
+    trace.strip_prefix("process ")?.split(' ').next()?.parse().ok()
+}
+
+pub(crate) fn a_pod_keeps_its_address_when_its_machine_is_started_anew(machine: &mut Machine) {
+    machine.start();
+    let server = spec(SERVE);
+    machine.repository.push_file("first.yaml", &pod("first", &server));
+    let first = address(&machine.until_running("first"));
+    machine.repository.push_file("second.yaml", &pod("second", &server));
+    let second = address(&machine.until_running("second"));
+    machine.repository.remove("first.yaml");
+    machine.repository.push_file("text.yaml", &config_map("text", "a", "b"));
+    machine.api.until(PODS, "one pod", |pods| (pods.len() == 1).then_some(()));
+
+    let before = machine.pid("second");
+    lose_all_but_the_disk(machine);
+    machine.start();
+    machine.until_traces(|traces| traces.iter().any(|trace| process(trace).is_some_and(|pid| pid != before)));
+    let again = crate::machine::until("that it runs again", || {
+        let pods = machine.api.list(PODS);
+        let status = &pods[0]["status"];
+        let restarts = status["containerStatuses"][0]["restartCount"].as_i64()?;
+        (restarts > 0 && status["phase"] == "Running").then(|| address(&pods[0]))
+    });
+    assert_eq!(again, second);
+    assert_ne!(first, second);
+    let inside = machine.ok(&["exec", "second", "--", "busybox", "ip", "-o", "addr", "show", "dev", "eth0"]);
+    assert!(inside.contains(&format!("{second}/24")), "{inside}");
 }

@@ -1,12 +1,12 @@
 //! The bridge itself, and its place among the machine's other links.
 
-use super::{NetworkError, NetworkOptions, Warning};
+use super::{NetworkError, NetworkOptions, Warning, forwarding};
 use crate::names;
 use crate::services::Family;
-use crate::subnet::{PodCidrs, Subnet};
+use crate::subnet::Subnet;
 use crate::sys::address::{self, Assigned};
 use crate::sys::link::{self, Link};
-use crate::sys::{socket, sysctl};
+use crate::sys::socket;
 use nix::errno::Errno;
 use rtnetlink::Handle;
 use std::net::{IpAddr, Ipv4Addr};
@@ -85,12 +85,12 @@ fn strangers<'a>(
 }
 
 /// Whether the bridge's hardware address, or its alias, says that it was made here.
-fn is_made_here(bridge: &Link, assigned: &[Assigned]) -> bool {
+pub(super) fn is_made_here(bridge: &Link, assigned: &[Assigned]) -> bool {
     let says = |assigned: &Assigned| match assigned.address {
         IpAddr::V4(address) => assigned.index == bridge.index && bridge.mac == names::mac_of(address),
         IpAddr::V6(_) => false,
     };
-    bridge.alias.as_deref() == Some(names::MADE_HERE) || assigned.iter().any(says)
+    forwarding::says_made_here(bridge) || assigned.iter().any(says)
 }
 
 /// The bridge has no network of before but those that pods have addresses of, which are returned.
@@ -110,7 +110,7 @@ pub(super) async fn give_up_formers(
             kept.push(network);
         } else {
             // The hardware address, which others know, says no more who made the bridge.
-            link::set_alias(handle, bridge, names::MADE_HERE).await.map_err(failed)?;
+            forwarding::note(handle, name, &[names::MADE_HERE.to_owned()]).await.map_err(failed)?;
             address::remove(handle, *former).await.map_err(failed)?;
         }
     }
@@ -157,18 +157,4 @@ pub(super) async fn remove(handle: &Handle, options: &NetworkOptions) -> Result<
         link::remove(handle, name).await.map_err(failed)?;
     }
     Ok(())
-}
-
-/// Packets are forwarded between links, or warnings say that they are not.
-pub(super) fn ensure_forwarding(bridge: &str, cidrs: PodCidrs) -> Vec<Warning> {
-    let warning = |variable, done: std::io::Result<bool>| match done {
-        Ok(false) => None,
-        Ok(true) => Some(Warning::ForwardingEnabled(variable)),
-        Err(error) => Some(Warning::ForwardingOff(variable, error)),
-    };
-    let ensure = |family| match family {
-        Family::V4 => warning("net.ipv4.ip_forward", sysctl::ensure_ipv4_forwarding()),
-        Family::V6 => warning("net.ipv6.conf.all.forwarding", sysctl::ensure_ipv6_forwarding(bridge)),
-    };
-    Family::ALL.into_iter().filter(|family| cidrs.of(*family).is_some()).filter_map(ensure).collect()
 }

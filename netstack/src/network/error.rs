@@ -53,6 +53,9 @@ pub enum NetworkError {
     /// Links or addresses cannot be listed.
     #[error("cannot list the links and addresses of the machine")]
     List(#[source] io::Error),
+    /// Forwarding cannot be put back.
+    #[error("cannot put forwarding between links back to what it was")]
+    PutBack(#[source] io::Error),
     /// The ports of the bridge cannot be listed.
     #[error("cannot list the ports of bridge {bridge}")]
     ListPorts {

@@ -1,47 +1,53 @@
-//! Kernel variables of the network namespace of the calling thread.
+//! Kernel variables of the network namespace of the calling thread. Each function fails as `open(2)`, `read(2)`
+//! and `write(2)` do: with `EROFS` inside a container, with `ENOENT` where there is no such family or link.
 
 use std::fs;
 use std::io;
 
 const IPV4_FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+const IPV6_FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+const IPV6_LINKS: &str = "/proc/sys/net/ipv6/conf";
 
-/// IPv4 packets are forwarded between links. Returns whether they were not before.
-///
-/// # Errors
-/// As `open(2)` and `write(2)`, such as `EROFS` inside a container.
-pub(crate) fn ensure_ipv4_forwarding() -> io::Result<bool> {
-    if fs::read_to_string(IPV4_FORWARDING)?.trim() != "0" {
-        return Ok(false);
-    }
-    fs::write(IPV4_FORWARDING, "1")?;
-    Ok(true)
+/// Whether IPv4 packets are forwarded between links.
+pub(crate) fn forwards_ipv4() -> io::Result<bool> {
+    is_on(IPV4_FORWARDING)
 }
 
-/// IPv6 packets are forwarded between links, and links but `bridge`, where there are pods, go on
-/// learning routes from routers if they did. Returns whether they were not forwarded before.
-///
-/// # Errors
-/// As `open(2)` and `write(2)`; `ENOENT` where there is no IPv6.
-pub(crate) fn ensure_ipv6_forwarding(bridge: &str) -> io::Result<bool> {
-    const INTERFACES: &str = "/proc/sys/net/ipv6/conf";
-    let forwarding = format!("{INTERFACES}/all/forwarding");
-    if fs::read_to_string(&forwarding)?.trim() != "0" {
-        return Ok(false);
-    }
-    for interface in fs::read_dir(INTERFACES)? {
+/// The same of IPv6 packets.
+pub(crate) fn forwards_ipv6() -> io::Result<bool> {
+    is_on(IPV6_FORWARDING)
+}
+
+/// From here on IPv4 packets are forwarded, or not.
+pub(crate) fn forward_ipv4(on: bool) -> io::Result<()> {
+    fs::write(IPV4_FORWARDING, if on { "1" } else { "0" })
+}
+
+/// The same of IPv6 packets.
+pub(crate) fn forward_ipv6(on: bool) -> io::Result<()> {
+    fs::write(IPV6_FORWARDING, if on { "1" } else { "0" })
+}
+
+fn is_on(variable: &str) -> io::Result<bool> {
+    Ok(fs::read_to_string(variable)?.trim() != "0")
+}
+
+/// The links that learn IPv6 routes from routers unless packets are forwarded.
+pub(crate) fn learning_links() -> io::Result<Vec<String>> {
+    let mut links = Vec::new();
+    for folder in fs::read_dir(IPV6_LINKS)? {
+        let folder = folder?;
         // 1: unless packets are forwarded; 2: then, too.
-        let folder = interface?.path();
-        let accept = folder.join("accept_ra");
-        let name = folder.file_name().unwrap_or_default();
-        if ["all", "default", bridge].iter().all(|other| name != *other)
-            && fs::read_to_string(&accept).is_ok_and(|text| text.trim() == "1")
-        {
-            // An interface may go while we look.
-            let _gone = fs::write(accept, "2");
-        }
+        let learns = fs::read_to_string(folder.path().join("accept_ra")).is_ok_and(|text| text.trim() == "1");
+        let name = folder.file_name().into_string();
+        links.extend(name.ok().filter(|name| learns && !["all", "default"].contains(&&**name)));
     }
-    fs::write(forwarding, "1")?;
-    Ok(true)
+    Ok(links)
+}
+
+/// The link learns IPv6 routes from routers also while packets are forwarded, or only while they are not.
+pub(crate) fn learn_always(link: &str, always: bool) -> io::Result<()> {
+    fs::write(format!("{IPV6_LINKS}/{link}/accept_ra"), if always { "2" } else { "1" })
 }
 
 /// Whether netfilter can see what goes from port to port of a bridge.

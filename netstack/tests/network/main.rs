@@ -51,15 +51,58 @@ fn pods_and_host_reach_one_another() {
 
 #[test]
 #[cfg_attr(not(root), ignore = "needs root")]
-fn forwarding_that_was_off_is_switched_on_and_told() {
-    on_fresh_machine(async |_| {
-        // A new namespace takes the setting over from the host's, whatever that is.
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
-        let first = Network::open(options("keel0", "10.88.0.0/24")).await.unwrap();
-        assert!(matches!(first.warnings(), [Warning::ForwardingEnabled(_)]), "{:?}", first.warnings());
-        assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
-        let again = Network::open(options("keel0", "10.88.0.0/24")).await.unwrap();
+fn forwarding_that_was_off_is_switched_on_and_told_and_put_back() {
+    on_fresh_machine(async |host| {
+        let read =
+            |name: &str| std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap().trim().to_owned();
+        let all = || ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/lo/accept_ra"].map(read);
+        // A new namespace takes the settings over from the host's, whatever those are.
+        for (name, value) in
+            [("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0"), ("ipv6/conf/lo/accept_ra", "1")]
+        {
+            std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap();
+        }
+        let both = "10.88.0.0/24,fd88::/64";
+        let first = Network::open(options("keel0", both)).await.unwrap();
+        let told = first.warnings();
+        assert!(matches!(told, [Warning::ForwardingEnabled(_), Warning::ForwardingEnabled(_)]), "{told:?}");
+        assert_eq!(all(), ["1", "1", "2"]);
+        let again = Network::open(options("keel0", both)).await.unwrap();
         assert!(again.warnings().is_empty(), "{:?}", again.warnings());
+
+        let other = Network::open(options("keel1", "10.89.0.0/24")).await.unwrap();
+        other.remove().await.unwrap();
+        assert_eq!(all(), ["1", "1", "2"], "the other agent changed nothing");
+        let other = Network::open(options("keel1", "10.89.0.0/24")).await.unwrap();
+        again.remove().await.unwrap();
+        assert_eq!(all(), ["1", "1", "2"], "there is another agent's network");
+        other.remove().await.unwrap();
+        assert_eq!(all(), ["0", "0", "1"], "the last one puts back what the first changed");
+        assert!(links(&host.handle).await.iter().all(|link| !link.contains("keel0")));
+    });
+}
+
+#[test]
+#[cfg_attr(not(root), ignore = "needs root")]
+fn a_pod_has_the_address_that_it_had_before_the_machine_was_started() {
+    on_fresh_machine(async |_| {
+        for (cidrs, had, foreign) in [
+            ("10.88.0.0/24", vec!["10.88.0.7"], vec!["10.89.0.7"]),
+            ("fd88::/64", vec!["fd88::7"], vec!["fd89::7"]),
+            ("10.88.0.0/24,fd88::/64", vec!["10.88.0.7", "fd88::7"], vec!["10.88.0.7", "fd88::8"]),
+        ] {
+            let network = Network::open(options("keel0", cidrs)).await.unwrap();
+            let all = |texts: &[&str]| texts.iter().map(|text| ip(text)).collect::<Vec<_>>();
+            assert!(!network.remember("other", &all(&foreign)), "{cidrs}");
+            assert!(!network.remember("other", &[]), "{cidrs}");
+            assert!(network.remember("a", &all(&had)) && network.remember("a", &all(&had)), "{cidrs}");
+            assert!(!network.remember("b", &all(&had)), "{cidrs}: it is another pod's");
+            assert_ne!(network.reserve("b").unwrap(), all(&had), "{cidrs}");
+            assert_eq!(network.reserve("a").unwrap(), all(&had), "{cidrs}");
+            let pod = Pod::new();
+            assert_eq!(network.attach("a", pod.pid()).await.unwrap().addresses, all(&had), "{cidrs}");
+            network.remove().await.unwrap();
+        }
     });
 }
 

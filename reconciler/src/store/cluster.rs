@@ -1,6 +1,6 @@
 //! The members of the cluster, as one of them sees it, and what they ask of it.
 
-use super::election::{self, Candidacy};
+use super::election;
 use super::forward;
 use super::log::{Identity, LogStore};
 use super::network;
@@ -58,8 +58,6 @@ pub(super) struct Heard {
     pub(super) fresh_at: Option<Instant>,
     /// How far the leader showed the log when this member was first seen behind, and when that was.
     pub(super) behind: Option<(u64, Instant)>,
-    /// Who is the only one to ask for votes for now, as far as this member is concerned, and until when.
-    pub(super) favoured: Option<(Candidacy, Instant)>,
 }
 
 /// One member, for people.
@@ -406,7 +404,7 @@ impl Cluster {
                 let word = self.word.borrow().clone();
                 pulse::answer(&self.raft, cluster, &flushing, (&self.heard, word), body)
             }
-            Topic::PreVote => election::answer(&self.raft, &self.identity, &self.log, &self.heard, body),
+            Topic::PreVote => election::answer(&self.raft, cluster, &self.log, &self.heard, body),
             Topic::Write => {
                 let requests = self.requests.upgrade().ok_or("the store is closed")?;
                 forward::answer_write(requests, cluster, (self.leadership(), &self.applied), body).await

@@ -3,9 +3,6 @@
 //! Nobody asks for votes before a majority has said that it would give them: a member that
 //! comes back from a partition, or whose clock runs, disturbs no leader that others hear. How
 //! long a leader may be silent is learnt from how it was heard.
-//!
-//! Who says that it would vote for one says so to no other for a moment, and asks for no votes itself: two
-//! that miss their leader at once would else divide the votes, and both wait and ask anew.
 
 use super::cluster::Heard;
 use super::command::SeededRandom;
@@ -27,8 +24,6 @@ use tokio::time::Instant;
 
 /// How long answers are waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long who was told yes has time to become the leader, before others may try.
-const PROMISE: Duration = Duration::from_millis(150);
 /// Between two questions that nobody says yes to.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,61 +43,25 @@ struct AskAnswer {
     would: bool,
 }
 
-/// Who asks for votes, and what it has: of two that ask at once the greater one goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Candidacy {
-    last: Option<LogId>,
-    node: NodeId,
-}
-
-impl Heard {
-    /// Whether the member `me` says yes to `candidate` at `now`, if it would vote for it: then to no other, and to
-    /// itself neither, for the time of a promise.
-    fn favour(&mut self, candidate: Candidacy, me: NodeId, now: Instant) -> bool {
-        let rival = self.rival(candidate.node, now);
-        let yields = rival.is_none_or(|rival| rival.node == me && candidate > rival);
-        if yields {
-            self.favoured = Some((candidate, now + PROMISE));
-        }
-        yields
-    }
-
-    /// Who else than `node` is favoured at `now`.
-    fn rival(&self, node: NodeId, now: Instant) -> Option<Candidacy> {
-        let (candidate, until) = self.favoured?;
-        (candidate.node != node && now < until).then_some(candidate)
-    }
-}
-
-/// Would this member vote for the one that asks? Nothing changes by the question but whom it favours.
+/// Would this member vote for the one that asks? Nothing changes by the question.
 pub(super) fn answer(
     raft: &Raft,
-    identity: &Identity,
+    cluster: &str,
     log: &LogStore,
     heard: &watch::Sender<Heard>,
     body: Bytes,
 ) -> Result<Bytes, String> {
     let question: AskQuestion = wire::decode("a question", body).map_err(|error| crate::chain(&error))?;
-    if question.cluster != identity.cluster {
-        let (mine, theirs) = (&identity.cluster, question.cluster);
-        return Err(format!("this is a member of cluster {mine}, not of {theirs}"));
+    if question.cluster != cluster {
+        return Err(format!("this is a member of cluster {cluster}, not of {}", question.cluster));
     }
-    let vote: Vote = question.vote.ok_or("nobody in particular asks for votes")?.into();
     let metrics = raft.metrics().borrow().clone();
     let leads = metrics.state == ServerState::Leader;
     let hears = heard.borrow().live_leader(Instant::now()).is_some();
     let last: Option<LogId> = question.last.map(Into::into);
     // A vote has to be on disk before it is given.
     let is_stuck = log.flushing().borrow().stuck(Instant::now()).is_some();
-    let mut would = !leads && !hears && !is_stuck && last >= log.last();
-    if would {
-        let candidate = Candidacy { last, node: vote.leader_id.node_id };
-        heard.send_if_modified(|heard| {
-            would = heard.favour(candidate, identity.node, Instant::now());
-            // Nobody waits for it.
-            false
-        });
-    }
+    let would = !leads && !hears && !is_stuck && last >= log.last();
     Ok(AskAnswer { would }.encode_to_vec().into())
 }
 
@@ -112,7 +71,7 @@ pub(super) struct Elector {
     pub(super) log: LogStore,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) identity: Identity,
-    pub(super) heard: watch::Sender<Heard>,
+    pub(super) heard: watch::Receiver<Heard>,
     pub(super) chance: SeededRandom,
 }
 
@@ -134,11 +93,7 @@ impl Elector {
                 continue;
             }
             spread = self.spread();
-            if let Some((_, until)) = self.heard.borrow().favoured.filter(|_| self.rival().is_some()) {
-                again_at = until + spread / 2;
-                continue;
-            }
-            if self.may_ask() && self.stands().await {
+            if self.may_ask() && self.would_win().await {
                 tracing::info!(node = self.identity.node, "the leader is lost; asks for votes");
                 if self.raft.trigger().elect().await.is_err() {
                     return;
@@ -159,11 +114,10 @@ impl Elector {
         if votes(&self.heard.borrow()) {
             return tokio::time::sleep_until(due).await;
         }
-        let mut heard = self.heard.subscribe();
         tokio::select! {
             biased;
             () = tokio::time::sleep_until(due) => {}
-            Ok(_) = heard.wait_for(votes) => {}
+            Ok(_) = self.heard.wait_for(votes) => {}
         }
     }
 
@@ -179,32 +133,6 @@ impl Elector {
         let votes = metrics.membership_config.membership().voter_ids().any(|id| id == self.identity.node);
         let is_stuck = self.log.flushing().borrow().stuck(Instant::now()).is_some();
         votes && !is_stuck && metrics.state != ServerState::Leader
-    }
-
-    fn rival(&self) -> Option<Candidacy> {
-        self.heard.borrow().rival(self.identity.node, Instant::now())
-    }
-
-    /// True if this member is to ask for votes: it would win, and favoured nobody else meanwhile.
-    async fn stands(&self) -> bool {
-        let own = Candidacy { last: self.log.last(), node: self.identity.node };
-        let favour = |until: Option<Instant>| {
-            let mut is_mine = false;
-            self.heard.send_if_modified(|heard| {
-                is_mine = heard.rival(own.node, Instant::now()).is_none();
-                if is_mine {
-                    heard.favoured = until.map(|until| (own, until));
-                }
-                // Nobody waits for it.
-                false
-            });
-            is_mine
-        };
-        if !favour(Some(Instant::now() + PATIENCE)) {
-            return false;
-        }
-        let wins = self.would_win().await;
-        favour(wins.then(|| Instant::now() + PROMISE)) && wins
     }
 
     /// True if a majority of each set of voters would vote for this member.
@@ -248,27 +176,4 @@ fn pause(refusals: u32) -> Duration {
 /// True if `for_me` is a majority of each set.
 fn wins(sets: &[BTreeSet<NodeId>], for_me: &BTreeSet<NodeId>) -> bool {
     sets.iter().all(|set| set.intersection(for_me).count() * 2 > set.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_two_that_ask_at_once_one_goes_on() {
-        let now = Instant::now();
-        let of = |node| Candidacy { last: None, node };
-        let asks = |node, until| Heard { favoured: Some((of(node), until)), ..Heard::default() };
-        let (mut two, mut three) = (asks(2, now + PATIENCE), asks(3, now + PATIENCE));
-        assert!(two.favour(of(3), 2, now), "who has the greater number is let go first");
-        assert!(!three.favour(of(2), 3, now));
-        assert_eq!(two.rival(2, now), Some(of(3)), "and the other waits");
-        assert_eq!(three.rival(3, now), None);
-
-        let later = now + PROMISE;
-        assert!(two.favour(of(3), 2, now), "the same may ask again");
-        assert!(!two.favour(of(4), 2, now), "a promise is given to one");
-        assert!(two.favour(of(4), 2, later), "and holds for a while only");
-        assert_eq!(two.rival(2, later + PROMISE), None);
-    }
 }

@@ -258,7 +258,7 @@ impl Replica {
                 log: log.clone(),
                 transport: Arc::clone(&transport),
                 identity: identity.clone(),
-                heard: heard.clone(),
+                heard: heard.subscribe(),
                 chance: SeededRandom::new([options.seed, identity.node]),
             };
             tasks.spawn(held(elector.run()));

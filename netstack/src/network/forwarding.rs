@@ -97,7 +97,8 @@ pub(super) async fn put_back(handle: &Handle, options: &NetworkOptions) -> Resul
     let links = link::list(handle).await.map_err(NetworkError::List)?;
     let assigned = address::list(handle).await.map_err(NetworkError::List)?;
     let Some(own) = links.iter().find(|link| link.name == options.bridge) else { return Ok(()) };
-    let mut changed = words(own).unwrap_or_default();
+    // Where somebody else wrote the alias, nothing was noted.
+    let Some(mut changed) = words(own) else { return Ok(()) };
     let made_here = changed.take(MADE_HERE);
     let failed = |source| NetworkError::SetUpBridge { name: options.bridge.clone(), source };
     let mut others = links.iter().filter(|link| link.kind == "bridge" && link.name != options.bridge);

@@ -143,6 +143,18 @@ impl Pod {
         self.handle.link().set(set).execute().await.unwrap();
     }
 
+    pub(crate) async fn set_alias(&self, link: &str, alias: &str) {
+        let set = LinkUnspec::new_with_name(link).alias(alias).build();
+        self.handle.link().set(set).execute().await.unwrap();
+    }
+
+    pub(crate) async fn alias(&self, link: &str) -> Option<String> {
+        let link = self.handle.link().get().match_name(link).execute().try_next().await.unwrap().unwrap();
+        let alias =
+            |attribute| if let LinkAttribute::IfAlias(alias) = attribute { Some(alias) } else { None };
+        link.attributes.into_iter().find_map(alias)
+    }
+
     pub(crate) async fn group(&self, link: &str) -> u32 {
         let link = self.handle.link().get().match_name(link).execute().try_next().await.unwrap().unwrap();
         let group = |attribute| if let LinkAttribute::Group(group) = attribute { Some(group) } else { None };

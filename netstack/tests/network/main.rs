@@ -277,12 +277,15 @@ fn removing_leaves_nothing() {
 fn an_administrators_bridge_is_used_and_not_removed() {
     on_fresh_machine(async |host| {
         host.handle.link().add(LinkBridge::new("br-lan").build()).execute().await.unwrap();
+        host.set_alias("br-lan", "of the cellar").await;
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         let network = Network::open(options("br-lan", "10.88.0.0/24")).await.unwrap();
         let pod = Pod::new();
         let at = network.attach("a", pod.pid()).await.unwrap();
         assert_eq!(host.meets(&pod, at.addresses[0]), at.gateway);
         network.remove().await.unwrap();
         assert_eq!(links(&host.handle).await, uids(&["br-lan", "lo"]));
+        assert_eq!(host.alias("br-lan").await.as_deref(), Some("of the cellar"));
     });
 }
 

@@ -1,6 +1,6 @@
 //! The members of the cluster, as one of them sees it, and what they ask of it.
 
-use super::election;
+use super::election::{self, Candidate};
 use super::forward;
 use super::log::{Identity, LogStore};
 use super::network;
@@ -58,6 +58,8 @@ pub(super) struct Heard {
     pub(super) fresh_at: Option<Instant>,
     /// How far the leader showed the log when this member was first seen behind, and when that was.
     pub(super) behind: Option<(u64, Instant)>,
+    /// Whom this member said it would vote for last, and when.
+    pub(super) candidate: Option<(Candidate, Instant)>,
 }
 
 /// One member, for people.

@@ -60,6 +60,8 @@ pub(super) struct Heard {
     pub(super) behind: Option<(u64, Instant)>,
     /// Whom this member said it would vote for last, and when.
     pub(super) candidate: Option<(Candidate, Instant)>,
+    /// What this member asks others for just now, and until when it says yes to nobody who has less.
+    pub(super) asking: Option<(Candidate, Instant)>,
 }
 
 /// One member, for people.

@@ -4,8 +4,9 @@
 //! comes back from a partition, or whose clock runs, disturbs no leader that others hear. How
 //! long a leader may be silent is learnt from how it was heard.
 //!
-//! Who says that it would vote for another lets that one go first, once: two that miss their leader at once
-//! would else divide the votes, and both wait and ask anew.
+//! Two that miss their leader at once must not divide the votes, or one outvote the other that just won. So who says
+//! that it would vote for another lets that one go first, once; who asks says so to nobody who has less; and who
+//! votes for another waits for that one's first word.
 
 use super::cluster::Heard;
 use super::command::SeededRandom;
@@ -53,6 +54,17 @@ pub(super) struct Candidate {
     node: NodeId,
 }
 
+impl Heard {
+    /// Whether this member lets `candidate` go first at `now`, where it would vote for it: it may ask itself.
+    fn back(&mut self, candidate: Candidate, now: Instant) -> bool {
+        let yields = self.asking.is_none_or(|(own, until)| now >= until || candidate > own);
+        if yields {
+            self.candidate = Some((candidate, now));
+        }
+        yields
+    }
+}
+
 /// Would this member vote for the one that asks? Nothing changes by the question but that it is remembered.
 pub(super) fn answer(
     raft: &Raft,
@@ -71,11 +83,11 @@ pub(super) fn answer(
     let last: Option<LogId> = question.last.map(Into::into);
     // A vote has to be on disk before it is given.
     let is_stuck = log.flushing().borrow().stuck(Instant::now()).is_some();
-    let would = !leads && !hears && !is_stuck && last >= log.last();
+    let mut would = !leads && !hears && !is_stuck && last >= log.last();
     if let Some(vote) = question.vote.map(Vote::from).filter(|_| would) {
         let candidate = Candidate { last, node: vote.leader_id.node_id };
         heard.send_if_modified(|heard| {
-            heard.candidate = Some((candidate, Instant::now()));
+            would = heard.back(candidate, Instant::now());
             // Nobody waits for it.
             false
         });
@@ -89,7 +101,7 @@ pub(super) struct Elector {
     pub(super) log: LogStore,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) identity: Identity,
-    pub(super) heard: watch::Receiver<Heard>,
+    pub(super) heard: watch::Sender<Heard>,
     pub(super) chance: SeededRandom,
 }
 
@@ -100,7 +112,7 @@ impl Elector {
         let mut again_at = started_at;
         let mut refusals = 0;
         let mut spread = self.spread();
-        let mut courtesy = Courtesy::new(started_at);
+        let mut courtesy = Courtesy::new(started_at, self.vote());
         loop {
             let (heard_at, timeout) = {
                 let heard = self.heard.borrow();
@@ -111,50 +123,81 @@ impl Elector {
                 self.wait(due).await;
                 continue;
             }
-            if heard_at > courtesy.asked_at {
-                courtesy = Courtesy::new(heard_at);
-            }
-            if let Some(at) = courtesy.lets_go_first(self.candidate(), None) {
-                again_at = at + timeout;
-                continue;
-            }
             spread = self.spread();
-            courtesy.asked_at = Instant::now();
-            let own = Candidate { last: self.log.last(), node: self.identity.node };
-            if self.may_ask() && self.would_win(own).await {
-                if let Some(at) = courtesy.lets_go_first(self.candidate(), Some(own)) {
-                    again_at = at + timeout;
-                    continue;
+            match self.stand(&mut courtesy, heard_at).await {
+                Outcome::Stood => {
+                    refusals = 0;
+                    again_at = Instant::now() + timeout + spread;
                 }
-                tracing::info!(node = self.identity.node, "the leader is lost; asks for votes");
-                if self.raft.trigger().elect().await.is_err() {
-                    return;
+                Outcome::Yielded(at) => again_at = at + timeout,
+                Outcome::Refused => {
+                    // Others may be a little more patient with the leader. Nobody at all is asked more seldom.
+                    refusals = if heard_at > again_at { 0 } else { refusals + 1 };
+                    again_at = Instant::now() + pause(refusals) + spread / 2;
                 }
-                refusals = 0;
-                again_at = Instant::now() + timeout + spread;
-            } else {
-                // Others may be a little more patient with the leader. Nobody at all is asked more seldom.
-                refusals = if heard_at > again_at { 0 } else { refusals + 1 };
-                again_at = Instant::now() + pause(refusals) + spread / 2;
+                Outcome::Closed => return,
             }
-            courtesy.is_spent = false;
         }
     }
 
+    /// Asks for votes if a majority would give them, and nobody is to go first.
+    async fn stand(&self, courtesy: &mut Courtesy, heard_at: Instant) -> Outcome {
+        courtesy.renew(heard_at);
+        if courtesy.voted_for_another(self.vote(), self.identity.node) {
+            return Outcome::Yielded(Instant::now());
+        }
+        if let Some(at) = courtesy.lets_go_first(self.candidate(), None) {
+            return Outcome::Yielded(at);
+        }
+        courtesy.asked_at = Instant::now();
+        let own = Candidate { last: self.log.last(), node: self.identity.node };
+        self.note_asking(Some((own, courtesy.asked_at + PERIOD)));
+        let wins = self.may_ask() && self.would_win(own).await;
+        self.note_asking(None);
+        // What was asked is old if it voted meanwhile.
+        if courtesy.voted_for_another(self.vote(), self.identity.node) {
+            return Outcome::Yielded(Instant::now());
+        }
+        if let Some(at) = courtesy.lets_go_first(self.candidate().filter(|_| wins), Some(own)) {
+            return Outcome::Yielded(at);
+        }
+        courtesy.is_spent = false;
+        if !wins {
+            return Outcome::Refused;
+        }
+        tracing::info!(node = self.identity.node, "the leader is lost; asks for votes");
+        let asked = self.raft.trigger().elect().await;
+        asked.map_or(Outcome::Closed, |()| Outcome::Stood)
+    }
+
+    fn vote(&self) -> Vote {
+        self.raft.server_metrics().borrow().vote
+    }
+
+    /// Who was told yes last.
     fn candidate(&self) -> Option<(Candidate, Instant)> {
         self.heard.borrow().candidate
     }
 
+    fn note_asking(&self, asking: Option<(Candidate, Instant)>) {
+        self.heard.send_if_modified(|heard| {
+            heard.asking = asking;
+            // Nobody waits for it.
+            false
+        });
+    }
+
     /// Until `due`, or until this member votes.
-    async fn wait(&mut self, due: Instant) {
+    async fn wait(&self, due: Instant) {
         let votes = |heard: &Heard| heard.votes == Some(true);
         if votes(&self.heard.borrow()) {
             return tokio::time::sleep_until(due).await;
         }
+        let mut heard = self.heard.subscribe();
         tokio::select! {
             biased;
             () = tokio::time::sleep_until(due) => {}
-            Ok(_) = self.heard.wait_for(votes) => {}
+            Ok(_) = heard.wait_for(votes) => {}
         }
     }
 
@@ -205,6 +248,19 @@ impl Elector {
     }
 }
 
+/// What came of it when a member was to ask for votes.
+#[derive(Debug)]
+enum Outcome {
+    /// It asks.
+    Stood,
+    /// Another goes first, from then on.
+    Yielded(Instant),
+    /// It would not win.
+    Refused,
+    /// Raft is closing.
+    Closed,
+}
+
 /// How a member lets another candidate go first: once, and then it asks itself. So nobody is kept from asking by
 /// one that asks over and over and never wins.
 #[derive(Debug)]
@@ -213,11 +269,26 @@ struct Courtesy {
     asked_at: Instant,
     /// Whether it let one go first since, and has not asked for votes.
     is_spent: bool,
+    /// Its vote, as it was seen last.
+    vote: Vote,
 }
 
 impl Courtesy {
-    const fn new(asked_at: Instant) -> Self {
-        Self { asked_at, is_spent: false }
+    const fn new(asked_at: Instant, vote: Vote) -> Self {
+        Self { asked_at, is_spent: false, vote }
+    }
+
+    /// A leader was heard at that time.
+    fn renew(&mut self, heard_at: Instant) {
+        if heard_at > self.asked_at {
+            (self.asked_at, self.is_spent) = (heard_at, false);
+        }
+    }
+
+    /// True if `me` voted for another since this was asked last: that one may lead by now.
+    fn voted_for_another(&mut self, vote: Vote, me: NodeId) -> bool {
+        let is_new = std::mem::replace(&mut self.vote, vote) != vote;
+        is_new && !vote.committed && vote.leader_id.node_id != me
     }
 
     /// When `candidate` was told yes, if it is to go first: since `asked_at`, and if this member asks, too, with more
@@ -261,19 +332,40 @@ mod tests {
     fn of_two_that_ask_at_once_one_goes_first() {
         let asked = Instant::now();
         let told = asked + STEP;
-        let (mut two, mut three) = (Courtesy::new(asked), Courtesy::new(asked));
+        let vote = Vote::new_committed(1, 1);
+        let (mut two, mut three) = (Courtesy::new(asked, vote), Courtesy::new(asked, vote));
         assert_eq!(two.lets_go_first(Some((of(3), told)), Some(of(2))), Some(told));
         assert_eq!(three.lets_go_first(Some((of(2), told)), Some(of(3))), None);
+
+        let mut heard = Heard { asking: Some((of(2), told)), ..Heard::default() };
+        assert!(!heard.back(of(1), asked), "who asks says yes to nobody who has less");
+        assert_eq!(heard.candidate, None);
+        assert!(heard.back(of(3), asked), "but to who has more");
+        assert!(heard.back(of(1), told), "and waits for an answer for a while only");
+        assert_eq!(heard.candidate, Some((of(1), told)));
     }
 
     #[test]
     fn another_goes_first_once_and_never_for_a_question_of_long_ago() {
         let asked = Instant::now();
-        let mut courtesy = Courtesy::new(asked);
+        let mut courtesy = Courtesy::new(asked, Vote::new_committed(1, 1));
         assert_eq!(courtesy.lets_go_first(None, None), None);
         assert_eq!(courtesy.lets_go_first(Some((of(1), asked - STEP)), None), None);
         assert_eq!(courtesy.lets_go_first(Some((of(1), asked)), None), Some(asked));
         assert_eq!(courtesy.lets_go_first(Some((of(1), asked + STEP)), None), None, "it asks over and over");
         assert_eq!(courtesy.lets_go_first(Some((of(3), asked + STEP)), Some(of(2))), None);
+        courtesy.renew(asked + STEP);
+        assert_eq!(courtesy.lets_go_first(Some((of(1), asked)), None), None, "a leader was heard since");
+        assert_eq!(courtesy.lets_go_first(Some((of(1), asked + STEP)), None), Some(asked + STEP));
+    }
+
+    #[test]
+    fn who_voted_for_another_waits_for_it_once() {
+        let mut courtesy = Courtesy::new(Instant::now(), Vote::new_committed(1, 1));
+        assert!(!courtesy.voted_for_another(Vote::new_committed(1, 1), 2), "the leader of before");
+        assert!(courtesy.voted_for_another(Vote::new(2, 3), 2));
+        assert!(!courtesy.voted_for_another(Vote::new(2, 3), 2), "it has waited");
+        assert!(!courtesy.voted_for_another(Vote::new(3, 2), 2), "its own");
+        assert!(!courtesy.voted_for_another(Vote::new_committed(4, 3), 2), "it leads, and will be heard");
     }
 }

@@ -258,7 +258,7 @@ impl Replica {
                 log: log.clone(),
                 transport: Arc::clone(&transport),
                 identity: identity.clone(),
-                heard: heard.subscribe(),
+                heard: heard.clone(),
                 chance: SeededRandom::new([options.seed, identity.node]),
             };
             tasks.spawn(held(elector.run()));

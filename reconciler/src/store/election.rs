@@ -203,7 +203,7 @@ impl Elector {
 
     /// Members that lost their leader at once must not ask at once.
     fn spread(&mut self) -> Duration {
-        let most = u64::try_from(PERIOD.as_micros() * 3).unwrap_or(u64::MAX);
+        let most = u64::try_from(PERIOD.as_micros() * 2).unwrap_or(u64::MAX);
         Duration::from_micros(self.chance.next() % most)
     }
 

@@ -22,8 +22,6 @@ use tokio::time::Instant;
 pub(super) const PERIOD: Duration = Duration::from_millis(50);
 /// The same to a member that only follows.
 const LEARNER_PERIOD: Duration = Duration::from_secs(1);
-/// A silence of this length is noted as it was, whatever was usual before.
-const NOTED: Duration = Duration::from_millis(300);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A majority must have answered within this time for a leader to be one.
@@ -108,11 +106,14 @@ impl Heard {
         if !self.turn(votes, now)
             && let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote)
         {
-            // A silence that was longer than the patience was an outage, and says little of the next one.
-            let longest = if votes { self.timeout().max(NOTED) } else { Duration::MAX };
-            let gap = now.saturating_duration_since(at).min(longest);
-            // Slow once is remembered for a while: a thirty-second is forgotten each time.
-            self.slowest = gap.max(self.slowest - self.slowest / 32);
+            let gap = now.saturating_duration_since(at);
+            if gap >= PERIOD * 2 && votes {
+                tracing::debug!(?gap, patience = ?self.timeout(), "the leader was silent");
+            }
+            // A silence that was much longer than the patience was an outage, and says little of the next one.
+            let longest = if votes { self.timeout() * 2 } else { Duration::MAX };
+            // Slow once is remembered for a while: a sixteenth is forgotten each time.
+            self.slowest = gap.min(longest).max(self.slowest - self.slowest / 16);
         }
         if self.leader.is_none_or(|(known, _)| vote >= known) {
             self.leader = Some((vote, now));
@@ -143,9 +144,11 @@ impl Heard {
         }
     }
 
-    /// How long the leader may be silent before it is taken for lost.
+    /// How long the leader may be silent before it is taken for lost: by a voter two pulses longer than it was of
+    /// late, for voters ask one another before they do anything about it.
     pub(super) fn timeout(&self) -> Duration {
-        (self.slowest * 3).clamp(PERIOD * 3, Duration::from_secs(10))
+        let patience = if self.votes == Some(false) { self.slowest * 3 } else { self.slowest + PERIOD * 2 };
+        patience.clamp(PERIOD * 3, Duration::from_secs(10))
     }
 
     /// The leader, if it was heard lately.
@@ -342,8 +345,12 @@ mod tests {
     fn patience_grows_with_silences_and_an_outage_is_no_measure() {
         let mut heard = Heard::default();
         assert_eq!(patience(&mut heard, true, &[0, 50, 50]), [150, 150, 150]);
-        assert_eq!(patience(&mut heard, true, &[200]), [600], "a slow way is learnt as it is");
-        assert_eq!(patience(&mut heard, true, &[7000])[0], 1800, "an outage is learnt step by step");
+        assert_eq!(patience(&mut heard, true, &[200]), [300], "a slow way is learnt as it is");
+        assert_eq!(
+            patience(&mut heard, true, &[7000; 3]),
+            [700, 1500, 3100],
+            "an outage is learnt step by step"
+        );
         let after: Vec<u64> = vec![50; 100];
         assert_eq!(patience(&mut heard, true, &after).last(), Some(&150), "and forgotten in seconds");
     }
@@ -351,7 +358,7 @@ mod tests {
     #[test]
     fn who_becomes_a_voter_forgets_how_seldom_it_was_told() {
         let mut heard = Heard::default();
-        assert_eq!(patience(&mut heard, false, &[0, 1000, 800])[2], 2906);
+        assert_eq!(patience(&mut heard, false, &[0, 1000, 800])[2], 2812);
         assert_eq!(patience(&mut heard, true, &[1000, 50]), [150, 150]);
         assert_eq!(patience(&mut heard, false, &[50]), [3000]);
         // Its leader says no word any more.

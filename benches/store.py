@@ -111,7 +111,7 @@ def crashes(table: Table, subjects: dict, runs: int):
     collected = {way: {} for way in subjects}
     for _ in range(runs):
         for way, subject in subjects.items():
-            collected[way].setdefault("longest gap, ms", []).append(subject.crash(6))
+            collected[way].setdefault("longest gap, ms", []).append(subject.crash(10))
     for values in collected.values():
         values[f"the worst of {runs}, ms"] = [max(values["longest gap, ms"])]
     compare(table, "3 nodes, the leader killed -9", collected)

@@ -58,9 +58,13 @@ pub(super) struct Heard {
     pub(super) fresh_at: Option<Instant>,
     /// How far the leader showed the log when this member was first seen behind, and when that was.
     pub(super) behind: Option<(u64, Instant)>,
+    /// When this member was awake last: it is while it can note that.
+    pub(super) awake_at: Option<Instant>,
+    /// From when to when it slept last, with the machine or alone.
+    pub(super) napped: Option<(Instant, Instant)>,
     /// Whom this member said it would vote for last, and when.
     pub(super) candidate: Option<(Candidate, Instant)>,
-    /// What this member asks others for just now, and until when it says yes to nobody who has less.
+    /// With what this member asks for votes, and until when it says yes to nobody who has less.
     pub(super) asking: Option<(Candidate, Instant)>,
 }
 

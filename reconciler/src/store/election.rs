@@ -11,6 +11,7 @@
 use super::cluster::Heard;
 use super::command::SeededRandom;
 use super::log::{Identity, LogStore};
+use super::patience::VOTE;
 use super::pulse::PERIOD;
 use super::raft::{LogId, Raft, Vote};
 use super::wire::{self, LogIdMessage, VoteMessage};
@@ -28,6 +29,8 @@ use tokio::time::Instant;
 
 /// How long answers are waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// An election has at most so many times two the patience of the first.
+const MOST_DOUBLINGS: u32 = 5;
 /// Between two questions that nobody says yes to.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -123,11 +126,18 @@ impl Elector {
                 self.wait(due).await;
                 continue;
             }
+            if self.heard.borrow().live_leader(Instant::now()).is_some() {
+                // It slept itself.
+                again_at = Instant::now() + PERIOD;
+                continue;
+            }
             spread = self.spread();
             match self.stand(&mut courtesy, heard_at).await {
-                Outcome::Stood => {
+                Outcome::Stood(own) => {
                     refusals = 0;
-                    again_at = Instant::now() + timeout + spread;
+                    // Votes have to be on disks, which may be slow: nobody is to be outbid before.
+                    again_at = Instant::now() + (timeout * courtesy.next_patience()).min(VOTE) + spread;
+                    self.note_asking(Some((own, again_at)));
                 }
                 Outcome::Yielded(at) => again_at = at + timeout,
                 Outcome::Refused => {
@@ -167,7 +177,7 @@ impl Elector {
         }
         tracing::info!(node = self.identity.node, "the leader is lost; asks for votes");
         let asked = self.raft.trigger().elect().await;
-        asked.map_or(Outcome::Closed, |()| Outcome::Stood)
+        asked.map_or(Outcome::Closed, |()| Outcome::Stood(own))
     }
 
     fn vote(&self) -> Vote {
@@ -251,8 +261,8 @@ impl Elector {
 /// What came of it when a member was to ask for votes.
 #[derive(Debug)]
 enum Outcome {
-    /// It asks.
-    Stood,
+    /// It asks, with that.
+    Stood(Candidate),
     /// Another goes first, from then on.
     Yielded(Instant),
     /// It would not win.
@@ -269,20 +279,29 @@ struct Courtesy {
     asked_at: Instant,
     /// Whether it let one go first since, and has not asked for votes.
     is_spent: bool,
+    /// How often it asked for votes since a leader was heard.
+    tries: u32,
     /// Its vote, as it was seen last.
     vote: Vote,
 }
 
 impl Courtesy {
     const fn new(asked_at: Instant, vote: Vote) -> Self {
-        Self { asked_at, is_spent: false, vote }
+        Self { asked_at, is_spent: false, tries: 0, vote }
     }
 
     /// A leader was heard at that time.
     fn renew(&mut self, heard_at: Instant) {
         if heard_at > self.asked_at {
-            (self.asked_at, self.is_spent) = (heard_at, false);
+            (self.asked_at, self.is_spent, self.tries) = (heard_at, false, 0);
         }
+    }
+
+    /// How many times the usual patience an election has: twice as much each time.
+    fn next_patience(&mut self) -> u32 {
+        let patience = 1 << self.tries.min(MOST_DOUBLINGS);
+        self.tries += 1;
+        patience
     }
 
     /// True if `me` voted for another since this was asked last: that one may lead by now.
@@ -354,7 +373,9 @@ mod tests {
         assert_eq!(courtesy.lets_go_first(Some((of(1), asked)), None), Some(asked));
         assert_eq!(courtesy.lets_go_first(Some((of(1), asked + STEP)), None), None, "it asks over and over");
         assert_eq!(courtesy.lets_go_first(Some((of(3), asked + STEP)), Some(of(2))), None);
+        assert_eq!([(); 7].map(|()| courtesy.next_patience()), [1, 2, 4, 8, 16, 32, 32]);
         courtesy.renew(asked + STEP);
+        assert_eq!(courtesy.next_patience(), 1);
         assert_eq!(courtesy.lets_go_first(Some((of(1), asked)), None), None, "a leader was heard since");
         assert_eq!(courtesy.lets_go_first(Some((of(1), asked + STEP)), None), Some(asked + STEP));
     }

@@ -22,6 +22,8 @@ use tokio::time::Instant;
 pub(super) const PERIOD: Duration = Duration::from_millis(50);
 /// The same to a member that only follows.
 const LEARNER_PERIOD: Duration = Duration::from_secs(1);
+/// Who notes that it is awake so much later than it did before has slept.
+const NAP: Duration = Duration::from_millis(100);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A majority must have answered within this time for a leader to be one.
@@ -106,7 +108,9 @@ impl Heard {
         if !self.turn(votes, now)
             && let Some((_, at)) = self.leader.filter(|(known, _)| *known == vote)
         {
-            let gap = now.saturating_duration_since(at);
+            let slept = self.nap(now).is_some_and(|(from, to)| to.unwrap_or(now) > at && from < now);
+            // What this member slept through says nothing of the leader.
+            let gap = if slept { Duration::ZERO } else { now.saturating_duration_since(at) };
             if gap >= PERIOD * 2 && votes {
                 tracing::debug!(?gap, patience = ?self.timeout(), "the leader was silent");
             }
@@ -117,6 +121,7 @@ impl Heard {
         }
         if self.leader.is_none_or(|(known, _)| vote >= known) {
             self.leader = Some((vote, now));
+            self.asking = None;
         }
     }
 
@@ -151,10 +156,29 @@ impl Heard {
         patience.clamp(PERIOD * 3, Duration::from_secs(10))
     }
 
-    /// The leader, if it was heard lately.
+    /// The leader, if it was heard lately. Who slept, with the machine or alone, listens for a moment before it
+    /// takes the leader for lost.
     pub(super) fn live_leader(&self, now: Instant) -> Option<Vote> {
         let (vote, at) = self.leader?;
-        (now < at + self.timeout()).then_some(vote)
+        let lost_at = at + self.timeout();
+        let listens =
+            |(from, to): (Instant, Option<Instant>)| from < lost_at && to.is_none_or(|to| now < to + PERIOD);
+        (now < lost_at || self.nap(now).is_some_and(listens)).then_some(vote)
+    }
+
+    /// Notes that this member is awake. It does so every [`PERIOD`] while it is.
+    fn wake(&mut self, now: Instant) {
+        if let Some(from) = self.awake_at.replace(now)
+            && now > from + NAP
+        {
+            self.napped = Some((from, now));
+        }
+    }
+
+    /// When this member slept last, and until when if that is over.
+    fn nap(&self, now: Instant) -> Option<(Instant, Option<Instant>)> {
+        let sleeps = self.awake_at.filter(|from| now > *from + NAP).map(|from| (from, None));
+        sleeps.or_else(|| self.napped.map(|(from, to)| (from, Some(to))))
     }
 }
 
@@ -197,7 +221,7 @@ impl Pulser {
                 changed = metrics.changed() => if changed.is_err() {
                     return self.say(Leadership::Nobody);
                 },
-                _ = tick.tick() => {}
+                _ = tick.tick() => self.note_awake(),
             }
             let now = Instant::now();
             let known = metrics.borrow_and_update().clone();
@@ -237,6 +261,14 @@ impl Pulser {
             }
             self.say(self.led(membership.get_joint_config(), since, now));
         }
+    }
+
+    fn note_awake(&self) {
+        self.heard.send_if_modified(|heard| {
+            heard.wake(Instant::now());
+            // Nobody waits for it.
+            false
+        });
     }
 
     /// The leader may be lost before it says the first word to a new voter.
@@ -353,6 +385,32 @@ mod tests {
         );
         let after: Vec<u64> = vec![50; 100];
         assert_eq!(patience(&mut heard, true, &after).last(), Some(&150), "and forgotten in seconds");
+    }
+
+    #[test]
+    fn who_slept_listens_for_a_moment_and_learns_nothing_of_it() {
+        let (mut heard, begun) = (Heard::default(), Instant::now());
+        let at = |ms| begun + Duration::from_millis(ms);
+        for ms in [0, 50, 100] {
+            heard.wake(at(ms));
+            heard.hear(Vote::new_committed(1, 1), true, at(ms));
+        }
+        heard.wake(at(150));
+        heard.wake(at(200));
+        assert!(heard.live_leader(at(249)).is_some());
+        assert!(heard.live_leader(at(250)).is_none(), "it was awake, and heard nothing");
+
+        let mut sleeper = heard.clone();
+        assert!(sleeper.live_leader(at(700)).is_some(), "not yet quite awake");
+        sleeper.wake(at(700));
+        assert!(sleeper.live_leader(at(749)).is_some(), "it listens");
+        assert!(sleeper.live_leader(at(750)).is_none());
+        sleeper.hear(Vote::new_committed(1, 1), true, at(720));
+        assert_eq!(sleeper.timeout().as_millis(), 150, "it was not the leader that was silent");
+
+        heard.wake(at(250));
+        heard.wake(at(700));
+        assert!(heard.live_leader(at(701)).is_none(), "it was lost before");
     }
 
     #[test]

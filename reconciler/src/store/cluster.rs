@@ -1,12 +1,13 @@
 //! The members of the cluster, as one of them sees it, and what they ask of it.
 
-use super::election::{self, Candidate};
+use super::election;
 use super::forward;
+use super::heard::Heard;
 use super::log::{Identity, LogStore};
 use super::network;
 use super::proposer::Request;
 use super::pulse;
-use super::raft::{Raft, Vote};
+use super::raft::Raft;
 use super::snapshot::Head;
 use crate::peer::{Answerer, CallError, NodeId, Peer, Topic, Transport};
 use bytes::Bytes;
@@ -37,35 +38,6 @@ pub enum Leadership {
     Follows(NodeId),
     /// This member, and a majority follows it.
     Leads,
-}
-
-/// What was heard of others, in memory only.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Heard {
-    /// The leader that was heard last, and when.
-    pub(super) leader: Option<(Vote, Instant)>,
-    /// The longest time between two words of one leader, of late.
-    pub(super) slowest: Duration,
-    /// Whether this member voted when it heard the leader last: voters are told more often.
-    pub(super) votes: Option<bool>,
-    /// Of a leader: when each member last answered.
-    pub(super) answered: BTreeMap<NodeId, Instant>,
-    /// Of a leader: whose disk does nothing of what it was asked, and for how long.
-    pub(super) stuck: BTreeMap<NodeId, Duration>,
-    /// What members say of themselves: to a leader all that answered, to another the leader.
-    pub(super) words: BTreeMap<NodeId, Bytes>,
-    /// When this member last showed all that the leader did.
-    pub(super) fresh_at: Option<Instant>,
-    /// How far the leader showed the log when this member was first seen behind, and when that was.
-    pub(super) behind: Option<(u64, Instant)>,
-    /// When this member was awake last: it is while it can note that.
-    pub(super) awake_at: Option<Instant>,
-    /// From when to when it slept last, with the machine or alone.
-    pub(super) napped: Option<(Instant, Instant)>,
-    /// Whom this member said it would vote for last, and when.
-    pub(super) candidate: Option<(Candidate, Instant)>,
-    /// With what this member asks for votes, and until when it says yes to nobody who has less.
-    pub(super) asking: Option<(Candidate, Instant)>,
 }
 
 /// One member, for people.

@@ -1,12 +1,13 @@
 //! One member's part of the store, put together.
 
 use super::aside::Aside;
-use super::cluster::{Cluster, ClusterError, Heard, Leadership, Outside};
+use super::cluster::{Cluster, ClusterError, Leadership, Outside};
 use super::command::SeededRandom;
 use super::compaction;
 use super::election::Elector;
 use super::files::{Files, HostFiles};
 use super::forward::{self, Forwarder};
+use super::heard::Heard;
 use super::log::{Facts, Folder, Hint, Identity, LogStore};
 use super::machine::Machine;
 use super::migrate;

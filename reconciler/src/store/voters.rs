@@ -1,7 +1,8 @@
 //! Who votes: one, three or five members by the size of the cluster, spread over its failure
 //! domains, each of them alive. The others follow.
 
-use super::cluster::{Heard, Leadership};
+use super::cluster::Leadership;
+use super::heard::Heard;
 use super::raft::Raft;
 use crate::peer::NodeId;
 use openraft::ChangeMembers;

@@ -10,7 +10,7 @@
 
 use super::command::SeededRandom;
 use super::courtesy::{Candidate, Courtesy};
-use super::heard::Heard;
+use super::heard::{self, Heard};
 use super::log::{Identity, LogStore};
 use super::patience::VOTE;
 use super::pulse::PERIOD;
@@ -70,11 +70,7 @@ pub(super) fn answer(
     let mut would = !leads && !hears && !is_stuck && last >= log.last();
     if let Some(vote) = question.vote.map(Vote::from).filter(|_| would) {
         let candidate = Candidate { last, node: vote.leader_id.node_id };
-        heard.send_if_modified(|heard| {
-            would = heard.back(candidate, Instant::now());
-            // Nobody waits for it.
-            false
-        });
+        heard::note(heard, |heard| would = heard.back(candidate, Instant::now()));
     }
     Ok(AskAnswer { would }.encode_to_vec().into())
 }
@@ -171,11 +167,7 @@ impl Elector {
     }
 
     fn note_asking(&self, asking: Option<(Candidate, Instant)>) {
-        self.heard.send_if_modified(|heard| {
-            heard.asking = asking;
-            // Nobody waits for it.
-            false
-        });
+        heard::note(&self.heard, |heard| heard.asking = asking);
     }
 
     /// Until `due`, or until this member votes.

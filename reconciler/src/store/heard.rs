@@ -7,6 +7,7 @@ use crate::peer::NodeId;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Who notes that it is awake so much later than it did before has slept.
@@ -39,6 +40,14 @@ pub(super) struct Heard {
     pub(super) candidate: Option<(Candidate, Instant)>,
     /// With what this member asks for votes, and until when it says yes to nobody who has less.
     pub(super) asking: Option<(Candidate, Instant)>,
+}
+
+/// Does `change` to what was heard, where nobody waits for it.
+pub(super) fn note(heard: &watch::Sender<Heard>, change: impl FnOnce(&mut Heard)) {
+    heard.send_if_modified(|heard| {
+        change(heard);
+        false
+    });
 }
 
 impl Heard {

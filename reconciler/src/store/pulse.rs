@@ -4,7 +4,7 @@
 //! is not taken for dead; one whose disk does nothing for long is.
 
 use super::cluster::Leadership;
-use super::heard::Heard;
+use super::heard::{self, Heard};
 use super::log::{Flushing, Identity};
 use super::raft::{Raft, Vote};
 use super::wire::{self, VoteMessage};
@@ -133,7 +133,7 @@ impl Pulser {
                 changed = metrics.changed() => if changed.is_err() {
                     return self.say(Leadership::Nobody);
                 },
-                _ = tick.tick() => self.note_awake(),
+                _ = tick.tick() => heard::note(&self.heard, |heard| heard.wake(Instant::now())),
             }
             let now = Instant::now();
             let known = metrics.borrow_and_update().clone();
@@ -173,14 +173,6 @@ impl Pulser {
             }
             self.say(self.led(membership.get_joint_config(), since, now));
         }
-    }
-
-    fn note_awake(&self) {
-        self.heard.send_if_modified(|heard| {
-            heard.wake(Instant::now());
-            // Nobody waits for it.
-            false
-        });
     }
 
     /// The leader may be lost before it says the first word to a new voter.
@@ -256,11 +248,7 @@ impl Pulser {
         let leads = voters.iter().all(follows);
         drop(heard);
         if leads {
-            self.heard.send_if_modified(|heard| {
-                heard.fresh_at = Some(now);
-                // Nobody waits for it.
-                false
-            });
+            heard::note(&self.heard, |heard| heard.fresh_at = Some(now));
         }
         if leads { Leadership::Leads } else { Leadership::Nobody }
     }

@@ -57,6 +57,7 @@ pub(crate) async fn run(
         masquerade: configuration.network.ip_masq,
         mtu: configuration.network.mtu,
         private_key: key(&configuration),
+        fast_path: network.fast_path().cloned(),
     };
     let mut teller = Teller { node: Arc::clone(&node), said: String::new(), unreachable: Vec::new() };
     while !stop.is_cancelled() {

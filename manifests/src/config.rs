@@ -162,6 +162,8 @@ pub struct NetworkConfiguration {
     pub wireguard: WireguardConfiguration,
     /// Whoever is asked by a pod, and is outside of the pods' networks, sees the node.
     pub ip_masq: bool,
+    /// Packets of connections that netfilter knows go past it, where the kernel can do that.
+    pub fast_path: bool,
     /// Maximum transmission unit of the pods' links in bytes; 0 takes what fits the way to other nodes.
     pub mtu: u32,
     /// The node's own name server.
@@ -188,6 +190,7 @@ impl Default for NetworkConfiguration {
             vxlan: VxlanConfiguration::default(),
             wireguard: WireguardConfiguration::default(),
             ip_masq: true,
+            fast_path: true,
             mtu: 0,
             dns: DnsConfiguration::default(),
             load_balancer: LoadBalancerConfiguration::default(),

@@ -11,9 +11,11 @@
 mod announce;
 mod bgp;
 mod bridged;
+mod chain;
 mod cidr;
 pub mod cni;
 mod dns;
+mod fast_path;
 pub mod holder;
 pub mod ingress;
 mod ipam;
@@ -38,6 +40,7 @@ pub use dns::{
 };
 #[cfg(fuzzing)]
 pub use dns::{judge_answer as judge_dns_answer, judge_question as judge_dns_question};
+pub use fast_path::{FastPath, Flow};
 pub use ipam::Exhausted;
 pub use kernel::{Hop, Kernel, PodLink};
 pub use network::{

@@ -62,6 +62,11 @@ pub(crate) fn tunnel_mac_of(subnet: Subnet) -> [u8; 6] {
     }
 }
 
+/// What the programs are called that a bridge's links ask.
+pub(crate) fn program_of(bridge: &str) -> String {
+    format!("keel_{:010x}", hash(bridge, "programs") >> 24)
+}
+
 /// The group that links of `bridge` are put into when they are about to be removed.
 pub(crate) fn group_of(bridge: &str) -> u32 {
     let [a, b, c, d, ..] = hash(bridge, "").to_be_bytes();

@@ -3,6 +3,7 @@
 mod bandwidth;
 mod bridge;
 mod error;
+mod fast;
 mod forwarding;
 mod host_ports;
 mod locks;
@@ -15,6 +16,7 @@ pub use error::{AttachError, NetworkError, Warning};
 pub use host_ports::{HostPort, Protocol};
 pub(crate) use locks::Locks;
 
+use crate::fast_path::{self, FastPath};
 use crate::ipam::Pool;
 use crate::names;
 use crate::subnet::{PodCidrs, Subnet};
@@ -44,6 +46,8 @@ pub struct NetworkOptions {
     pub formers: Vec<Subnet>,
     /// Largest packet of bridge and links in bytes; 0 takes the kernel's.
     pub mtu: u32,
+    /// Packets of connections that netfilter knows go past it, where the kernel can do that.
+    pub fast_path: bool,
 }
 
 /// How a pod is joined to the network.
@@ -76,6 +80,7 @@ pub struct Network {
     /// Held while that and the kernel's rules change.
     publishing: tokio::sync::Mutex<()>,
     formers: Vec<Subnet>,
+    fast_path: Option<FastPath>,
     warnings: Vec<Warning>,
 }
 
@@ -100,7 +105,12 @@ impl Network {
         let ports = ports(&handle, &options, bridge).await?;
         let formers = bridge::give_up_formers(&handle, &options, (bridge, &ports)).await?;
         warnings.extend(formers.iter().map(|former| Warning::Former(*former)));
+        let (fast_path, slow) = fast::ensure(&handle, &options, bridge).await;
+        warnings.extend(slow);
         for port in ports {
+            if let Some(fast_path) = &fast_path {
+                let _long_way = fast_path.join(&port);
+            }
             if let Some(address) = names::address_of(&port.mac) {
                 pool.adopt(&port.name, address);
             }
@@ -119,6 +129,7 @@ impl Network {
             published: Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
             formers,
+            fast_path,
             warnings,
         })
     }
@@ -145,6 +156,12 @@ impl Network {
     #[must_use]
     pub fn formers(&self) -> &[Subnet] {
         &self.formers
+    }
+
+    /// Past netfilter, if there is such a way.
+    #[must_use]
+    pub const fn fast_path(&self) -> Option<&FastPath> {
+        self.fast_path.as_ref()
     }
 
     /// The addresses that [`Network::attach`] will give the pod `uid`, held for it from
@@ -212,6 +229,7 @@ impl Network {
             link::set_up_port(&self.handle, &name, &alias)
         );
         inside?;
+        self.take_fast_path(&name).await;
         Ok(Attachment {
             gateway: addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), |(_, subnet)| subnet.gateway()),
             addresses: addresses.into_iter().map(|(address, _)| address).collect(),
@@ -286,6 +304,7 @@ impl Network {
     pub async fn remove(&self) -> Result<(), NetworkError> {
         self.sweep(&BTreeSet::new()).await?;
         self.publish_all(Published::new()).await?;
+        fast_path::close(&self.handle, &self.options.bridge).await.map_err(NetworkError::FastPath)?;
         forwarding::put_back(&self.handle, &self.options).await?;
         bridge::remove(&self.handle, &self.options).await
     }

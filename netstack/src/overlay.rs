@@ -11,16 +11,18 @@ mod masquerade;
 mod plan;
 mod secret;
 
-use crate::names;
+use crate::fast_path::FastPath;
 use crate::services::Family;
 use crate::subnet::{PodCidrs, Subnet};
 use crate::sys::nfnetlink::Socket;
+use crate::sys::nft::Table;
 use crate::sys::{address, link, route, socket};
+use crate::{chain, names};
 use ear::Ear;
 use nix::errno::Errno;
 use plan::{Place, State, plan};
 use rtnetlink::Handle;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -82,6 +84,8 @@ pub struct OverlayOptions {
     pub mtu: u32,
     /// Of this node's end of a secret tunnel.
     pub private_key: Option<PrivateKey>,
+    /// Of the bridge's pods, if there is one: between nodes it leads, too.
+    pub fast_path: Option<FastPath>,
 }
 
 /// A key that nobody else knows, and no log shows.
@@ -203,6 +207,9 @@ pub enum OverlayError {
         #[source]
         source: io::Error,
     },
+    /// Links cannot be told of the fast path.
+    #[error("cannot lead the fast path of pods to other nodes (BPF)")]
+    FastPath(#[source] io::Error),
     /// The rules for who is outside cannot be changed.
     #[error("cannot change whom the world sees when pods ask it (nftables)")]
     Masquerade(#[source] io::Error),
@@ -285,7 +292,20 @@ impl Overlay {
         }
         kernel::apply(&self.handle, device, (&wanted, &found), &mut changed).await?;
         changed.rebuilt |= self.ensure_masquerade().await?;
+        self.ensure_fast_path(device, &wanted).await?;
         Ok(changed)
+    }
+
+    /// The fast path is on the links that lead to other nodes. What is secret does not take it: such a device has no
+    /// hardware addresses to remember.
+    async fn ensure_fast_path(&self, device: Option<u32>, wanted: &State) -> Result<(), OverlayError> {
+        let Some(fast_path) = &self.options.fast_path else { return Ok(()) };
+        let links = match self.options.backend {
+            Backend::Vxlan { .. } => device.into_iter().collect(),
+            Backend::HostGateway => wanted.routes.values().map(|way| way.link).collect(),
+            Backend::Wireguard { .. } | Backend::None => BTreeSet::new(),
+        };
+        fast_path.lead(&self.handle, links).await.map_err(OverlayError::FastPath)
     }
 
     /// Ends when others may have changed something, and not long after they began.
@@ -383,14 +403,16 @@ impl Overlay {
 
     /// Whether rules had to be made.
     async fn ensure_masquerade(&self) -> Result<bool, OverlayError> {
-        let rules = Family::ALL.map(|family| (family, masquerade::rules(&self.options, &self.peers, family)));
+        let chains =
+            Family::ALL.map(|family| (family, masquerade::chain(&self.options, &self.peers, family)));
         let table = format!("{}-cluster", self.options.bridge);
         let socket = Arc::clone(&self.nftables);
         let done = tokio::task::spawn_blocking(move || {
             let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
             let mut rebuilt = false;
-            for (family, rules) in rules {
-                rebuilt |= masquerade::ensure(&mut socket, (family, &table), &rules)?;
+            for (family, chain) in chains {
+                let table = Table { family: family.number(), name: &table };
+                rebuilt |= chain::ensure(&mut socket, table, &chain)?;
             }
             Ok(rebuilt)
         });
@@ -415,12 +437,13 @@ pub(crate) fn hide_behind_node(bridge: &str, own: PodCidrs, hidden: bool) -> io:
         masquerade: hidden,
         mtu: 0,
         private_key: None,
+        fast_path: None,
     };
     let (mut socket, table) = (Socket::open()?, format!("{bridge}-cluster"));
     for family in Family::ALL {
-        let rules = masquerade::rules(&options, &[], family);
-        if !rules.is_empty() || own.of(family).is_some() {
-            masquerade::ensure(&mut socket, (family, &table), &rules)?;
+        let chain = masquerade::chain(&options, &[], family);
+        if !chain.rules.is_empty() || own.of(family).is_some() {
+            chain::ensure(&mut socket, Table { family: family.number(), name: &table }, &chain)?;
         }
     }
     Ok(())

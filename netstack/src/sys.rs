@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod attributes;
+pub(crate) mod bpf;
 pub(crate) mod conntrack;
 pub(crate) mod datagrams;
 pub(crate) mod ear;

@@ -118,7 +118,13 @@ impl Stage {
     /// Never for a stage that was set.
     pub(super) fn network(&self) -> Result<NetworkOptions, netstack::CidrError> {
         let pod_cidrs = self.pod_cidr.parse()?;
-        Ok(NetworkOptions { bridge: self.bridge.clone(), pod_cidrs, formers: Vec::new(), mtu: 0 })
+        Ok(NetworkOptions {
+            bridge: self.bridge.clone(),
+            pod_cidrs,
+            formers: Vec::new(),
+            mtu: 0,
+            fast_path: true,
+        })
     }
 }
 

@@ -263,7 +263,8 @@ async fn open(
     let mut formers = cluster_networks(configuration);
     formers.extend(ALONE.parse::<Subnet>());
     let bridge = configuration.network.bridge.clone();
-    let options = NetworkOptions { bridge, pod_cidrs, formers, mtu };
+    let fast_path = configuration.network.fast_path;
+    let options = NetworkOptions { bridge, pod_cidrs, formers, mtu, fast_path };
     let network = Network::open(options).await.context("cannot set up the pod network")?;
     remember(&network, store, &configuration.node_name);
     Ok(network)

@@ -172,6 +172,7 @@ async fn open(settings: &Settings) -> Result<Network, Failure> {
         pod_cidrs: settings.networks,
         formers: Vec::new(),
         mtu: settings.mtu,
+        fast_path: false,
     };
     let network = Network::open(options).await.map_err(|error| network_failure(&error))?;
     network.warnings().iter().for_each(|warning| eprintln!("{warning}"));

@@ -33,6 +33,8 @@ impl Network {
         let name = names::link_of(&self.options.bridge, uid);
         let failed = |source| NetworkError::Bandwidth { name: name.clone(), source };
         set(&self.handle, &name, rates.ingress).await.map_err(failed)?;
+        // What waits must not be passed by.
+        self.take_fast_path(&name).await;
         let (namespace, interface) = (netns::open(pod).map_err(failed)?, interface.to_owned());
         let inside = async move {
             let handle = pod::visitor()?;

@@ -90,6 +90,9 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// The fast path cannot be taken away.
+    #[error("cannot take the fast path of pods away (BPF)")]
+    FastPath(#[source] io::Error),
     /// A link cannot be removed.
     #[error("cannot remove link {name}")]
     RemoveLink {
@@ -161,6 +164,14 @@ pub enum Warning {
     ForwardingEnabled(&'static str),
     /// Forwarding is off and cannot be switched on, by this kernel variable.
     ForwardingOff(&'static str, io::Error),
+    /// All packets take the way through netfilter, for the fast path cannot be switched on; or, if it is not
+    /// wanted, off.
+    FastPath {
+        /// Whether it is.
+        wanted: bool,
+        /// Why.
+        error: io::Error,
+    },
     /// The node had another network before, and there are still pods with addresses of it.
     Former(Subnet),
     /// The pods' network hides a part of another link's network.
@@ -182,6 +193,12 @@ impl fmt::Display for Warning {
             }
             Self::ForwardingOff(variable, error) => {
                 write!(f, "{variable} is 0 and cannot be set ({error}): pods reach only this machine")
+            }
+            Self::FastPath { wanted: true, error } => {
+                write!(f, "no fast path between pods, all packets take the way through netfilter: {error}")
+            }
+            Self::FastPath { wanted: false, error } => {
+                write!(f, "the fast path between pods cannot be switched off: {error}")
             }
             Self::Former(network) => {
                 write!(f, "pods of before have addresses of {network}, at which other nodes do not find them")

@@ -1,4 +1,5 @@
-//! Forwarding between links: on while there is a network of pods, and put back when it is removed.
+//! Forwarding between links, and connection tracking as the fast path needs it: on while there is a network of pods,
+//! and put back when it is removed.
 //!
 //! What was changed is written into the bridge's alias, before it is changed: the kernel forgets both together
 //! when the machine restarts.
@@ -16,6 +17,7 @@ use std::io;
 const LONGEST_ALIAS: usize = 255;
 const IPV4: &str = "ip_forward";
 const IPV6: &str = "ipv6.forwarding";
+const LIBERAL: &str = "tcp_be_liberal";
 /// Before the name of a link that learns routes from routers.
 const LEARNS: &str = "accept_ra=";
 
@@ -23,7 +25,8 @@ const LEARNS: &str = "accept_ra=";
 fn words(bridge: &Link) -> Option<BTreeSet<String>> {
     let text = bridge.alias.as_deref().unwrap_or_default();
     let words: BTreeSet<_> = text.split_whitespace().map(str::to_owned).collect();
-    let is_ours = |word: &String| [MADE_HERE, IPV4, IPV6].contains(&&**word) || word.starts_with(LEARNS);
+    let is_ours =
+        |word: &String| [MADE_HERE, IPV4, IPV6, LIBERAL].contains(&&**word) || word.starts_with(LEARNS);
     words.iter().all(is_ours).then_some(words)
 }
 
@@ -92,7 +95,16 @@ async fn ensure_ipv6(handle: &Handle, bridge: &str) -> io::Result<bool> {
     Ok(true)
 }
 
-/// What [`ensure`] changed is as it was. Where the machine has the bridge of another agent, that one is to do it.
+/// Connection tracking takes packets that are ahead of what it has seen, as they are where others went past it.
+pub(super) async fn ensure_liberal(handle: &Handle, bridge: &str) -> io::Result<()> {
+    if sysctl::tracks_liberally()? {
+        return Ok(());
+    }
+    note(handle, bridge, &[LIBERAL.to_owned()]).await?;
+    sysctl::track_liberally(true)
+}
+
+/// What was changed is as it was. Where the machine has the bridge of another agent, that one is to do it.
 pub(super) async fn put_back(handle: &Handle, options: &NetworkOptions) -> Result<(), NetworkError> {
     let links = link::list(handle).await.map_err(NetworkError::List)?;
     let assigned = address::list(handle).await.map_err(NetworkError::List)?;
@@ -117,6 +129,9 @@ fn undo(words: &BTreeSet<String>) -> io::Result<()> {
     }
     if words.contains(IPV6) {
         sysctl::forward_ipv6(false)?;
+    }
+    if words.contains(LIBERAL) {
+        sysctl::track_liberally(false)?;
     }
     for link in words.iter().filter_map(|word| word.strip_prefix(LEARNS)) {
         // It may be gone.

@@ -2,15 +2,13 @@
 //! Pods and nodes of the cluster see one another's own.
 
 use super::{OverlayOptions, Peer};
+use crate::chain::Chain;
 use crate::names;
-use crate::services::{Family, tag};
+use crate::services::Family;
 use crate::subnet::Subnet;
-use crate::sys::nfnetlink::{Batch, Socket};
-use crate::sys::nft::{self, Expression as Do, Header, Hook, Meta, Register, Table, Verdict, interface};
-use std::io;
+use crate::sys::nft::{Expression as Do, Header, Hook, Meta, Register, Verdict, interface};
 use std::net::IpAddr;
 
-const CHAIN: &str = "postrouting";
 const HOOK: Hook = Hook { kind: "nat", hook: 4, priority: 100 };
 const AT: Register = Register(0);
 
@@ -21,8 +19,12 @@ enum End {
     Destination,
 }
 
-/// The rules of a family; none if nobody is to be hidden.
-pub(super) fn rules(options: &OverlayOptions, peers: &[Peer], family: Family) -> Vec<Vec<Do>> {
+/// The chain of a family; without rules if nobody is to be hidden.
+pub(super) fn chain(options: &OverlayOptions, peers: &[Peer], family: Family) -> Chain {
+    Chain { name: "postrouting", hook: HOOK, rules: rules(options, peers, family) }
+}
+
+fn rules(options: &OverlayOptions, peers: &[Peer], family: Family) -> Vec<Vec<Do>> {
     let Some(own) = options.own.of(family).filter(|_| options.masquerade) else { return Vec::new() };
     let goes_on = || Do::Verdict(Verdict::Return);
     let inside = inside(options, peers, own);
@@ -93,40 +95,4 @@ fn within(end: End, network: Subnet) -> Vec<Do> {
         Do::Bits(AT, mask, nothing),
         Do::Compare(AT, true, bytes),
     ]
-}
-
-/// The table has exactly these rules; without any, it is gone. Returns whether it was not so.
-///
-/// # Errors
-/// The kernel's.
-pub(super) fn ensure(
-    socket: &mut Socket,
-    (family, name): (Family, &str),
-    rules: &[Vec<Do>],
-) -> io::Result<bool> {
-    let table = Table { family: family.number(), name };
-    let is_there = nft::has_table(socket, table)?;
-    if !is_there && rules.is_empty() {
-        return Ok(false);
-    }
-    let tags: Vec<_> = rules.iter().map(|rule| tag(rule)).collect();
-    if is_there && !rules.is_empty() {
-        let listed = nft::list_structure(socket, table)?;
-        if listed.chains.len() == 1 && listed.chains.get(CHAIN) == Some(&(true, tags.clone())) {
-            return Ok(false);
-        }
-    }
-    let mut batch = Batch::default();
-    // It has to be there to be deleted.
-    table.add(&mut batch);
-    table.delete(&mut batch);
-    if !rules.is_empty() {
-        table.add(&mut batch);
-        table.add_chain(&mut batch, CHAIN, Some(HOOK));
-        for (rule, tag) in rules.iter().zip(&tags) {
-            table.add_rule(&mut batch, CHAIN, rule, tag);
-        }
-    }
-    socket.commit(batch)?;
-    Ok(true)
 }

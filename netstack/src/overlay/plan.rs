@@ -149,6 +149,7 @@ mod tests {
             masquerade: true,
             mtu: 0,
             private_key: None,
+            fast_path: None,
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Link {
     pub(crate) vxlan: Option<Vxlan>,
     /// The group that it is in; 0 unless it was put into one.
     pub(crate) group: u32,
+    /// What packets wait in before they leave by it: `noqueue`, `tbf`…
+    pub(crate) queue: String,
 }
 
 /// How a device puts packets into others. It learns nothing by itself.
@@ -114,6 +116,7 @@ fn read(message: &LinkMessage) -> Link {
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Qdisc(queue) => link.queue.clone_from(queue),
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = kind(infos);
                 link.vxlan = vxlan(infos);

@@ -6,6 +6,7 @@ use std::io;
 
 const IPV4_FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 const IPV6_FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+const LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
 const IPV6_LINKS: &str = "/proc/sys/net/ipv6/conf";
 
 /// Whether IPv4 packets are forwarded between links.
@@ -48,6 +49,16 @@ pub(crate) fn learning_links() -> io::Result<Vec<String>> {
 /// The link learns IPv6 routes from routers also while packets are forwarded, or only while they are not.
 pub(crate) fn learn_always(link: &str, always: bool) -> io::Result<()> {
     fs::write(format!("{IPV6_LINKS}/{link}/accept_ra"), if always { "2" } else { "1" })
+}
+
+/// Whether connection tracking takes packets of a connection that are not where it expects the next ones.
+pub(crate) fn tracks_liberally() -> io::Result<bool> {
+    is_on(LIBERAL)
+}
+
+/// From here on it does, or does not.
+pub(crate) fn track_liberally(on: bool) -> io::Result<()> {
+    fs::write(LIBERAL, if on { "1" } else { "0" })
 }
 
 /// Whether netfilter can see what goes from port to port of a bridge.

@@ -18,7 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Options for a network of the kernel's own packet size.
 pub(crate) fn options(bridge: &str, cidr: &str) -> NetworkOptions {
-    NetworkOptions { bridge: bridge.into(), pod_cidrs: cidr.parse().unwrap(), formers: Vec::new(), mtu: 0 }
+    let (bridge, pod_cidrs) = (bridge.into(), cidr.parse().unwrap());
+    NetworkOptions { bridge, pod_cidrs, formers: Vec::new(), mtu: 0, fast_path: true }
 }
 
 /// Runs `test` on threads in a new network namespace.

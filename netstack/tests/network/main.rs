@@ -8,6 +8,7 @@ mod bandwidth;
 mod bgp;
 mod cni;
 mod dns;
+mod fast_path;
 mod host_ports;
 mod machine;
 mod overlay;

@@ -181,6 +181,7 @@ impl Case {
             masquerade: true,
             mtu: 0,
             private_key: Some(PrivateKey(KEYS[usize::from(number)].0)),
+            fast_path: None,
         }
     }
 
@@ -220,11 +221,12 @@ impl Case {
             runtime.worker_threads(1).enable_all().build().unwrap()
         };
         let runtime = place.run(build);
-        let (options, cidrs) = (self.options(number, &addresses), cidrs(number));
+        let (mut options, cidrs) = (self.options(number, &addresses), cidrs(number));
         let opened = runtime.spawn(async move {
             let mtu = path_mtu(options.backend, &options.addresses).await.unwrap();
             let bridge = options.bridge.clone();
-            let network = NetworkOptions { bridge, pod_cidrs: cidrs, formers: Vec::new(), mtu };
+            let network =
+                NetworkOptions { bridge, pod_cidrs: cidrs, formers: Vec::new(), mtu, fast_path: true };
             let network = Network::open(network).await.unwrap();
             let source = |at: usize| Some(network.gateways()[at]);
             let networks = vec![
@@ -233,6 +235,7 @@ impl Case {
             ];
             let services = ServicesOptions { bridge: options.bridge.clone(), networks };
             let services = Services::open(services).await.unwrap();
+            options.fast_path = network.fast_path().cloned();
             (network, Overlay::open(options).await.unwrap(), services)
         });
         let (network, overlay, services) = opened.await.unwrap();

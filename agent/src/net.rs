@@ -11,7 +11,7 @@ mod trace;
 
 pub(crate) use ask::{Asked, Question};
 pub(crate) use facts::Failure;
-pub(crate) use overview::{NodeLine, Overview, PodLine, ServiceLine, overview};
+pub(crate) use overview::{FlowLine, NodeLine, Overview, PodLine, ServiceLine, overview};
 #[cfg(test)]
 pub(crate) use report::Path;
 pub(crate) use report::{Outcome, Step, Trace};

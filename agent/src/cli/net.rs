@@ -44,6 +44,9 @@ enum What {
     /// Addresses that this node answers for on its links, and routers that it tells
     #[command(visible_alias = "bgp")]
     Announced,
+    /// Connections of pods that go past netfilter, the busiest first
+    #[command(visible_alias = "fast-path")]
+    Flows,
     Trace(TraceArgs),
 }
 
@@ -89,11 +92,13 @@ pub(super) async fn run(args: &NetArgs, output: &mut Output<'_>) -> Result<ExitC
         (Some(Format::Json), Some(What::Pods)) => json(&seen.pods, output)?,
         (Some(Format::Json), Some(What::Services)) => json(&seen.services, output)?,
         (Some(Format::Json), Some(What::Announced)) => json(&seen.announced, output)?,
+        (Some(Format::Json), Some(What::Flows)) => json(&seen.fast_path, output)?,
         (Some(Format::Json), None | Some(What::Trace(_))) => json(&seen, output)?,
         (None, Some(What::Nodes)) => output.write(net::nodes(&seen))?,
         (None, Some(What::Pods)) => output.write(net::pods(&seen))?,
         (None, Some(What::Services)) => output.write(net::services(&seen))?,
         (None, Some(What::Announced)) => output.write(net::announced(&seen))?,
+        (None, Some(What::Flows)) => output.write(net::flows(&seen))?,
         (None, None | Some(What::Trace(_))) => output.write(net::overview(&seen))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -24,6 +24,22 @@ pub(crate) struct Overview {
     pub(crate) services: Vec<ServiceLine>,
     /// What the world hears of the node's addresses.
     pub(crate) announced: Announced,
+    /// Connections of pods that go past netfilter, the busiest first; none if there is no fast path.
+    pub(crate) fast_path: Option<Vec<FlowLine>>,
+}
+
+/// A connection in one direction, which is there or was there a short time ago.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FlowLine {
+    /// Address and port.
+    pub(crate) from: String,
+    /// The pod that has the address.
+    pub(crate) from_pod: Option<String>,
+    pub(crate) to: String,
+    pub(crate) to_pod: Option<String>,
+    /// How many went past netfilter, before they are cut to what links take.
+    pub(crate) packets: u64,
 }
 
 /// A node, and the way to its pods.
@@ -88,7 +104,28 @@ pub(crate) async fn overview(node: &Node, configuration: &AgentConfiguration) ->
         pods: pods(&facts, &kernel),
         services: service_lines(&facts, &services),
         announced: node.announced.borrow().clone(),
+        fast_path: flows(node, &facts)?,
     })
+}
+
+fn flows(node: &Node, facts: &Facts) -> Result<Option<Vec<FlowLine>>, Failure> {
+    let network = node.network.get();
+    let Some(fast_path) = network.as_ref().ok().and_then(|network| network.fast_path()) else {
+        return Ok(None);
+    };
+    let mut flows = fast_path.flows()?;
+    flows.sort_by_key(|flow| (std::cmp::Reverse(flow.packets), flow.source, flow.destination));
+    let pod = |end: std::net::SocketAddr| {
+        facts.owner(end.ip()).map(|pod| format!("{}/{}", pod.object.namespace(), pod.object.name()))
+    };
+    let line = |flow: netstack::Flow| FlowLine {
+        from: flow.source.to_string(),
+        from_pod: pod(flow.source),
+        to: flow.destination.to_string(),
+        to_pod: pod(flow.destination),
+        packets: flow.packets,
+    };
+    Ok(Some(flows.into_iter().map(line).collect()))
 }
 
 fn nodes(facts: &Facts, routes: &[(Subnet, Hop)]) -> Vec<NodeLine> {

@@ -2,7 +2,7 @@
 
 use super::table::Table;
 use crate::announce::Announced;
-use crate::net::{NodeLine, Outcome, Overview, PodLine, ServiceLine, Step, Trace};
+use crate::net::{FlowLine, NodeLine, Outcome, Overview, PodLine, ServiceLine, Step, Trace};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -67,12 +67,29 @@ pub(crate) fn announced(overview: &Overview) -> String {
     tables.map(|table| table.render()).collect::<Vec<_>>().join("\n")
 }
 
-/// All of it.
+/// Connections that go past netfilter.
+pub(crate) fn flows(overview: &Overview) -> String {
+    let Some(flows) = &overview.fast_path else {
+        return "this node has no fast path: its log says why\n".into();
+    };
+    let mut table = Table { heads: vec!["FROM", "POD", "TO", "POD", "PACKETS"], rows: Vec::new() };
+    let pod = |pod: &Option<String>| pod.clone().unwrap_or_else(|| "<none>".into());
+    for FlowLine { from, from_pod, to, to_pod, packets } in flows {
+        table.rows.push(vec![from.clone(), pod(from_pod), to.clone(), pod(to_pod), packets.to_string()]);
+    }
+    table.render()
+}
+
+/// All of it, but for connections.
 pub(crate) fn overview(overview: &Overview) -> String {
-    let Overview { node, backend, bridge, mtu, .. } = overview;
+    let Overview { node, backend, bridge, mtu, fast_path, .. } = overview;
     let bridge =
         if *mtu == 0 { format!("{bridge}, which is not up") } else { format!("{bridge}, MTU {mtu}") };
-    let mut text = format!("node {node}; pods are on bridge {bridge}; backend {backend}\n");
+    let fast = match fast_path {
+        Some(flows) => format!("fast path, {} flows", flows.len()),
+        None => "no fast path".into(),
+    };
+    let mut text = format!("node {node}; pods are on bridge {bridge}; backend {backend}; {fast}\n");
     let parts = [nodes(overview), pods(overview), services(overview), announced(overview)];
     // Heads alone say nothing.
     for part in parts.into_iter().filter(|part| part.lines().count() > 1) {
@@ -118,6 +135,19 @@ fn line(indent: &str, step: &Step) -> String {
 mod tests {
     use super::*;
     use crate::net::Path;
+
+    #[test]
+    fn what_goes_past_netfilter_is_told_with_its_pods() {
+        let mut seen = Overview { node: "n1".into(), ..Overview::default() };
+        assert!(overview(&seen).ends_with("; no fast path\n"));
+        assert!(flows(&seen).contains("its log says why"));
+        let (from, to, pod) = ("10.0.0.2:4711".into(), "192.0.2.7:80".into(), Some("x/web-0".into()));
+        seen.fast_path = Some(vec![FlowLine { from, from_pod: pod, to, to_pod: None, packets: 12 }]);
+        assert!(overview(&seen).ends_with("; fast path, 1 flows\n"));
+        let text = flows(&seen);
+        let words: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(words, ["10.0.0.2:4711", "x/web-0", "192.0.2.7:80", "<none>", "12"]);
+    }
 
     #[test]
     fn a_trace_says_at_which_step_a_packet_ends() {

@@ -41,6 +41,37 @@ fn each_step_is_told(machine: &Machine, address: IpAddr) {
     assert!(seen.contains(&format!("{address}:80/TCP")) && seen.contains("client"), "{seen}");
 }
 
+/// Two pods that go on talking do so past netfilter, where the kernel can do that.
+fn a_conversation_takes_the_fast_path(machine: &mut Machine) {
+    let flows = |machine: &Machine| -> Value {
+        serde_json::from_str(&machine.ok(&["net", "flows", "-o", "json"])).unwrap()
+    };
+    if flows(machine).is_null() {
+        println!("SKIPPED: {}", machine.ok(&["net", "flows"]));
+        return;
+    }
+    let at_once = |script: &str| {
+        let mut spec = spec(script);
+        spec["terminationGracePeriodSeconds"] = 0.into();
+        spec
+    };
+    machine
+        .repository
+        .push_file("ear.yaml", &pod("ear", &at_once("exec busybox nc -ll -p 9000 -e busybox cat")));
+    let address = machine.until_running("ear")["status"]["podIP"].as_str().unwrap().to_owned();
+    let talk = format!("while echo word; do busybox sleep 0.05; done | busybox nc {address} 9000 >/dev/null");
+    machine.repository.push_file("mouth.yaml", &pod("mouth", &at_once(&talk)));
+    for (from, to) in [("default/mouth", "default/ear"), ("default/ear", "default/mouth")] {
+        until("packets on the fast path", || {
+            let is_it = |flow: &Value| flow["fromPod"] == from && flow["toPod"] == to && flow["packets"] != 0;
+            flows(machine).as_array().unwrap().iter().any(is_it).then_some(())
+        });
+    }
+    for file in ["ear.yaml", "mouth.yaml"] {
+        machine.repository.remove(file);
+    }
+}
+
 pub(crate) fn a_services_address_leads_to_its_pods(machine: &mut Machine) {
     machine.start();
     let mut server = spec("exec busybox httpd -f -p 8080 -h /www");
@@ -78,6 +109,7 @@ pub(crate) fn a_services_address_leads_to_its_pods(machine: &mut Machine) {
     assert!(machine.follow(&["logs", "-f", "client"]).until("the page", |_| true) == "well met");
 
     each_step_is_told(machine, address);
+    a_conversation_takes_the_fast_path(machine);
 
     // Neither an agent that is dead nor the next one is in its way.
     machine.kill_agent();

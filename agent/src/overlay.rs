@@ -59,7 +59,8 @@ pub(crate) async fn run(
         private_key: key(&configuration),
         fast_path: network.fast_path().cloned(),
     };
-    let mut teller = Teller { node: Arc::clone(&node), said: String::new(), unreachable: Vec::new() };
+    let mut teller =
+        Teller { node: Arc::clone(&node), said: String::new(), unreachable: Vec::new(), long_way: None };
     while !stop.is_cancelled() {
         if let Err(error) = follow(&node.store, &options, &mut teller, &stop).await {
             teller.failed(&error);
@@ -141,6 +142,7 @@ struct Teller {
     node: Arc<Node>,
     said: String,
     unreachable: Vec<(String, Unreachable)>,
+    long_way: Option<String>,
 }
 
 impl Teller {
@@ -157,7 +159,11 @@ impl Teller {
         if by_others && !changed.is_nothing() {
             tracing::warn!("somebody else changed the ways to other nodes; they are put back");
         }
-        let Changed { put, removed, rebuilt, unreachable } = changed;
+        let Changed { put, removed, rebuilt, unreachable, long_way } = changed;
+        if let Some(error) = long_way.as_ref().filter(|_| self.long_way != long_way) {
+            tracing::warn!(error, "packets for pods of other nodes take the way through netfilter");
+        }
+        self.long_way = long_way;
         tracing::debug!(put, removed, rebuilt, "the ways to other nodes are in force");
         for (name, why) in unreachable.iter().filter(|one| !self.unreachable.contains(one)) {
             let message = format!("its pods are not reached from node {}: {why}", self.node.facts.node_name);

@@ -16,20 +16,20 @@ mod rules;
 
 pub use flow::Flow;
 
-use crate::sys::bpf::{self, Name, Side};
+use crate::sys::bpf::{self, Name};
 use crate::sys::link::{self, Link};
 use crate::sys::nfnetlink::Socket;
 use crate::sys::nft::{INET, Table};
+use crate::sys::tc::{self, Filter, Side};
 use crate::{chain, names};
-use nix::errno::Errno;
 use rtnetlink::Handle;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the kernel lacks.
-const TOO_OLD: &str = "links have no place for programs (tcx) before Linux 6.6";
+/// The length of a hardware address that frames of Ethernet have.
+const MAC_BYTES: usize = 6;
 
 /// The fast path of a bridge's pods. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -37,7 +37,9 @@ pub struct FastPath(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    name: Name,
+    handle: Handle,
+    name: String,
+    priority: u16,
     flows: OwnedFd,
     here: Programs,
     away: Programs,
@@ -49,15 +51,9 @@ struct Inner {
 #[derive(Debug)]
 struct Programs {
     /// Of what comes.
-    take: Program,
+    take: OwnedFd,
     /// Of what goes.
-    learn: Program,
-}
-
-#[derive(Debug)]
-struct Program {
-    id: u32,
-    descriptor: OwnedFd,
+    learn: OwnedFd,
 }
 
 impl PartialEq for FastPath {
@@ -69,33 +65,31 @@ impl PartialEq for FastPath {
 impl Eq for FastPath {}
 
 impl FastPath {
-    /// What there is to be asked is there, and nothing asks it yet. Acts in the network namespace of the calling thread.
-    /// Needs `CAP_BPF` and `CAP_NET_ADMIN`. Blocks for as long as the kernel works.
+    /// Programs are loaded, links can ask them, and what they may learn is marked; no link asks them yet.
+    /// Needs `CAP_BPF` and `CAP_NET_ADMIN`.
     ///
     /// # Errors
-    /// The kernel's: `Unsupported` before Linux 6.6.
-    pub(crate) fn open(bridge: &str, index: u32) -> io::Result<Self> {
-        bpf::attached(index, Side::Ingress).map_err(|error| match error.raw_os_error() {
-            Some(number) if number == Errno::EINVAL as i32 => {
-                io::Error::new(io::ErrorKind::Unsupported, TOO_OLD)
-            }
-            _ => error,
-        })?;
-        let name = Name::of(&names::program_of(bridge));
-        let flows = bpf::create_map(name, flow::SIZE)?;
+    /// The kernel's: it needs `bpf_redirect_peer` (Linux 5.10) and filters of BPF (`cls_bpf`).
+    pub(crate) async fn open(handle: &Handle, bridge: (&str, u32)) -> io::Result<Self> {
+        let (bridge, index) = (bridge.0.to_owned(), bridge.1);
+        let (name, priority) = (names::program_of(&bridge), names::priority_of(&bridge));
+        let flows = bpf::create_map(Name::of(&name), flow::SIZE)?;
         let load = |written: Option<Vec<bpf::Instruction>>| {
-            let program = written.ok_or(io::ErrorKind::InvalidData)?;
-            let descriptor = bpf::load_classifier(name, &program)?;
-            Ok::<_, io::Error>(Program { id: bpf::describe(descriptor.as_fd())?.id, descriptor })
+            bpf::load_classifier(Name::of(&name), &written.ok_or(io::ErrorKind::InvalidData)?)
         };
         let load_both = |away| {
             let (take, learn) = (programs::take(flows.as_fd(), away), programs::learn(flows.as_fd(), away));
             Ok::<_, io::Error>(Programs { take: load(take)?, learn: load(learn)? })
         };
         let (here, away) = (load_both(false)?, load_both(true)?);
-        let inner = Inner { name, flows, here, away, ways: Mutex::default() };
-        let mut socket = Socket::open()?;
-        chain::ensure(&mut socket, Table { family: INET, name: &table_of(bridge) }, &rules::chain(bridge))?;
+        let inner =
+            Inner { handle: handle.clone(), name, priority, flows, here, away, ways: Mutex::default() };
+        inner.try_on(index).await?;
+        let mark = move || {
+            let table = table_of(&bridge);
+            chain::ensure(&mut Socket::open()?, Table { family: INET, name: &table }, &rules::chain(&bridge))
+        };
+        tokio::task::spawn_blocking(mark).await.map_err(io::Error::other)??;
         Ok(Self(Arc::new(inner)))
     }
 
@@ -103,36 +97,39 @@ impl FastPath {
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn join(&self, pod: &Link) -> io::Result<()> {
-        let learn = (!is_shaped(pod)).then_some(&self.0.here.learn);
-        self.0.put((pod.index, Side::Egress), learn)?;
-        self.0.put((pod.index, Side::Ingress), Some(&self.0.here.take))
+    pub(crate) async fn join(&self, pod: &Link) -> io::Result<()> {
+        let Inner { handle, here, .. } = &*self.0;
+        tc::ensure_filters(handle, pod.index).await?;
+        if is_shaped(pod) {
+            tc::ask_nobody(handle, self.0.filter(pod.index, Side::Egress)).await?;
+        } else {
+            self.0.ask(pod.index, Side::Egress, &here.learn).await?;
+        }
+        self.0.ask(pod.index, Side::Ingress, &here.take).await
     }
 
-    /// Exactly those links lead to other nodes. Repeating is harmless and repairs.
+    /// Exactly those links lead to other nodes; those without hardware addresses, which could not be remembered, do so by
+    /// the long way. Repeating is harmless and repairs.
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) async fn lead(&self, handle: &Handle, links: BTreeSet<u32>) -> io::Result<()> {
+    pub(crate) async fn lead(&self, links: BTreeSet<u32>) -> io::Result<()> {
+        let Inner { handle, away, .. } = &*self.0;
         let ways = || self.0.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = ways().clone();
-        let known = match known {
-            Some(known) => known,
+        if ways().as_ref() != Some(&links) {
             // An agent before this one may have had others.
-            None => link::list(handle)
-                .await?
-                .iter()
-                .filter(|link| !is_pods(link))
-                .map(|link| link.index)
-                .collect(),
-        };
-        for gone in known.difference(&links) {
-            self.0.put((*gone, Side::Ingress), None)?;
-            self.0.put((*gone, Side::Egress), None)?;
+            let all = link::list(handle).await?;
+            for other in all.iter().filter(|link| !is_pods(link) && !links.contains(&link.index)) {
+                self.0.leave(other.index).await?;
+            }
         }
         for link in &links {
-            self.0.put((*link, Side::Egress), Some(&self.0.away.learn))?;
-            self.0.put((*link, Side::Ingress), Some(&self.0.away.take))?;
+            let known = link::of(handle, *link).await?;
+            if known.is_some_and(|link| link.mac.len() == MAC_BYTES) {
+                tc::ensure_filters(handle, *link).await?;
+                self.0.ask(*link, Side::Egress, &away.learn).await?;
+                self.0.ask(*link, Side::Ingress, &away.take).await?;
+            }
         }
         *ways() = Some(links);
         Ok(())
@@ -149,55 +146,49 @@ impl FastPath {
 }
 
 impl Inner {
-    /// The link has that program of ours there and no other, or none.
-    fn put(&self, place: (u32, Side), wanted: Option<&Program>) -> io::Result<()> {
-        match change(self.name, place, wanted) {
-            // The link is gone.
-            Err(error) if is(&error, Errno::ENODEV) && wanted.is_none() => Ok(()),
-            other => other,
+    const fn filter(&self, link: u32, side: Side) -> Filter {
+        Filter { link, side, priority: self.priority }
+    }
+
+    async fn ask(&self, link: u32, side: Side, program: &OwnedFd) -> io::Result<()> {
+        tc::ask(&self.handle, self.filter(link, side), (program.as_fd(), &self.name)).await
+    }
+
+    /// The link asks nobody of ours.
+    async fn leave(&self, link: u32) -> io::Result<()> {
+        for side in [Side::Ingress, Side::Egress] {
+            tc::ask_nobody(&self.handle, self.filter(link, side)).await?;
         }
+        Ok(())
+    }
+
+    /// Links can ask programs: the bridge does for a moment.
+    async fn try_on(&self, bridge: u32) -> io::Result<()> {
+        let is_new = tc::ensure_filters(&self.handle, bridge).await?;
+        self.ask(bridge, Side::Egress, &self.here.learn).await?;
+        self.leave(bridge).await?;
+        if is_new { tc::remove_filters(&self.handle, bridge).await } else { Ok(()) }
     }
 }
 
-fn change(name: Name, (link, side): (u32, Side), wanted: Option<&Program>) -> io::Result<()> {
-    let there = bpf::attached(link, side)?.into_iter().find(|program| program.name == name);
-    match (there, wanted) {
-        (None, None) => Ok(()),
-        (Some(there), Some(wanted)) if there.id == wanted.id => Ok(()),
-        (Some(there), Some(wanted)) => {
-            let before = bpf::open(there.id)?;
-            bpf::attach((link, side), wanted.descriptor.as_fd(), Some(before.as_fd()))
-        }
-        (None, Some(wanted)) => bpf::attach((link, side), wanted.descriptor.as_fd(), None),
-        (Some(there), None) => bpf::detach((link, side), bpf::open(there.id)?.as_fd()),
-    }
-}
-
-/// There is no fast path for that bridge's pods, if there was one. Returns whether there was.
+/// There is no fast path for that bridge's pods, if there was one. Links keep the place for filters.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) async fn close(handle: &Handle, bridge: &str) -> io::Result<bool> {
-    let table = table_of(bridge);
-    let nothing = chain::Chain { rules: Vec::new(), ..rules::chain(bridge) };
+pub(crate) async fn close(handle: &Handle, bridge: &str) -> io::Result<()> {
+    let (name, nothing) = (table_of(bridge), chain::Chain { rules: Vec::new(), ..rules::chain(bridge) });
+    let unmark = move || chain::ensure(&mut Socket::open()?, Table { family: INET, name: &name }, &nothing);
     // Who marks goes first: what is not marked is not learnt.
-    if !chain::ensure(&mut Socket::open()?, Table { family: INET, name: &table }, &nothing)? {
-        return Ok(false);
+    if !tokio::task::spawn_blocking(unmark).await.map_err(io::Error::other)?? {
+        return Ok(());
     }
-    let name = Name::of(&names::program_of(bridge));
+    let priority = names::priority_of(bridge);
     for link in link::list(handle).await? {
         for side in [Side::Ingress, Side::Egress] {
-            match change(name, (link.index, side), None) {
-                Err(error) if is(&error, Errno::ENODEV) => {}
-                other => other?,
-            }
+            tc::ask_nobody(handle, Filter { link: link.index, side, priority }).await?;
         }
     }
-    Ok(true)
-}
-
-fn is(error: &io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno as i32)
+    Ok(())
 }
 
 fn table_of(bridge: &str) -> String {
@@ -208,7 +199,7 @@ fn is_pods(link: &Link) -> bool {
     link.kind == "veth" && names::is_link(&link.name)
 }
 
-/// Whether something is between the node and the link that packets have to wait for.
+/// Whether packets have to wait before they leave by the link.
 fn is_shaped(link: &Link) -> bool {
     !["", "noop", "noqueue"].contains(&&*link.queue)
 }

@@ -67,6 +67,12 @@ pub(crate) fn program_of(bridge: &str) -> String {
     format!("keel_{:010x}", hash(bridge, "programs") >> 24)
 }
 
+/// The priority of filters of links that ask for a bridge: late, so that others are asked first.
+pub(crate) fn priority_of(bridge: &str) -> u16 {
+    let [a, b, ..] = hash(bridge, "programs").to_be_bytes();
+    u16::from_be_bytes([a, b]) | 0x8000
+}
+
 /// The group that links of `bridge` are put into when they are about to be removed.
 pub(crate) fn group_of(bridge: &str) -> u32 {
     let [a, b, c, d, ..] = hash(bridge, "").to_be_bytes();

@@ -109,7 +109,7 @@ impl Network {
         warnings.extend(slow);
         for port in ports {
             if let Some(fast_path) = &fast_path {
-                let _long_way = fast_path.join(&port);
+                let _long_way = fast_path.join(&port).await;
             }
             if let Some(address) = names::address_of(&port.mac) {
                 pool.adopt(&port.name, address);
@@ -224,12 +224,12 @@ impl Network {
         pod::join(&self.handle, &pair, namespace.as_fd(), pod).await?;
         // The alias is for people and for what `sweep` reports: not worth failing for.
         let alias: String = uid.chars().take(60).collect();
-        let (inside, _) = tokio::join!(
+        let (inside, _, ()) = tokio::join!(
             pod::configure(namespace, addresses.clone(), (pod, interface)),
-            link::set_up_port(&self.handle, &name, &alias)
+            link::set_up_port(&self.handle, &name, &alias),
+            self.take_fast_path(&name)
         );
         inside?;
-        self.take_fast_path(&name).await;
         Ok(Attachment {
             gateway: addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), |(_, subnet)| subnet.gateway()),
             addresses: addresses.into_iter().map(|(address, _)| address).collect(),

@@ -155,6 +155,8 @@ pub struct Changed {
     pub rebuilt: bool,
     /// Nodes whose pods cannot be reached.
     pub unreachable: Vec<(String, Unreachable)>,
+    /// Why the pods' fast path does not lead to other nodes, if it should.
+    pub long_way: Option<String>,
 }
 
 impl Changed {
@@ -207,9 +209,6 @@ pub enum OverlayError {
         #[source]
         source: io::Error,
     },
-    /// Links cannot be told of the fast path.
-    #[error("cannot lead the fast path of pods to other nodes (BPF)")]
-    FastPath(#[source] io::Error),
     /// The rules for who is outside cannot be changed.
     #[error("cannot change whom the world sees when pods ask it (nftables)")]
     Masquerade(#[source] io::Error),
@@ -292,20 +291,20 @@ impl Overlay {
         }
         kernel::apply(&self.handle, device, (&wanted, &found), &mut changed).await?;
         changed.rebuilt |= self.ensure_masquerade().await?;
-        self.ensure_fast_path(device, &wanted).await?;
+        changed.long_way = self.ensure_fast_path(device, &wanted).await.err().map(|error| error.to_string());
         Ok(changed)
     }
 
     /// The fast path is on the links that lead to other nodes. What is secret does not take it: such a device has no
     /// hardware addresses to remember.
-    async fn ensure_fast_path(&self, device: Option<u32>, wanted: &State) -> Result<(), OverlayError> {
+    async fn ensure_fast_path(&self, device: Option<u32>, wanted: &State) -> io::Result<()> {
         let Some(fast_path) = &self.options.fast_path else { return Ok(()) };
         let links = match self.options.backend {
             Backend::Vxlan { .. } => device.into_iter().collect(),
             Backend::HostGateway => wanted.routes.values().map(|way| way.link).collect(),
             Backend::Wireguard { .. } | Backend::None => BTreeSet::new(),
         };
-        fast_path.lead(&self.handle, links).await.map_err(OverlayError::FastPath)
+        fast_path.lead(links).await
     }
 
     /// Ends when others may have changed something, and not long after they began.

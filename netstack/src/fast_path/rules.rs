@@ -6,8 +6,9 @@ use crate::sys::nft::{Expression as Do, Hook, Meta, Register, interface};
 /// Bit of a packet's mark: the next packets like this one may take its way without being asked for.
 /// Neither kube-proxy nor Calico, Cilium or Tailscale take it by themselves.
 pub(super) const MARK: u32 = 0x0200_0000;
-/// After everything else that looks at packets, as the last before they leave.
-const LAST: Hook = Hook { kind: "filter", hook: 4, priority: 300 };
+/// Of what is passed on, and after everything else that may not let it. What the node itself sends comes from no link
+/// that could take a fast path.
+const LAST: Hook = Hook { kind: "filter", hook: 2, priority: 300 };
 const AT: Register = Register(0);
 const TCP: u8 = 6;
 /// What connection tracking says of a packet that both ends have talked before.
@@ -18,7 +19,7 @@ const HANDLED: u32 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 13;
 /// The chain that marks what comes from pods of that bridge, or goes to them.
 pub(super) fn chain(bridge: &str) -> Chain {
     let rules = [Meta::OutputName, Meta::InputName].map(|side| mark(bridge, side));
-    Chain { name: "postrouting", hook: LAST, rules: rules.into() }
+    Chain { name: "forward", hook: LAST, rules: rules.into() }
 }
 
 fn mark(bridge: &str, side: Meta) -> Vec<Do> {

@@ -13,9 +13,9 @@ pub(super) async fn ensure(
     bridge: u32,
 ) -> (Option<FastPath>, Option<Warning>) {
     let done = if options.fast_path {
-        open(handle, options.bridge.clone(), bridge).await.map(Some)
+        open(handle, &options.bridge, bridge).await.map(Some)
     } else {
-        fast_path::close(handle, &options.bridge).await.map(|_| None)
+        fast_path::close(handle, &options.bridge).await.map(|()| None)
     };
     match done {
         Ok(fast_path) => (fast_path, None),
@@ -23,13 +23,11 @@ pub(super) async fn ensure(
     }
 }
 
-async fn open(handle: &Handle, bridge: String, index: u32) -> io::Result<FastPath> {
-    let name = bridge.clone();
-    let opened = tokio::task::spawn_blocking(move || FastPath::open(&name, index));
-    let fast_path = opened.await.map_err(io::Error::other).and_then(|opened| opened)?;
+async fn open(handle: &Handle, bridge: &str, index: u32) -> io::Result<FastPath> {
+    let fast_path = FastPath::open(handle, (bridge, index)).await?;
     // There are variables of connection tracking once somebody wants to know what it says.
-    if let Err(error) = forwarding::ensure_liberal(handle, &bridge).await {
-        fast_path::close(handle, &bridge).await?;
+    if let Err(error) = forwarding::ensure_liberal(handle, bridge).await {
+        fast_path::close(handle, bridge).await?;
         return Err(error);
     }
     Ok(fast_path)
@@ -41,7 +39,7 @@ impl Network {
     pub(super) async fn take_fast_path(&self, name: &str) {
         let Some(fast_path) = &self.fast_path else { return };
         if let Ok(Some(link)) = link::find(&self.handle, name).await {
-            let _long_way = fast_path.join(&link);
+            let _long_way = fast_path.join(&link).await;
         }
     }
 }

@@ -78,8 +78,19 @@ pub(crate) struct Pair<'a> {
 /// # Errors
 /// The kernel's; that there is none is no error.
 pub(crate) async fn find(handle: &Handle, name: &str) -> io::Result<Option<Link>> {
-    let found = handle.link().get().match_name(name).execute().try_next().await.map_err(to_io);
-    match found {
+    one(handle.link().get().match_name(name)).await
+}
+
+/// The link of that number.
+///
+/// # Errors
+/// The kernel's; that there is none is no error.
+pub(crate) async fn of(handle: &Handle, index: u32) -> io::Result<Option<Link>> {
+    one(handle.link().get().match_index(index)).await
+}
+
+async fn one(request: rtnetlink::LinkGetRequest) -> io::Result<Option<Link>> {
+    match request.execute().try_next().await.map_err(to_io) {
         Ok(message) => Ok(message.map(|message| read(&message))),
         Err(error) if is(&error, Errno::ENODEV) => Ok(None),
         Err(error) => Err(error),

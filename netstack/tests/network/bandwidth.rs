@@ -5,7 +5,7 @@ use futures::TryStreamExt;
 use netstack::{Namespace, Network, Rates};
 use rtnetlink::Handle;
 use rtnetlink::packet_core::Nla;
-use rtnetlink::packet_route::tc::{TcAttribute, TcOption, TcStats2};
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcStats2};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -22,7 +22,9 @@ async fn bucket(handle: &Handle, link: &str) -> Bucket {
     let index = i32::try_from(link_index(handle, link).await).unwrap();
     let all: Vec<_> = handle.qdisc().get().index(index).execute().try_collect().await.unwrap();
     let mut bucket = Bucket::default();
-    let own = all.into_iter().filter(|message| message.header.index == index);
+    let is_own =
+        |message: &TcMessage| (message.header.index, message.header.parent) == (index, TcHandle::ROOT);
+    let own = all.into_iter().filter(is_own);
     for attribute in own.flat_map(|message| message.attributes) {
         #[allow(clippy::wildcard_enum_match_arm, reason = "the others say nothing of it")]
         match attribute {

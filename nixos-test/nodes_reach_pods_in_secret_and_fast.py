@@ -1,5 +1,5 @@
-# Ways between nodes, as `netstack` tests them, where the kernel has WireGuard. Needs cargo: it builds
-# the tests, if KEEL_VM_NETWORK does not name a program of them. KEEL_VM_TESTS chooses by parts of their
+# Ways between nodes, as `netstack` tests them, where the kernel has WireGuard, and the fast path on an older one with
+# modules. Needs cargo: it builds the tests, if KEEL_VM_NETWORK does not name a program of them. KEEL_VM_TESTS chooses by parts of their
 # names.
 import json
 import os
@@ -30,7 +30,8 @@ with subtest("the tests are there with what they need"):
     # What lets netfilter see bridges is a module here; pods' own addresses in services show that it came.
     machine.fail("test -e /proc/sys/net/bridge")
 
-chosen = os.environ.get("KEEL_VM_TESTS", "in_secret").split()
+ALL = ["in_secret", "go_past_netfilter"]
+chosen = os.environ.get("KEEL_VM_TESTS", " ".join(ALL)).split()
 with subtest("they pass, and say that the kernel has it"):
     status, output = machine.execute(
         f"cd /root && RUST_BACKTRACE=0 ./network {shlex.join(chosen)} --nocapture 2>&1", timeout=1200
@@ -39,7 +40,13 @@ with subtest("they pass, and say that the kernel has it"):
     assert status == 0
     assert "this kernel has wireguard" in output
 
-if chosen == ["in_secret"]:
+if chosen == ALL:
+    with subtest("connections took the fast path, on one node and between two"):
+        print(machine.succeed("uname -r"))
+        counts = [line for line in output.splitlines() if " of 300: [[" in line]
+        for backend in ["HostGateway", "Vxlan"]:
+            assert any(line.startswith(backend) for line in counts)
+
     with subtest("everybody reached everybody, and nothing was lost while nodes came and went"):
         for ground in ["one link", "a router between nodes"]:
             assert f"wireguard, {ground}, nodes know one another by IPv4" in output

@@ -19,6 +19,7 @@ pub(crate) use locks::Locks;
 use crate::fast_path::{self, FastPath};
 use crate::ipam::Pool;
 use crate::names;
+use crate::overlay::hide_behind_node;
 use crate::subnet::{PodCidrs, Subnet};
 use crate::sys::link::{self, Link};
 use crate::sys::{netns, socket};
@@ -27,6 +28,7 @@ use host_ports::Published;
 use removal::Remover;
 use rtnetlink::Handle;
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -295,7 +297,7 @@ impl Network {
         Ok(dead.into_iter().map(|port| port.alias.unwrap_or(port.name)).collect())
     }
 
-    /// The links of all pods are gone, and the bridge, unless it was there before any
+    /// The links of all pods are gone, the rules for them, and the bridge, unless it was there before any
     /// agent made it. Packets are forwarded between links only if they were before, or there is the bridge of
     /// another agent.
     ///
@@ -305,6 +307,9 @@ impl Network {
         self.sweep(&BTreeSet::new()).await?;
         self.publish_all(Published::new()).await?;
         fast_path::close(&self.handle, &self.options.bridge).await.map_err(NetworkError::FastPath)?;
+        let (bridge, cidrs) = (self.options.bridge.clone(), self.options.pod_cidrs);
+        let shown = tokio::task::spawn_blocking(move || hide_behind_node(&bridge, cidrs, false));
+        shown.await.map_err(io::Error::other).and_then(|done| done).map_err(NetworkError::Rules)?;
         forwarding::put_back(&self.handle, &self.options).await?;
         bridge::remove(&self.handle, &self.options).await
     }

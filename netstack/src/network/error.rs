@@ -90,6 +90,9 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// The rules for who is seen as the node cannot be taken away.
+    #[error("cannot take away the rules for who is seen as the node (nftables)")]
+    Rules(#[source] io::Error),
     /// The fast path cannot be taken away.
     #[error("cannot take the fast path of pods away (BPF)")]
     FastPath(#[source] io::Error),

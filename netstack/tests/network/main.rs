@@ -16,7 +16,8 @@ mod policies;
 mod services;
 
 use machine::{Pod, links, on_fresh_machine, options};
-use netstack::{AttachError, Namespace, Network, NetworkError, Warning};
+use netstack::{AttachError, Backend, Namespace, Network, NetworkError, Overlay, OverlayOptions, Warning};
+use overlay::site::{Case, Ground};
 use rtnetlink::{LinkBridge, LinkVeth};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -267,8 +268,18 @@ fn removing_leaves_nothing() {
         for (uid, pod) in pods.iter().enumerate() {
             network.attach(&uid.to_string(), pod.pid()).await.unwrap();
         }
+        let site = Case { ground: Ground::Flat, backend: Backend::None, over_v6: false };
+        let overlay = OverlayOptions { own: network.pod_cidrs(), ..site.options(0, &[]) };
+        Overlay::open(overlay).await.unwrap().replace(Vec::new()).await.unwrap();
+        let tables = || {
+            let said =
+                host.run(|| std::process::Command::new("nft").args(["list", "tables"]).output().unwrap());
+            String::from_utf8(said.stdout).unwrap()
+        };
+        assert!(tables().contains("keel0-cluster"), "{}", tables());
         network.remove().await.unwrap();
         assert_eq!(links(&host.handle).await, uids(&["lo"]));
+        assert_eq!(tables(), "");
         network.remove().await.unwrap();
     });
 }

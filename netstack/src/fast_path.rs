@@ -17,10 +17,10 @@ mod rules;
 pub use flow::Flow;
 
 use crate::sys::bpf::{self, Name};
+use crate::sys::filter::{self, Filter, Side};
 use crate::sys::link::{self, Link};
 use crate::sys::nfnetlink::Socket;
 use crate::sys::nft::{INET, Table};
-use crate::sys::tc::{self, Filter, Side};
 use crate::{chain, names};
 use rtnetlink::Handle;
 use std::collections::BTreeSet;
@@ -99,9 +99,9 @@ impl FastPath {
     /// The kernel's.
     pub(crate) async fn join(&self, pod: &Link) -> io::Result<()> {
         let Inner { handle, here, .. } = &*self.0;
-        tc::ensure_filters(handle, pod.index).await?;
+        filter::ensure_filters(handle, pod.index).await?;
         if is_shaped(pod) {
-            tc::ask_nobody(handle, self.0.filter(pod.index, Side::Egress)).await?;
+            filter::ask_nobody(handle, self.0.filter(pod.index, Side::Egress)).await?;
         } else {
             self.0.ask(pod.index, Side::Egress, &here.learn).await?;
         }
@@ -126,7 +126,7 @@ impl FastPath {
         for link in &links {
             let known = link::of(handle, *link).await?;
             if known.is_some_and(|link| link.mac.len() == MAC_BYTES) {
-                tc::ensure_filters(handle, *link).await?;
+                filter::ensure_filters(handle, *link).await?;
                 self.0.ask(*link, Side::Egress, &away.learn).await?;
                 self.0.ask(*link, Side::Ingress, &away.take).await?;
             }
@@ -151,23 +151,23 @@ impl Inner {
     }
 
     async fn ask(&self, link: u32, side: Side, program: &OwnedFd) -> io::Result<()> {
-        tc::ask(&self.handle, self.filter(link, side), (program.as_fd(), &self.name)).await
+        filter::ask(&self.handle, self.filter(link, side), (program.as_fd(), &self.name)).await
     }
 
     /// The link asks nobody of ours.
     async fn leave(&self, link: u32) -> io::Result<()> {
         for side in [Side::Ingress, Side::Egress] {
-            tc::ask_nobody(&self.handle, self.filter(link, side)).await?;
+            filter::ask_nobody(&self.handle, self.filter(link, side)).await?;
         }
         Ok(())
     }
 
     /// Links can ask programs: the bridge does for a moment.
     async fn try_on(&self, bridge: u32) -> io::Result<()> {
-        let is_new = tc::ensure_filters(&self.handle, bridge).await?;
+        let is_new = filter::ensure_filters(&self.handle, bridge).await?;
         self.ask(bridge, Side::Egress, &self.here.learn).await?;
         self.leave(bridge).await?;
-        if is_new { tc::remove_filters(&self.handle, bridge).await } else { Ok(()) }
+        if is_new { filter::remove_filters(&self.handle, bridge).await } else { Ok(()) }
     }
 }
 
@@ -185,7 +185,7 @@ pub(crate) async fn close(handle: &Handle, bridge: &str) -> io::Result<()> {
     let priority = names::priority_of(bridge);
     for link in link::list(handle).await? {
         for side in [Side::Ingress, Side::Egress] {
-            tc::ask_nobody(handle, Filter { link: link.index, side, priority }).await?;
+            filter::ask_nobody(handle, Filter { link: link.index, side, priority }).await?;
         }
     }
     Ok(())

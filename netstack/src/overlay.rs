@@ -6,6 +6,7 @@
 
 mod diff;
 mod ear;
+mod error;
 mod kernel;
 mod masquerade;
 mod plan;
@@ -19,6 +20,7 @@ use crate::sys::nft::Table;
 use crate::sys::{address, link, route, socket};
 use crate::{chain, names};
 use ear::Ear;
+pub use error::OverlayError;
 use nix::errno::Errno;
 use plan::{Place, State, plan};
 use rtnetlink::Handle;
@@ -165,53 +167,6 @@ impl Changed {
     pub const fn is_nothing(&self) -> bool {
         self.put == 0 && self.removed == 0 && !self.rebuilt
     }
-}
-
-/// Why the way to other nodes cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum OverlayError {
-    /// No netlink socket.
-    #[error("cannot talk to the kernel about other nodes over netlink")]
-    Socket(#[source] io::Error),
-    /// The node has no address that others could send to.
-    #[error("this node has no address towards others")]
-    NoAddress,
-    /// The kernel has no devices of that kind.
-    #[error("this kernel has no {kind}; load the module, or choose another network.backend on all nodes")]
-    NoSuchKind {
-        /// The kind.
-        kind: &'static str,
-        /// What it said.
-        #[source]
-        source: io::Error,
-    },
-    /// There is no key for a secret tunnel.
-    #[error("this node has no key for wireguard")]
-    NoKey,
-    /// The device cannot be made.
-    #[error("cannot make the device {name}, which leads to other nodes")]
-    Device {
-        /// The device.
-        name: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Routes and entries cannot be read.
-    #[error("cannot list the ways to other nodes")]
-    List(#[source] io::Error),
-    /// A way cannot be changed.
-    #[error("cannot change the way to {to}")]
-    Change {
-        /// Where it leads.
-        to: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The rules for who is outside cannot be changed.
-    #[error("cannot change whom the world sees when pods ask it (nftables)")]
-    Masquerade(#[source] io::Error),
 }
 
 /// The largest packet that fits the way to other nodes, inside of what the backend puts around it; 0,

@@ -6,6 +6,7 @@ pub(crate) mod bpf;
 pub(crate) mod conntrack;
 pub(crate) mod datagrams;
 pub(crate) mod ear;
+pub(crate) mod filter;
 pub(crate) mod link;
 pub(crate) mod neighbour;
 pub(crate) mod netns;

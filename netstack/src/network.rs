@@ -4,11 +4,11 @@ mod bandwidth;
 mod bridge;
 mod error;
 mod fast;
-mod forwarding;
 mod host_ports;
 mod locks;
 mod pod;
 mod removal;
+mod variables;
 
 pub use crate::sys::netns::Namespace;
 pub use bandwidth::Rates;
@@ -102,7 +102,7 @@ impl Network {
         let handle = socket::open().await.map_err(NetworkError::Socket)?;
         let mut warnings = bridge::check_overlap(&handle, &options).await?;
         let bridge = bridge::ensure(&handle, &options).await?;
-        warnings.extend(forwarding::ensure(&handle, &options).await);
+        warnings.extend(variables::ensure(&handle, &options).await);
         let mut pool = Pool::new(options.pod_cidrs);
         let ports = ports(&handle, &options, bridge).await?;
         let formers = bridge::give_up_formers(&handle, &options, (bridge, &ports)).await?;
@@ -310,7 +310,7 @@ impl Network {
         let (bridge, cidrs) = (self.options.bridge.clone(), self.options.pod_cidrs);
         let shown = tokio::task::spawn_blocking(move || hide_behind_node(&bridge, cidrs, false));
         shown.await.map_err(io::Error::other).and_then(|done| done).map_err(NetworkError::Rules)?;
-        forwarding::put_back(&self.handle, &self.options).await?;
+        variables::put_back(&self.handle, &self.options).await?;
         bridge::remove(&self.handle, &self.options).await
     }
 

@@ -70,7 +70,7 @@ pub(crate) fn announced(overview: &Overview) -> String {
 /// Connections that go past netfilter.
 pub(crate) fn flows(overview: &Overview) -> String {
     let Some(flows) = &overview.fast_path else {
-        return "this node has no fast path: its log says why\n".into();
+        return "this node has no fast path: network.fastPath is false, or its log says why\n".into();
     };
     let mut table = Table { heads: vec!["FROM", "POD", "TO", "POD", "PACKETS"], rows: Vec::new() };
     let pod = |pod: &Option<String>| pod.clone().unwrap_or_else(|| "<none>".into());
@@ -86,6 +86,7 @@ pub(crate) fn overview(overview: &Overview) -> String {
     let bridge =
         if *mtu == 0 { format!("{bridge}, which is not up") } else { format!("{bridge}, MTU {mtu}") };
     let fast = match fast_path {
+        Some(flows) if flows.len() == 1 => "fast path, 1 flow".into(),
         Some(flows) => format!("fast path, {} flows", flows.len()),
         None => "no fast path".into(),
     };
@@ -140,10 +141,10 @@ mod tests {
     fn what_goes_past_netfilter_is_told_with_its_pods() {
         let mut seen = Overview { node: "n1".into(), ..Overview::default() };
         assert!(overview(&seen).ends_with("; no fast path\n"));
-        assert!(flows(&seen).contains("its log says why"));
+        assert!(flows(&seen).contains("network.fastPath is false, or its log says why"));
         let (from, to, pod) = ("10.0.0.2:4711".into(), "192.0.2.7:80".into(), Some("x/web-0".into()));
         seen.fast_path = Some(vec![FlowLine { from, from_pod: pod, to, to_pod: None, packets: 12 }]);
-        assert!(overview(&seen).ends_with("; fast path, 1 flows\n"));
+        assert!(overview(&seen).ends_with("; fast path, 1 flow\n"));
         let text = flows(&seen);
         let words: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(words, ["10.0.0.2:4711", "x/web-0", "192.0.2.7:80", "<none>", "12"]);

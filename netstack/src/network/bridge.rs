@@ -1,6 +1,6 @@
 //! The bridge itself, and its place among the machine's other links.
 
-use super::{NetworkError, NetworkOptions, Warning, forwarding};
+use super::{NetworkError, NetworkOptions, Warning, variables};
 use crate::names;
 use crate::services::Family;
 use crate::subnet::Subnet;
@@ -90,7 +90,7 @@ pub(super) fn is_made_here(bridge: &Link, assigned: &[Assigned]) -> bool {
         IpAddr::V4(address) => assigned.index == bridge.index && bridge.mac == names::mac_of(address),
         IpAddr::V6(_) => false,
     };
-    forwarding::says_made_here(bridge) || assigned.iter().any(says)
+    variables::says_made_here(bridge) || assigned.iter().any(says)
 }
 
 /// The bridge has no network of before but those that pods have addresses of, which are returned.
@@ -110,7 +110,7 @@ pub(super) async fn give_up_formers(
             kept.push(network);
         } else {
             // The hardware address, which others know, says no more who made the bridge.
-            forwarding::note(handle, name, &[names::MADE_HERE.to_owned()]).await.map_err(failed)?;
+            variables::note(handle, name, &[names::MADE_HERE.to_owned()]).await.map_err(failed)?;
             address::remove(handle, *former).await.map_err(failed)?;
         }
     }

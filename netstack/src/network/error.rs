@@ -53,8 +53,8 @@ pub enum NetworkError {
     /// Links or addresses cannot be listed.
     #[error("cannot list the links and addresses of the machine")]
     List(#[source] io::Error),
-    /// Forwarding cannot be put back.
-    #[error("cannot put forwarding between links back to what it was")]
+    /// What was changed of the kernel's variables cannot be put back.
+    #[error("cannot put back the kernel variables of forwarding and connection tracking")]
     PutBack(#[source] io::Error),
     /// The ports of the bridge cannot be listed.
     #[error("cannot list the ports of bridge {bridge}")]

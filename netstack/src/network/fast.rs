@@ -1,35 +1,35 @@
 //! The pods' links on the fast path, where the kernel can do that.
 
-use super::{Network, NetworkOptions, Warning, forwarding};
+use super::{Network, NetworkOptions, Warning, variables};
 use crate::fast_path::{self, FastPath};
 use crate::sys::link;
 use rtnetlink::Handle;
 use std::io;
 
-/// There is a fast path exactly if that is wanted; or a warning says why not.
+/// There is a fast path exactly if that is wanted and can be; or a warning says why not, or why there still is one.
 pub(super) async fn ensure(
     handle: &Handle,
     options: &NetworkOptions,
     bridge: u32,
 ) -> (Option<FastPath>, Option<Warning>) {
-    let done = if options.fast_path {
-        open(handle, &options.bridge, bridge).await.map(Some)
-    } else {
-        fast_path::close(handle, &options.bridge).await.map(|()| None)
+    let name = &options.bridge;
+    let opened = if options.fast_path { open(handle, name, bridge).await.map(Some) } else { Ok(None) };
+    let closed = match opened {
+        Ok(Some(fast_path)) => return (Some(fast_path), None),
+        Ok(None) => fast_path::close(handle, name).await,
+        Err(error) => {
+            // That of an agent before this one would be nobody's.
+            let _still_there = fast_path::close(handle, name).await;
+            Err(error)
+        }
     };
-    match done {
-        Ok(fast_path) => (fast_path, None),
-        Err(error) => (None, Some(Warning::FastPath { wanted: options.fast_path, error })),
-    }
+    (None, closed.err().map(|error| Warning::FastPath { wanted: options.fast_path, error }))
 }
 
 async fn open(handle: &Handle, bridge: &str, index: u32) -> io::Result<FastPath> {
     let fast_path = FastPath::open(handle, (bridge, index)).await?;
     // There are variables of connection tracking once somebody wants to know what it says.
-    if let Err(error) = forwarding::ensure_liberal(handle, bridge).await {
-        fast_path::close(handle, bridge).await?;
-        return Err(error);
-    }
+    variables::ensure_liberal(handle, bridge).await?;
     Ok(fast_path)
 }
 

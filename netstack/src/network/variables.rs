@@ -1,5 +1,5 @@
-//! Forwarding between links, and connection tracking as the fast path needs it: on while there is a network of pods,
-//! and put back when it is removed.
+//! Variables of the kernel that are changed while there is a network of pods, and put back when it is removed: for
+//! forwarding between links, and for connection tracking as the fast path needs it.
 //!
 //! What was changed is written into the bridge's alias, before it is changed: the kernel forgets both together
 //! when the machine restarts.

@@ -1,8 +1,7 @@
 use crate::machine::{Machine, PODS};
 use crate::site::busybox;
-use crate::traces;
 use crate::yaml::{SERVE, config_map, pod, spec};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -106,7 +105,10 @@ pub(crate) fn pods_and_host_reach_one_another(machine: &mut Machine) {
 fn lose_all_but_the_disk(machine: &mut Machine) {
     let processes: Vec<i32> = machine.traces().iter().filter_map(|trace| process(trace)).collect();
     machine.kill_agent();
-    processes.into_iter().for_each(|pid| traces::kill(pid, Signal::KILL));
+    for pid in processes.into_iter().filter_map(Pid::from_raw) {
+        // Who was removed before, or is another's child, may have ended meanwhile.
+        let _gone = kill_process(pid, Signal::KILL);
+    }
     machine.until_traces(|traces| !traces.iter().any(|trace| process(trace).is_some()));
     busybox("ip link del keeltest0");
 }
